@@ -50,7 +50,7 @@ pub trait Reload: std::fmt::Debug + Send + Sync {
 
 impl App {
     /// An app with `state` that records its jobs in `ledger`.
-    pub fn new(state: AppState, ledger: Arc<dyn Ledger>, reload: Arc<dyn Reload>) -> Self {
+    pub fn new(state: AppState, ledger: Arc<Ledger>, reload: Arc<dyn Reload>) -> Self {
         let registry = Registry::new(Arc::clone(&state.config), ledger);
         state.publish_metrics();
         Self {

@@ -1,117 +1,258 @@
 //! The durable record of jobs.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`writer`] | the single writer, which batches updates into transactions |
+//! | [`pending`] | updates that are not written yet |
+//! | [`store`] | what the ledger needs of a database |
+//! | [`sqlite`] | the database: one file of SQLite, or memory |
+//! | [`record`] | the record of a job |
+//! | [`record_clock`], [`clock`] | the clock that records age by, and those that drive it |
+//! | [`retention`] | how long records are kept, and what a cleaning removes |
+//! | [`secrets`] | the secrets of fingerprints |
+//! | [`damage`] | rows that cannot be read |
+//!
+//! Another database is a [`store::Store`] in a directory of its own, and a line in [`Ledger::open`].
 
 mod clock;
+mod damage;
+mod pending;
 mod record;
+mod record_clock;
+mod retention;
+mod secrets;
 mod sqlite;
+mod store;
+#[cfg(test)]
+pub(crate) mod tests;
+mod writer;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
 
 pub use clock::{Clock, SystemClock};
 pub use record::{
     Cooldown, InvalidJobId, JobEnd, JobId, JobProgress, JobUpdate, LoggedFrame, Record, Requester, Timestamp,
 };
-pub use sqlite::{LedgerOpenError, Sqlite, has_ledger, inspect};
+pub use retention::{CLEANING_INTERVAL, Cleaning, CleaningResult, Retention};
+pub use sqlite::{has_ledger, inspect};
 
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Outcome;
+use pending::Pending;
+use retention::{CleaningPlan, WithoutLog, milliseconds, share_of};
+use sqlite::SqliteStore;
+use store::{Store, StoreContext, StoreError};
+use writer::{LedgerWriter, WriterHandle, WriterRequest, with_store};
 
-/// A store for the records of jobs. Another database implements this trait.
-pub trait Ledger: fmt::Debug + Send + Sync + 'static {
+/// The answer of the ledger, or why it does not work.
+pub type LedgerFuture<T> = BoxFuture<'static, Result<T, LedgerUnavailable>>;
+
+/// A ledger: the records of jobs, in a database.
+pub struct Ledger {
+    requests: WriterHandle,
+    context: StoreContext,
+    never_worked: Option<String>,
+    health: watch::Receiver<Health>,
+    lost: watch::Receiver<Option<LedgerLoss>>,
+    task: Arc<tokio::sync::Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Ledger {
+    /// Opens the ledger, or creates it. If it cannot be opened now, it is returned as unavailable, and opened as soon
+    /// as possible.
+    ///
+    /// Unfinished jobs of an earlier process are marked as interrupted.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerOpenError`], if another bridge uses it, or a newer one wrote it.
+    pub async fn open(options: LedgerOptions) -> Result<Arc<Self>, LedgerOpenError> {
+        let context = StoreContext::new(&options);
+        let store = SqliteStore::new(options.directory, context.clone());
+        Self::start(Arc::new(Mutex::new(store)), context).await
+    }
+
+    async fn start(
+        store: Arc<Mutex<dyn Store>>,
+        context: StoreContext,
+    ) -> Result<Arc<Self>, LedgerOpenError> {
+        let lost = context.lost.subscribe();
+        let opening = store.clone();
+        let opened = spawn_blocking(move || with_store(&opening, |store| store.open())).await;
+        let place = with_store(&store, |store| store.location());
+        let health = match opened {
+            Ok(Ok(())) => Health::Available,
+            Ok(Err(StoreError::Permanent(error))) => return Err(error),
+            Ok(Err(StoreError::Transient(problem) | StoreError::Lost(problem))) => {
+                Health::Unavailable(problem)
+            }
+            Err(error) => Health::Unavailable(format!("{place}: something panicked: {error}")),
+        };
+        let never_worked = match &health {
+            Health::Unavailable(problem) if !with_store(&store, |store| store.may_hold_ledger()) => {
+                Some(problem.clone())
+            }
+            _ => None,
+        };
+        writer::publish(&health);
+        let (sender, queue) = mpsc::unbounded_channel();
+        let (publisher, health) = watch::channel(health);
+        let writer = LedgerWriter::new(store, Pending::new(context.log_frames), queue, publisher);
+        let task = Arc::new(tokio::sync::Mutex::new(Some(tokio::spawn(writer.run()))));
+        let requests = WriterHandle { sender, place };
+        Ok(Arc::new(Self { requests, context, never_worked, health, lost, task }))
+    }
+
+    /// The reason why it could not be opened, if there is no ledger of an earlier process either.
+    pub fn never_worked(&self) -> Option<&str> {
+        self.never_worked.as_deref()
+    }
+
     /// Writes the record of a job, replacing the previous one, and adds its frames. Completes when the write is
     /// durable, that is, survives a loss of power.
     ///
-    /// A failed write is kept and retried until it succeeds.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerUnavailable`], at once if the ledger is known to be unavailable.
-    fn put(&self, entry: JobUpdate) -> BoxFuture<'static, Result<(), LedgerUnavailable>>;
+    /// A failed write is kept and retried until it succeeds. If the ledger is known to be unavailable, the error is
+    /// returned at once.
+    pub fn put(&self, entry: JobUpdate) -> LedgerFuture<()> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(WriterRequest::Put(Box::new(entry), answer), answered)
+    }
 
     /// Reads the record of one job.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerUnavailable`].
-    fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<Record>, LedgerUnavailable>>;
+    pub fn job(&self, id: JobId) -> LedgerFuture<Option<Record>> {
+        self.requests.query(move |store| store.job(id))
+    }
 
     /// Reads the records that match `filter`, newest first, at most `filter.limit` of them.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerUnavailable`].
-    fn jobs(&self, filter: JobFilter) -> BoxFuture<'static, Result<Vec<Record>, LedgerUnavailable>>;
+    pub fn jobs(&self, filter: JobFilter) -> LedgerFuture<Vec<Record>> {
+        self.requests.query(move |store| store.jobs(&filter))
+    }
 
     /// Reads the stored frames of a job after the number `after`, in order.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerUnavailable`].
-    fn frames(
-        &self,
-        id: JobId,
-        after: u64,
-    ) -> BoxFuture<'static, Result<Vec<LoggedFrame>, LedgerUnavailable>>;
+    pub fn frames(&self, id: JobId, after: u64) -> LedgerFuture<Vec<LoggedFrame>> {
+        self.requests.query(move |store| store.frames(id, after))
+    }
 
     /// Reads the records of ended jobs whose backends may still run them after `now`, the longest cool-down first.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerUnavailable`].
-    fn cooling_down(&self, now: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, LedgerUnavailable>>;
+    pub fn cooling_down(&self, now: Timestamp) -> LedgerFuture<Vec<Record>> {
+        self.requests.query(move |store| store.cooling_down(now))
+    }
 
     /// Returns the `jobs` whose recordings are due for removal: those whose frames were removed for their age and, of
     /// those that the ledger does not know, [`Retention::share`] of `jobs` in a scheduled cleaning. None of the
     /// unknown jobs is returned while their records may have been lost: after [`Ledger::lost`], and in a ledger that
-    /// is younger than [`Retention::logs`].
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerUnavailable`].
-    fn without_log(
-        &self,
-        jobs: Vec<JobId>,
-        cleaning: Cleaning,
-    ) -> BoxFuture<'static, Result<Vec<JobId>, LedgerUnavailable>>;
+    /// is younger than [`Retention::logs`], which may have replaced another one.
+    pub fn without_log(&self, jobs: Vec<JobId>, cleaning: Cleaning) -> LedgerFuture<Vec<JobId>> {
+        let (clock, lost) = (self.context.clock.clone(), self.lost.clone());
+        self.requests.query(move |store| {
+            let (now, retention) = (clock.observe().time, clock.retention());
+            let is_old = now.saturating_sub(store.created_at(now)?) >= milliseconds(retention.logs);
+            let most = match cleaning {
+                _ if !is_old || lost.borrow().is_some() => 0,
+                Cleaning::Scheduled => share_of(jobs.len(), retention.share),
+                Cleaning::Requested => jobs.len(),
+            };
+            let WithoutLog { mut removed, unknown } = store.without_log(&jobs)?;
+            removed.extend(unknown.into_iter().take(most));
+            Ok(removed)
+        })
+    }
 
     /// Removes what is past its retention, unless cleaning is held.
     ///
     /// The age of a record is the time that the bridge has observed since the end of the job. It does not depend on
     /// the wall clock.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerUnavailable`].
-    fn clean(&self, cleaning: Cleaning) -> BoxFuture<'static, Result<CleaningResult, LedgerUnavailable>>;
+    pub fn clean(&self, cleaning: Cleaning) -> LedgerFuture<CleaningResult> {
+        let (requests, clock) = (self.requests.clone(), self.context.clock.clone());
+        async move {
+            let mut all = CleaningResult::default();
+            let plan = requests.query(move |store| {
+                let now = match cleaning {
+                    Cleaning::Scheduled => clock.observe(),
+                    Cleaning::Requested => clock.trust(),
+                };
+                store.save_clock(now)?;
+                if let Some(held) = clock.held() {
+                    return Ok(Err(held));
+                }
+                Ok(Ok(CleaningPlan::new(cleaning, clock.retention(), now.time, store.ended_jobs()?)))
+            });
+            let mut rest = match plan.await? {
+                Ok(plan) => Some(plan),
+                Err(held) => return Ok(CleaningResult { held: Some(held), ..all }),
+            };
+            while let Some(plan) = rest {
+                let (cleaned, next) = requests.query(move |store| store.clean(plan)).await?;
+                all.jobs.extend(cleaned.jobs);
+                all.logs.extend(cleaned.logs);
+                all.left = cleaned.left;
+                rest = next;
+            }
+            Ok(all)
+        }
+        .boxed()
+    }
 
     /// Applies `retention` from now on.
-    fn set_retention(&self, retention: Retention);
+    pub fn set_retention(&self, retention: Retention) {
+        self.context.set_retention(retention);
+    }
 
     /// The reason why cleaning is held, if it is.
-    fn cleaning_held(&self) -> Option<String>;
+    pub fn cleaning_held(&self) -> Option<String> {
+        self.context.clock.held()
+    }
 
     /// The last time the file was found deleted or replaced while the bridge was running. Its contents are lost:
     /// callers put the records that they still hold again.
-    fn lost(&self) -> watch::Receiver<Option<LedgerLoss>>;
+    pub fn lost(&self) -> watch::Receiver<Option<LedgerLoss>> {
+        self.lost.clone()
+    }
 
     /// Whether the ledger works, as a value to watch.
-    fn health(&self) -> watch::Receiver<Health>;
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
 
     /// A secret for fingerprints, which lives as long as the ledger. Fingerprints made with it mean nothing
     /// elsewhere.
-    fn secret(&self) -> [u8; 32];
+    pub fn secret(&self) -> [u8; 32] {
+        self.secrets().first().copied().unwrap_or_default()
+    }
 
     /// Every secret that stored fingerprints may have been made with, [`Ledger::secret`] first. A bridge that could
     /// not open its ledger at first started with a secret of its own.
-    fn secrets(&self) -> Vec<[u8; 32]>;
+    pub fn secrets(&self) -> Vec<[u8; 32]> {
+        self.context.secrets.all()
+    }
 
     /// Writes what is pending, as far as possible, and closes the ledger.
-    fn close(&self) -> BoxFuture<'static, ()>;
+    pub fn close(&self) -> BoxFuture<'static, ()> {
+        // Fails if the ledger is closed already. A second call waits for the first close.
+        let _ = self.requests.sender.send(WriterRequest::Close);
+        let task = self.task.clone();
+        async move {
+            let mut task = task.lock().await;
+            if let Some(task) = task.take() {
+                // Fails only after a panic, which was reported where it happened.
+                let _ = task.await;
+            }
+        }
+        .boxed()
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("place", &self.requests.place).finish_non_exhaustive()
+    }
 }
 
 /// A filter for jobs.
@@ -129,49 +270,6 @@ pub struct JobFilter {
     pub before: Option<JobId>,
     /// The maximum number of jobs.
     pub limit: usize,
-}
-
-/// The result of a cleaning.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CleaningResult {
-    /// Jobs that were removed entirely.
-    pub jobs: Vec<JobId>,
-    /// Jobs whose frames were removed, and whose recordings are to be removed too.
-    pub logs: Vec<JobId>,
-    /// How many jobs are due to lose their record or frames, and keep them until a later cleaning because of
-    /// [`Retention::share`].
-    pub left: u64,
-    /// The reason why nothing was removed, if cleaning is held.
-    pub held: Option<String>,
-}
-
-/// The interval between two scheduled cleanings.
-pub const CLEANING_INTERVAL: Duration = Duration::from_secs(60 * 60);
-
-/// How much a cleaning may remove.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cleaning {
-    /// A share of the jobs, and nothing while cleaning is held after a jump of the clock.
-    Scheduled,
-    /// Everything that is due. The operator confirms that the wall clock is right, and that the time it jumped by has
-    /// passed.
-    Requested,
-}
-
-/// How long records are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// How long the record of a job is kept after its end.
-    pub jobs: Duration,
-    /// How long the frames of a job are kept after its end.
-    pub logs: Duration,
-    /// How far the wall clock may be from the expected time before cleaning is held.
-    pub clock_jump: Duration,
-    /// How long cleaning is held then.
-    pub clock_hold: Duration,
-    /// The maximum share of the jobs that one cleaning removes, in percent. If twice what a steady load makes due
-    /// within [`CLEANING_INTERVAL`] is more, that applies.
-    pub share: usize,
 }
 
 /// The loss of the file: it was deleted or replaced while it was open.
@@ -208,4 +306,29 @@ pub struct LedgerOptions {
     pub log_frames: usize,
     /// The clock that records age by.
     pub clock: Arc<dyn Clock>,
+}
+
+/// Why a ledger cannot be opened. A retry does not help: an operator must act.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerOpenError {
+    /// Another process has it open, whose jobs would be marked as ended.
+    #[error("another bridge is using {}: stop it, or set another data_dir", .directory.display())]
+    Held {
+        /// Its directory.
+        directory: PathBuf,
+    },
+    /// A later release wrote it.
+    #[error(
+        "{} was written by a newer bridge (version {found} of the tables; this bridge knows {known}): \
+         use that bridge again, or set another data_dir",
+        .file.display()
+    )]
+    Newer {
+        /// Its file.
+        file: PathBuf,
+        /// The version of its tables.
+        found: i64,
+        /// The newest version that this bridge supports.
+        known: i64,
+    },
 }

@@ -63,7 +63,7 @@ impl Proxy {
     /// # Errors
     ///
     /// [`OpenError`] names the unusable file.
-    pub fn new(config: Config, ledger: Arc<dyn Ledger>, reload: Arc<dyn Reload>) -> Result<Self, OpenError> {
+    pub fn new(config: Config, ledger: Arc<Ledger>, reload: Arc<dyn Reload>) -> Result<Self, OpenError> {
         let keyring = Keyring::open(config.data_dir.as_deref())?;
         let restarts = Arc::new(PendingRestarts::open(config.data_dir.as_deref())?);
         let netbox = NetboxProxy::open(config.data_dir.as_deref())?;

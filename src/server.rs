@@ -138,7 +138,7 @@ impl Server {
         if let Some(name) = inherited.unused_key() {
             return Err(StartError::UnusedSocket(name));
         }
-        let ledger = ledger::Sqlite::open(ledger::LedgerOptions {
+        let ledger = ledger::Ledger::open(ledger::LedgerOptions {
             directory: config.data_dir.clone(),
             retention: job::retention(&config.limits),
             log_frames: config.jobs.log_frames,

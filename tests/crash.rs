@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxbox_bridge::ledger::{JobFilter, Ledger, LedgerOptions, Record, Retention, Sqlite, SystemClock};
+use proxbox_bridge::ledger::{JobFilter, Ledger, LedgerOptions, Record, Retention, SystemClock};
 
 const DEVICES: &str = "/dcim/devices/create/stream";
 const MACHINES: &str = "/virtualization/virtual-machines/create/stream";
@@ -20,12 +20,12 @@ const DISKS: &str = "/virtualization/virtual-machines/virtual-disks/create/strea
 const FULL_UPDATE: &str = "/full-update/stream";
 
 /// The ledger in `data`, as the bridge opens it.
-async fn ledger(data: &Path) -> Arc<Sqlite> {
+async fn ledger(data: &Path) -> Arc<Ledger> {
     let year = Duration::from_secs(365 * 24 * 60 * 60);
     let retention = Retention { jobs: year, logs: year, clock_jump: year, clock_hold: year, share: 10 };
     let clock = Arc::new(SystemClock);
     let options = LedgerOptions { directory: Some(data.to_owned()), retention, log_frames: 1000, clock };
-    Sqlite::open(options).await.unwrap()
+    Ledger::open(options).await.unwrap()
 }
 
 /// Every record in `data`.

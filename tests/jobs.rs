@@ -19,8 +19,8 @@ use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::core::wire::sse::frame::{Frame, FrameName};
 use proxbox_bridge::ledger::{
-    JobEnd, JobFilter, JobId, JobUpdate, Ledger, LedgerOptions, LoggedFrame, Record, Retention, Sqlite,
-    SystemClock, Timestamp,
+    JobEnd, JobFilter, JobId, JobUpdate, Ledger, LedgerOptions, LoggedFrame, Record, Retention, SystemClock,
+    Timestamp,
 };
 use proxbox_bridge::recording::{RecordedEvent as Recorded, Recording};
 use proxbox_bridge::replay::{Library, ReplayOptions, Speed};
@@ -69,7 +69,7 @@ fn ids(events: &[Event]) -> Vec<u64> {
 }
 
 /// The ledger of `directory`, when no bridge has it open.
-async fn ledger(directory: &Path) -> Arc<Sqlite> {
+async fn ledger(directory: &Path) -> Arc<Ledger> {
     let day = Duration::from_secs(24 * 60 * 60);
     let options = LedgerOptions {
         directory: Some(directory.to_owned()),
@@ -77,7 +77,7 @@ async fn ledger(directory: &Path) -> Arc<Sqlite> {
         log_frames: 1000,
         clock: Arc::new(SystemClock),
     };
-    Sqlite::open(options).await.unwrap()
+    Ledger::open(options).await.unwrap()
 }
 
 /// What stands in it, the newest first.

@@ -155,6 +155,14 @@ fn dependencies_point_one_way() {
 }
 
 #[test]
+fn sqlite_is_known_in_its_own_directory_alone() {
+    let is_own = |path: &Path| path.parent().is_some_and(|folder| folder.ends_with("ledger/sqlite"));
+    for path in LAYERS.iter().flat_map(|(part, _)| sources(part)).filter(|path| !is_own(path)) {
+        assert!(!code(&path).contains("rusqlite"), "{}", path.display());
+    }
+}
+
+#[test]
 fn no_two_files_import_each_other() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let imports = imports::imports(&root);

@@ -19,7 +19,7 @@ use proxbox_bridge::core::domain::outcome::{Cause, FailedObject, Outcome};
 use proxbox_bridge::core::wire::sse::frame::{Frame, FrameName};
 use proxbox_bridge::ledger::{
     Cooldown, Health, JobEnd, JobFilter, JobId, JobProgress, JobUpdate, Ledger, LedgerOpenError,
-    LedgerOptions, LoggedFrame, Record, Requester, Retention, Sqlite, SystemClock, Timestamp,
+    LedgerOptions, LoggedFrame, Record, Requester, Retention, SystemClock, Timestamp,
 };
 use tempfile::TempDir;
 
@@ -45,14 +45,14 @@ fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-async fn open(directory: &Path) -> Arc<Sqlite> {
-    let ledger = Sqlite::open(options(directory)).await.unwrap();
+async fn open(directory: &Path) -> Arc<Ledger> {
+    let ledger = Ledger::open(options(directory)).await.unwrap();
     assert_eq!(*ledger.health().borrow(), Health::Available);
     ledger
 }
 
-async fn in_memory() -> Arc<Sqlite> {
-    Sqlite::open(LedgerOptions { directory: None, ..options(Path::new("")) }).await.unwrap()
+async fn in_memory() -> Arc<Ledger> {
+    Ledger::open(LedgerOptions { directory: None, ..options(Path::new("")) }).await.unwrap()
 }
 
 /// Every `Option` of it is `None`.
@@ -118,7 +118,7 @@ fn frames(numbers: std::ops::RangeInclusive<u64>) -> Vec<LoggedFrame> {
     numbers.map(frame).collect()
 }
 
-async fn put(ledger: &Sqlite, record: &Record, frames: Vec<LoggedFrame>) {
+async fn put(ledger: &Ledger, record: &Record, frames: Vec<LoggedFrame>) {
     ledger.put(JobUpdate { record: record.clone(), frames }).await.unwrap();
 }
 
@@ -126,11 +126,11 @@ fn everything() -> JobFilter {
     JobFilter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 100 }
 }
 
-async fn ids(ledger: &Sqlite, filter: JobFilter) -> Vec<JobId> {
+async fn ids(ledger: &Ledger, filter: JobFilter) -> Vec<JobId> {
     ledger.jobs(filter).await.unwrap().into_iter().map(|record| record.id).collect()
 }
 
-async fn unavailable(ledger: &Sqlite) -> String {
+async fn unavailable(ledger: &Ledger) -> String {
     let mut health = ledger.health();
     let health = health.wait_for(|health| *health != Health::Available).await.unwrap();
     match &*health {
@@ -139,7 +139,7 @@ async fn unavailable(ledger: &Sqlite) -> String {
     }
 }
 
-async fn available(ledger: &Sqlite) {
+async fn available(ledger: &Ledger) {
     ledger.health().wait_for(|health| *health == Health::Available).await.unwrap();
 }
 
@@ -198,7 +198,7 @@ async fn a_directory_belongs_to_one_bridge_at_a_time() {
     let first = open(folder.path()).await;
     let job = bare();
     put(&first, &job, vec![]).await;
-    let error = Sqlite::open(options(folder.path())).await.unwrap_err();
+    let error = Ledger::open(options(folder.path())).await.unwrap_err();
     assert_eq!(error, LedgerOpenError::Held { directory: folder.path().to_owned() });
     let text = error.to_string();
     assert!(text.contains(folder.path().to_str().unwrap()) && text.contains("data_dir"), "{text}");
@@ -214,7 +214,7 @@ async fn a_ledger_of_a_newer_bridge_is_left_alone() {
     let file = folder.path().join("ledger.sqlite3");
     rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let before = fs::read(&file).unwrap();
-    let error = Sqlite::open(options(folder.path())).await.unwrap_err();
+    let error = Ledger::open(options(folder.path())).await.unwrap_err();
     assert!(matches!(&error, LedgerOpenError::Newer { found: 99, .. }));
     let text = error.to_string();
     assert!(text.contains(file.to_str().unwrap()) && text.contains("newer") && text.contains("data_dir"));
@@ -226,7 +226,7 @@ async fn a_file_that_is_no_database_makes_it_unavailable_until_it_is_gone() {
     let folder = folder();
     let file = folder.path().join("ledger.sqlite3");
     fs::write(&file, vec![b'x'; 5_000]).unwrap();
-    let ledger = Sqlite::open(options(folder.path())).await.unwrap();
+    let ledger = Ledger::open(options(folder.path())).await.unwrap();
     let problem = unavailable(&ledger).await;
     assert!(problem.contains(file.to_str().unwrap()) && problem.contains("not a database"), "{problem}");
     assert_eq!(ledger.never_worked(), None, "it may have");
@@ -250,7 +250,7 @@ async fn a_directory_that_cannot_be_made_makes_it_unavailable_until_it_can() {
     let folder = folder();
     let obstacle = folder.path().join("obstacle");
     fs::write(&obstacle, "").unwrap();
-    let ledger = Sqlite::open(options(&obstacle.join("ledger"))).await.unwrap();
+    let ledger = Ledger::open(options(&obstacle.join("ledger"))).await.unwrap();
     let problem = unavailable(&ledger).await;
     assert!(problem.contains(obstacle.to_str().unwrap()), "{problem}");
     assert_eq!(ledger.never_worked(), Some(problem.as_str()));
@@ -265,7 +265,7 @@ async fn a_file_that_is_locked_from_the_start_is_opened_when_it_is_free() {
     let folder = folder();
     let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let ledger = Sqlite::open(options(folder.path())).await.unwrap();
+    let ledger = Ledger::open(options(folder.path())).await.unwrap();
     let problem = unavailable(&ledger).await;
     assert!(problem.contains("ledger.sqlite3") && problem.contains("locked"), "{problem}");
     let job = bare();
@@ -375,7 +375,7 @@ async fn a_ledger_that_opens_late_tells_the_jobs_of_this_bridge_from_those_of_th
 
     let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let ledger = Sqlite::open(options(folder.path())).await.unwrap();
+    let ledger = Ledger::open(options(folder.path())).await.unwrap();
     unavailable(&ledger).await;
     let ours = bare();
     ledger.put(JobUpdate { record: ours.clone(), frames: vec![] }).await.unwrap_err();

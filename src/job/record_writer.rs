@@ -16,7 +16,7 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Writes the record of one job.
 pub(super) struct RecordWriter {
-    ledger: Arc<dyn Ledger>,
+    ledger: Arc<Ledger>,
     job: Arc<Job>,
     /// How long to wait for a durable write.
     limit: Duration,
@@ -32,7 +32,7 @@ pub(super) struct RecordWriter {
 }
 
 impl RecordWriter {
-    pub(super) fn new(ledger: Arc<dyn Ledger>, job: Arc<Job>, limit: Duration, frames: usize) -> Self {
+    pub(super) fn new(ledger: Arc<Ledger>, job: Arc<Job>, limit: Duration, frames: usize) -> Self {
         let interval = Box::pin(sleep(MIN_INTERVAL));
         Self { ledger, job, limit, frames, written: 0, interval, due: false, writing: None }
     }
@@ -97,11 +97,7 @@ impl RecordWriter {
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
-    use std::sync::Mutex;
-
     use futures::FutureExt;
-    use tokio::sync::watch;
 
     use super::*;
     use crate::backend::{Backend, RequestIdentity};
@@ -111,82 +107,8 @@ mod tests {
     use crate::job::handle::NewJob;
     use crate::job::log::{JobLog, LogMemory};
     use crate::job::request::{EventSelection, JobKey, SyncRequest};
-    use crate::ledger::{
-        Cleaning, CleaningResult, Health, JobFilter, JobId, LedgerLoss, LedgerUnavailable, Record, Retention,
-        Timestamp,
-    };
-
-    /// A ledger that counts its writes, and may never complete one.
-    #[derive(Debug)]
-    struct Witness {
-        written: Mutex<Vec<Instant>>,
-        hangs: bool,
-    }
-
-    impl Ledger for Witness {
-        fn put(&self, _: JobUpdate) -> BoxFuture<'static, Result<(), LedgerUnavailable>> {
-            self.written.lock().unwrap().push(Instant::now());
-            if self.hangs { pending().boxed() } else { ready(Ok(())).boxed() }
-        }
-
-        fn job(&self, _: JobId) -> BoxFuture<'static, Result<Option<Record>, LedgerUnavailable>> {
-            ready(Ok(None)).boxed()
-        }
-
-        fn jobs(&self, _: JobFilter) -> BoxFuture<'static, Result<Vec<Record>, LedgerUnavailable>> {
-            ready(Ok(Vec::new())).boxed()
-        }
-
-        fn frames(
-            &self,
-            _: JobId,
-            _: u64,
-        ) -> BoxFuture<'static, Result<Vec<LoggedFrame>, LedgerUnavailable>> {
-            ready(Ok(Vec::new())).boxed()
-        }
-
-        fn cooling_down(&self, _: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, LedgerUnavailable>> {
-            ready(Ok(Vec::new())).boxed()
-        }
-
-        fn without_log(
-            &self,
-            _: Vec<JobId>,
-            _: Cleaning,
-        ) -> BoxFuture<'static, Result<Vec<JobId>, LedgerUnavailable>> {
-            ready(Ok(Vec::new())).boxed()
-        }
-
-        fn clean(&self, _: Cleaning) -> BoxFuture<'static, Result<CleaningResult, LedgerUnavailable>> {
-            ready(Ok(CleaningResult::default())).boxed()
-        }
-
-        fn set_retention(&self, _: Retention) {}
-
-        fn cleaning_held(&self) -> Option<String> {
-            None
-        }
-
-        fn lost(&self) -> watch::Receiver<Option<LedgerLoss>> {
-            watch::channel(None).1
-        }
-
-        fn health(&self) -> watch::Receiver<Health> {
-            watch::channel(Health::Available).1
-        }
-
-        fn secret(&self) -> [u8; 32] {
-            [0; 32]
-        }
-
-        fn secrets(&self) -> Vec<[u8; 32]> {
-            vec![self.secret()]
-        }
-
-        fn close(&self) -> BoxFuture<'static, ()> {
-            ready(()).boxed()
-        }
-    }
+    use crate::ledger::tests::without_writer;
+    use crate::ledger::{Record, Timestamp};
 
     fn job() -> Arc<Job> {
         let flags = Flags { backend: Some("http://127.0.0.1:1".to_owned()), ..Flags::default() };
@@ -220,23 +142,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn progress_is_written_once_a_second_at_most_however_much_there_is() {
-        let ledger = Arc::new(Witness { written: Mutex::default(), hangs: false });
-        let mut writer = RecordWriter::new(ledger.clone(), job(), Duration::from_secs(5), 10);
+        let (ledger, mut requests) = without_writer();
+        let mut written = Vec::new();
+        let mut writer = RecordWriter::new(ledger, job(), Duration::from_secs(5), 10);
         for _ in 0..3 {
             writer.mark_dirty();
             writer.mark_dirty();
             writer.due().await;
             writer.write();
+            written.push(Instant::now());
+            requests.complete_put();
         }
         assert!(writer.due().now_or_never().is_none(), "there is nothing new");
-        let written = ledger.written.lock().unwrap();
         assert!(written.windows(2).all(|pair| pair[1] - pair[0] == MIN_INTERVAL), "{written:?}");
-        assert_eq!(written.len(), 3);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_disk_that_hangs_holds_a_job_up_for_no_longer_than_the_limit() {
-        let ledger = Arc::new(Witness { written: Mutex::default(), hangs: true });
+        let (ledger, _requests) = without_writer();
         let mut writer = RecordWriter::new(ledger, job(), Duration::from_secs(5), 10);
         let began = Instant::now();
         assert!(writer.persist(&[]).await.is_err());

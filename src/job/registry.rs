@@ -33,7 +33,7 @@ use crate::telemetry;
 #[derive(Debug)]
 pub struct Registry {
     pub(super) config: ArcSwap<Config>,
-    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) salt: [u8; 32],
     pub(super) memory: Arc<LogMemory>,
     jobs: Mutex<JobTable>,
@@ -159,7 +159,7 @@ pub enum AdmitError {
 
 impl Registry {
     /// Creates a registry without jobs.
-    pub fn new(config: Arc<Config>, ledger: Arc<dyn Ledger>) -> Arc<Self> {
+    pub fn new(config: Arc<Config>, ledger: Arc<Ledger>) -> Arc<Self> {
         let mut salt = [0; 32];
         salt[..16].copy_from_slice(Uuid::new_v4().as_bytes());
         salt[16..].copy_from_slice(Uuid::new_v4().as_bytes());
@@ -193,7 +193,7 @@ impl Registry {
     }
 
     /// The ledger of these jobs.
-    pub fn ledger(&self) -> &Arc<dyn Ledger> {
+    pub fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
     }
 

@@ -60,6 +60,16 @@ impl Timestamp {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
+    /// The time as databases store it. A time out of range is clamped, which preserves the order.
+    pub(super) fn to_i64(self) -> i64 {
+        i64::try_from(self.0).unwrap_or(i64::MAX)
+    }
+
+    /// The time that a database has stored. A bridge stores no time before 1970.
+    pub(super) fn from_i64(at: i64) -> Self {
+        Self(u64::try_from(at).unwrap_or_default())
+    }
+
     /// The time in seconds since 1970.
     pub fn seconds(self) -> f64 {
         Duration::from_millis(self.0).as_secs_f64()

@@ -1,100 +1,55 @@
 //! A job whose own code fails: it ends all the same, for its readers, in the record and on its backend.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::future::BoxFuture;
 use proxbox_bridge::backend::{Backend, RequestIdentity};
 use proxbox_bridge::core::domain::kind::{Kind, SyncEndpoint};
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::job::{AttachOptions, Attached, EventSelection, Registry, SyncRequest};
-use proxbox_bridge::ledger::{
-    Cleaning, CleaningResult, Health, JobFilter, JobId, JobUpdate, Ledger, LedgerLoss, LedgerUnavailable,
-    LoggedFrame, Record, Retention, Sqlite, Timestamp,
-};
-use tokio::sync::watch;
+use proxbox_bridge::ledger::JobId;
 use tokio::time::Instant;
+use tracing::field::Field;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::NoSubscriber;
+use tracing::{Dispatch, Event, Metadata, Subscriber};
 
 use super::ledger;
 use crate::support::bridge::config;
 use crate::support::manual::ManualBackend;
 use crate::support::session::stream;
 
-/// A ledger that panics once, in the code of the job that writes into it.
-#[derive(Debug)]
+/// A subscriber that panics once, in the code of the job that logs `message`.
 struct Trap {
-    ledger: Arc<Sqlite>,
+    message: &'static str,
     is_set: AtomicBool,
-    /// It panics at the end of the job, and not in the middle.
-    at_end: bool,
 }
 
-impl Ledger for Trap {
-    fn put(&self, entry: JobUpdate) -> BoxFuture<'static, Result<(), LedgerUnavailable>> {
-        let is_it = if self.at_end { entry.record.end.is_some() } else { !entry.frames.is_empty() };
+impl Subscriber for Trap {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut is_it = false;
+        event.record(&mut |field: &Field, value: &dyn fmt::Debug| {
+            is_it |= field.name() == "message" && format!("{value:?}") == self.message;
+        });
         assert!(!(is_it && self.is_set.swap(false, Ordering::Relaxed)), "the trap of the test");
-        self.ledger.put(entry)
     }
 
-    fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<Record>, LedgerUnavailable>> {
-        self.ledger.job(id)
-    }
+    fn enter(&self, _: &Id) {}
 
-    fn jobs(&self, filter: JobFilter) -> BoxFuture<'static, Result<Vec<Record>, LedgerUnavailable>> {
-        self.ledger.jobs(filter)
-    }
-
-    fn frames(
-        &self,
-        id: JobId,
-        after: u64,
-    ) -> BoxFuture<'static, Result<Vec<LoggedFrame>, LedgerUnavailable>> {
-        self.ledger.frames(id, after)
-    }
-
-    fn cooling_down(&self, now: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, LedgerUnavailable>> {
-        self.ledger.cooling_down(now)
-    }
-
-    fn without_log(
-        &self,
-        jobs: Vec<JobId>,
-        how: Cleaning,
-    ) -> BoxFuture<'static, Result<Vec<JobId>, LedgerUnavailable>> {
-        self.ledger.without_log(jobs, how)
-    }
-
-    fn clean(&self, how: Cleaning) -> BoxFuture<'static, Result<CleaningResult, LedgerUnavailable>> {
-        self.ledger.clean(how)
-    }
-
-    fn set_retention(&self, retention: Retention) {
-        self.ledger.set_retention(retention);
-    }
-
-    fn cleaning_held(&self) -> Option<String> {
-        self.ledger.cleaning_held()
-    }
-
-    fn lost(&self) -> watch::Receiver<Option<LedgerLoss>> {
-        self.ledger.lost()
-    }
-
-    fn health(&self) -> watch::Receiver<Health> {
-        self.ledger.health()
-    }
-
-    fn secret(&self) -> [u8; 32] {
-        self.ledger.secret()
-    }
-
-    fn secrets(&self) -> Vec<[u8; 32]> {
-        self.ledger.secrets()
-    }
-
-    fn close(&self) -> BoxFuture<'static, ()> {
-        self.ledger.close()
-    }
+    fn exit(&self, _: &Id) {}
 }
 
 fn request(backend: &Arc<Backend>) -> SyncRequest {
@@ -130,8 +85,12 @@ async fn a_job_whose_own_code_fails_ends_for_its_readers_in_the_record_and_on_it
         let config = Arc::new(config(puppet.address, &[]));
         let folder = tempfile::tempdir().unwrap();
         let ledger = ledger(folder.path()).await;
-        let trap = Trap { ledger: Arc::clone(&ledger), is_set: AtomicBool::new(true), at_end };
-        let registry = Registry::new(Arc::clone(&config), Arc::new(trap));
+        let message = if at_end { "Job completed." } else { "Frames received." };
+        let trap = Dispatch::new(Trap { message, is_set: AtomicBool::new(true) });
+        // If there is one dispatcher alone, the first thread that logs an event decides who gets it.
+        let _another = Dispatch::new(NoSubscriber::default());
+        let _default = tracing::dispatcher::set_default(&trap);
+        let registry = Registry::new(Arc::clone(&config), Arc::clone(&ledger));
         let backend = Arc::new(Backend::new(config.backends[0].clone()).unwrap());
         let play = async {
             let mut played = puppet.played().await;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use proxbox_bridge::core::domain::kind::Kind;
-use proxbox_bridge::ledger::{Cooldown, JobUpdate, Ledger, Record, Timestamp};
+use proxbox_bridge::ledger::{Cooldown, JobUpdate, Record, Timestamp};
 use proxbox_bridge::replay::ReplayOptions;
 use tokio::time::{Duration, Instant, advance};
 

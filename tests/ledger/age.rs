@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proxbox_bridge::ledger::{
-    Cleaning, CleaningResult, Clock, JobId, JobUpdate, Ledger, LedgerOptions, Record, Retention, Sqlite,
-    Timestamp,
+    Cleaning, CleaningResult, Clock, JobId, JobUpdate, Ledger, LedgerOptions, Record, Retention, Timestamp,
 };
 
 use super::{DAY, HOUR, bare, end, everything, folder, frames, full, ids, options, put};
@@ -53,12 +52,12 @@ impl SteppedClock {
 
 const NOW: Timestamp = Timestamp(1_790_000_000_000);
 
-async fn opened(directory: &Path, clock: &Arc<SteppedClock>) -> Arc<Sqlite> {
-    Sqlite::open(LedgerOptions { clock: clock.clone(), ..options(directory) }).await.unwrap()
+async fn opened(directory: &Path, clock: &Arc<SteppedClock>) -> Arc<Ledger> {
+    Ledger::open(LedgerOptions { clock: clock.clone(), ..options(directory) }).await.unwrap()
 }
 
 /// Records `count` jobs that end now, by the clock that the bridge sees.
-async fn run(ledger: &Sqlite, clock: &SteppedClock, count: usize) -> Vec<JobId> {
+async fn run(ledger: &Ledger, clock: &SteppedClock, count: usize) -> Vec<JobId> {
     let mut ran = Vec::new();
     for _ in 0..count {
         let record = Record { end: Some(end(clock.wall().0)), queued: clock.wall(), ..full() };
@@ -68,13 +67,13 @@ async fn run(ledger: &Sqlite, clock: &SteppedClock, count: usize) -> Vec<JobId> 
     ran
 }
 
-async fn usual(ledger: &Sqlite) -> CleaningResult {
+async fn usual(ledger: &Ledger) -> CleaningResult {
     let cleaned = ledger.clean(Cleaning::Scheduled).await.unwrap();
     assert_eq!(cleaned.held, ledger.cleaning_held());
     CleaningResult { held: None, ..cleaned }
 }
 
-async fn has_log(ledger: &Sqlite, id: JobId) -> bool {
+async fn has_log(ledger: &Ledger, id: JobId) -> bool {
     !ledger.frames(id, 0).await.unwrap().is_empty()
 }
 
@@ -112,7 +111,7 @@ async fn more_than_one_transaction_full_is_removed_when_it_is_ordered() {
     let clock = SteppedClock::at(NOW);
     let many =
         LedgerOptions { directory: None, log_frames: 5_000, clock: clock.clone(), ..options(Path::new("")) };
-    let ledger = Sqlite::open(many).await.unwrap();
+    let ledger = Ledger::open(many).await.unwrap();
     let ended = || Record { end: Some(end(NOW.0)), ..full() };
     put(&ledger, &ended(), frames(1..=4_500)).await;
     let puts = (0..450).map(|_| ledger.put(JobUpdate { record: ended(), frames: frames(1..=1) }));
@@ -301,7 +300,7 @@ async fn a_steady_load_leaves_nothing_to_a_later_cleaning_however_short_it_is_ke
         let defaults = options(Path::new(""));
         let retention = Retention { jobs: 8 * HOUR, logs, share: 10, ..defaults.retention };
         let ledger =
-            Sqlite::open(LedgerOptions { directory, retention, clock: clock.clone(), ..defaults }).await;
+            Ledger::open(LedgerOptions { directory, retention, clock: clock.clone(), ..defaults }).await;
         let ledger = ledger.unwrap();
         let mut ran = Vec::new();
         for hour in 0..24 {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use proxbox_bridge::ledger::{Cleaning, Health, Ledger, LedgerOptions, Sqlite, Timestamp};
+use proxbox_bridge::ledger::{Cleaning, Health, Ledger, LedgerOptions, Timestamp};
 use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 
@@ -119,7 +119,7 @@ static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 /// Asks the ledger everything that can be asked.
-async fn ask_everything(ledger: &Sqlite) -> Result<(), String> {
+async fn ask_everything(ledger: &Ledger) -> Result<(), String> {
     let found = ledger.jobs(everything()).await.map_err(|error| error.0)?;
     for record in &found {
         let _ = ledger.job(record.id).await;
@@ -168,7 +168,7 @@ proptest! {
             }
         }
         let answered = runtime.block_on(async {
-            let ledger = Sqlite::open(options(folder.path())).await.unwrap();
+            let ledger = Ledger::open(options(folder.path())).await.unwrap();
             let health = ledger.health().borrow().clone();
             let answered = ask_everything(&ledger).await;
             put(&ledger, &full(), frames(1..=2)).await;
@@ -195,7 +195,7 @@ async fn a_job_beyond_the_year_9999_that_never_ended_is_recorded_as_interrupted(
 #[tokio::test]
 async fn a_row_that_cannot_be_read_takes_nothing_from_the_others_and_fills_no_page() {
     let folder = folder();
-    let ledger = Sqlite::open(LedgerOptions { ..options(folder.path()) }).await.unwrap();
+    let ledger = Ledger::open(LedgerOptions { ..options(folder.path()) }).await.unwrap();
     let jobs: Vec<_> = (0..4).map(|_| full()).collect();
     for job in &jobs {
         put(&ledger, job, frames(1..=1)).await;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use proxbox_bridge::ledger::{JobUpdate, Ledger, LedgerLoss, LedgerOpenError, Sqlite};
+use proxbox_bridge::ledger::{JobUpdate, Ledger, LedgerLoss, LedgerOpenError};
 use tokio::time::timeout;
 
 use super::{available, folder, frames, full, open, options, put, unavailable};
@@ -12,7 +12,7 @@ use super::{available, folder, frames, full, open, options, put, unavailable};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Waits until the ledger has a file again, and says what was lost.
-async fn lost(ledger: &Sqlite) -> LedgerLoss {
+async fn lost(ledger: &Ledger) -> LedgerLoss {
     let mut lost = ledger.lost();
     let lost = timeout(MINUTE, lost.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
     available(ledger).await;
@@ -111,7 +111,7 @@ async fn a_place_that_another_bridge_has_taken_meanwhile_is_left_to_it() {
     let mut takes = 0;
     let other = loop {
         fs::rename(&data, moved.join(takes.to_string())).unwrap();
-        match Sqlite::open(options(&data)).await {
+        match Ledger::open(options(&data)).await {
             Ok(other) => break other,
             // The ledger has written its file anew before the other bridge came.
             Err(_) => takes += 1,
@@ -128,7 +128,7 @@ async fn a_place_that_another_bridge_has_taken_meanwhile_is_left_to_it() {
 
 /// No other bridge may use `directory`.
 async fn is_held(directory: &Path) -> bool {
-    matches!(Sqlite::open(options(directory)).await, Err(LedgerOpenError::Held { .. }))
+    matches!(Ledger::open(options(directory)).await, Err(LedgerOpenError::Held { .. }))
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,7 +178,7 @@ async fn a_directory_in_the_place_of_a_damaged_one_is_held() {
     let [data, bad] = ["data", "data.bad"].map(|name| folder.path().join(name));
     fs::create_dir(&data).unwrap();
     fs::write(data.join("ledger.sqlite3"), [b'x'; 5000]).unwrap();
-    let ledger = Sqlite::open(options(&data)).await.unwrap();
+    let ledger = Ledger::open(options(&data)).await.unwrap();
     unavailable(&ledger).await;
     fs::rename(&data, &bad).unwrap();
     fs::create_dir(&data).unwrap();

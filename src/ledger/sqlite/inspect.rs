@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{LedgerOpenError, schema, store};
+use super::{file, schema};
+use crate::ledger::LedgerOpenError;
 
 /// The magic bytes of a database (<https://www.sqlite.org/fileformat2.html#the_database_header>).
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -19,7 +20,7 @@ const USER_VERSION: usize = 60;
 ///
 /// [`LedgerOpenError::Newer`]. A lock of another bridge and an unreadable file are not detected here.
 pub fn inspect(directory: &Path) -> Result<(), LedgerOpenError> {
-    let file = store::file(directory);
+    let file = file(directory);
     match version(&file) {
         Some(found) if found > schema::VERSION => {
             Err(LedgerOpenError::Newer { file, found, known: schema::VERSION })
@@ -30,7 +31,7 @@ pub fn inspect(directory: &Path) -> Result<(), LedgerOpenError> {
 
 /// Returns whether `directory` holds a ledger of any bridge, damaged or not. True if that cannot be determined.
 pub fn has_ledger(directory: &Path) -> bool {
-    match fs::metadata(store::file(directory)) {
+    match fs::metadata(file(directory)) {
         Ok(found) => found.is_file() && found.len() > 0,
         Err(error) => !matches!(
             error.kind(),
@@ -72,14 +73,14 @@ mod tests {
     #[test]
     fn a_file_that_is_no_database_has_no_version() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(store::file(folder.path()), [b'x'; 5000]).unwrap();
+        fs::write(file(folder.path()), [b'x'; 5000]).unwrap();
         assert_eq!(inspect(folder.path()), Ok(()));
     }
 
     #[test]
     fn a_ledger_is_missing_where_there_is_no_file_and_not_where_that_cannot_be_told() {
         let folder = tempfile::tempdir().unwrap();
-        let file = store::file(folder.path());
+        let file = file(folder.path());
         assert!(!has_ledger(folder.path()) && !has_ledger(&file));
         fs::write(&file, "").unwrap();
         assert!(!has_ledger(folder.path()) && !has_ledger(&file));
@@ -94,7 +95,7 @@ mod tests {
     fn the_version_is_read_from_the_file_and_from_its_log_and_nothing_is_left_behind() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(inspect(folder.path()), Ok(()));
-        let file = store::file(folder.path());
+        let file = file(folder.path());
         let connection = Connection::open(&file).unwrap();
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
         connection.pragma_update(None, "user_version", schema::VERSION).unwrap();

@@ -3,12 +3,12 @@
 use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, TransactionBehavior, params, params_from_iter};
 
-use super::damage::DamagedRows;
-use super::pending::Pending;
-use super::record_clock::ClockState;
 use super::rows::{self, COLUMNS, RowError};
 use super::schema;
 use crate::core::wire::sse::frame::Frame;
+use crate::ledger::damage::DamagedRows;
+use crate::ledger::pending::Pending;
+use crate::ledger::record_clock::ClockState;
 use crate::ledger::{JobFilter, JobId, LoggedFrame, Record, Timestamp};
 
 /// Writes all pending updates and the state of the ledger's clock in one transaction.
@@ -38,7 +38,7 @@ pub(super) fn write(
             let job = waiting.record.id.to_string();
             for frame in waiting.frames.values() {
                 let LoggedFrame { sequence: number, at, frame: Frame { name, bytes, .. } } = frame;
-                add.execute(params![job, sequence(*number), rows::time(*at), name.as_str(), &**bytes])?;
+                add.execute(params![job, sequence(*number), at.to_i64(), name.as_str(), &**bytes])?;
             }
             prune.execute(params![job, i64::try_from(log_frames).unwrap_or(i64::MAX)])?;
         }
@@ -73,7 +73,7 @@ pub(super) fn job(connection: &Connection, id: JobId) -> Result<Option<Record>, 
 pub(super) fn jobs(
     connection: &Connection,
     filter: &JobFilter,
-    damage: &DamagedRows,
+    damage: &mut DamagedRows,
 ) -> Result<Vec<Record>, RowError> {
     let (sql, values) = select(filter);
     read(connection, (&sql, values), filter.limit, damage)
@@ -83,13 +83,13 @@ pub(super) fn jobs(
 pub(super) fn cooling_down(
     connection: &Connection,
     now: Timestamp,
-    damage: &DamagedRows,
+    damage: &mut DamagedRows,
 ) -> Result<Vec<Record>, RowError> {
     let sql = format!(
         "SELECT {} FROM jobs WHERE cooldown_until > ?1 AND finished IS NOT NULL ORDER BY cooldown_until DESC",
         COLUMNS.join(", ")
     );
-    read(connection, (&sql, vec![Value::Integer(rows::time(now))]), usize::MAX, damage)
+    read(connection, (&sql, vec![Value::Integer(now.to_i64())]), usize::MAX, damage)
 }
 
 /// Reads the first `limit` readable records.
@@ -97,7 +97,7 @@ fn read(
     connection: &Connection,
     (sql, values): (&str, Vec<Value>),
     limit: usize,
-    damage: &DamagedRows,
+    damage: &mut DamagedRows,
 ) -> Result<Vec<Record>, RowError> {
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
@@ -107,7 +107,7 @@ fn read(
     {
         match rows::record(row) {
             Ok(record) => records.push(record),
-            Err(unreadable) => damage.report(&unreadable),
+            Err(unreadable) => damage.report(&unreadable.to_string()),
         }
     }
     Ok(records)
@@ -121,7 +121,7 @@ fn select(filter: &JobFilter) -> (String, Vec<Value>) {
         ("kind =", kind.map(|kind| text(kind.as_str()))),
         ("outcome =", outcome.map(|outcome| text(outcome.as_str()))),
         ("backend =", backend.as_deref().map(text)),
-        ("queued >=", since.map(|since| Value::Integer(rows::time(since)))),
+        ("queued >=", since.map(|since| Value::Integer(since.to_i64()))),
         ("id <", before.map(|before| text(&before.to_string()))),
     ];
     let (mut sql, mut values) = (format!("SELECT {} FROM jobs", COLUMNS.join(", ")), Vec::new());
@@ -140,7 +140,7 @@ fn select(filter: &JobFilter) -> (String, Vec<Value>) {
 pub(super) fn frames(
     connection: &Connection,
     (id, after): (JobId, u64),
-    damage: &DamagedRows,
+    damage: &mut DamagedRows,
 ) -> Result<Vec<LoggedFrame>, RowError> {
     let mut statement = connection.prepare(
         "SELECT sequence, at, name, bytes FROM frames WHERE job = ?1 AND sequence > ?2 ORDER BY sequence",
@@ -151,10 +151,8 @@ pub(super) fn frames(
         match frame(row) {
             Ok(frame) => frames.push(frame),
             Err(error) => {
-                damage.report(&RowError::Malformed {
-                    job: id.to_string(),
-                    problem: format!("frames: {error}"),
-                });
+                let problem = format!("frames: {error}");
+                damage.report(&RowError::Malformed { job: id.to_string(), problem }.to_string());
             }
         }
     }
@@ -170,7 +168,7 @@ fn frame(row: &Row<'_>) -> rusqlite::Result<LoggedFrame> {
     }
     Ok(LoggedFrame {
         sequence: row.get::<_, i64>(0)?.unsigned_abs(),
-        at: rows::timestamp(row.get(1)?),
+        at: Timestamp::from_i64(row.get(1)?),
         frame: Frame { name: row.get(2)?, bytes: bytes.into(), payload: None },
     })
 }

@@ -31,7 +31,7 @@ pub(super) fn end(connection: &mut Connection, recorded: i64) -> rusqlite::Resul
     if left.is_empty() {
         return Ok(0);
     }
-    let now = rows::time(Timestamp::now());
+    let now = Timestamp::now().to_i64();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for InterruptedJob { row, step, last, detail } in &left {
         transaction.execute(
@@ -87,7 +87,7 @@ fn interrupted_job(row: &Row<'_>) -> rusqlite::Result<InterruptedJob> {
         last,
         detail: format!(
             "{counts}; {events} events had been read; it was last heard of at {}.",
-            rows::timestamp(last)
+            Timestamp::from_i64(last)
         ),
     })
 }

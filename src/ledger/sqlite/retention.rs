@@ -1,12 +1,10 @@
 //! Removes records and frames that are past their retention.
 
-use std::time::Duration;
-
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
-use super::record_clock::{RecordClock, milliseconds};
-use super::{rows, schema};
-use crate::ledger::{CLEANING_INTERVAL, Cleaning, CleaningResult, JobId, Retention};
+use super::rows;
+use crate::ledger::retention::{CleaningPlan, CleaningStep, EndedJobs, WithoutLog};
+use crate::ledger::{CleaningResult, JobId};
 
 /// How many frames are removed in one step. That bounds how long other requests wait.
 const MAX_FRAMES: usize = 2_000;
@@ -15,100 +13,31 @@ const MAX_JOBS: usize = 200;
 /// How many free pages are returned to the file system in one step.
 const MAX_PAGES: usize = 1_000;
 
-/// What one cleaning may remove. Its times are the ledger's.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CleaningPlan {
-    /// Jobs that ended before this are removed.
-    jobs_before: i64,
-    /// The frames of jobs that ended before this are removed. Never earlier than `jobs_before`: the frames of a
-    /// removed job go with it.
-    logs_before: i64,
-    /// How many jobs may be removed.
-    jobs: usize,
-    /// How many jobs may lose their frames.
-    logs: usize,
+/// Counts the ended jobs.
+pub(super) fn ended_jobs(connection: &Connection) -> rusqlite::Result<EndedJobs> {
+    let sql = "SELECT count(*), count(*) FILTER (WHERE logged = 1) FROM jobs WHERE finished IS NOT NULL";
+    let [jobs, logs]: [i64; 2] = connection.query_row(sql, [], |row| Ok([row.get(0)?, row.get(1)?]))?;
+    let count = |count| usize::try_from(count).unwrap_or_default();
+    Ok(EndedJobs { jobs: count(jobs), logs: count(logs) })
 }
 
-/// The result of one step of a cleaning.
-#[derive(Debug)]
-pub(super) struct CleaningStep {
-    /// What it removed.
-    pub(super) cleaned: CleaningResult,
-    /// The plan of the next step, if there may be more to remove.
-    pub(super) rest: Option<CleaningPlan>,
-}
-
-/// Plans `cleaning` for the current time, or returns why it is held.
-pub(super) fn plan(
-    connection: &Connection,
-    aging: &RecordClock,
-    cleaning: Cleaning,
-) -> rusqlite::Result<Result<CleaningPlan, String>> {
-    let stand = match cleaning {
-        Cleaning::Scheduled => aging.observe(),
-        Cleaning::Requested => aging.trust(),
-    };
-    schema::save_clock_state(connection, stand)?;
-    if let Some(held) = aging.held() {
-        return Ok(Err(held));
-    }
-    let Retention { jobs, logs, share, .. } = aging.retention();
-    let [jobs_before, logs_before] = [jobs, logs].map(|age| stand.time.saturating_sub(milliseconds(age)));
-    let limit = |age: Duration, count: &str| -> rusqlite::Result<usize> {
-        let all: i64 = connection.query_row(count, [], |row| row.get(0))?;
-        let all = usize::try_from(all).unwrap_or_default();
-        Ok(match cleaning {
-            Cleaning::Scheduled => share_of(all, share.max(steady_share(age))),
-            Cleaning::Requested => all,
-        })
-    };
-    Ok(Ok(CleaningPlan {
-        jobs_before,
-        logs_before: logs_before.max(jobs_before),
-        jobs: limit(jobs, "SELECT count(*) FROM jobs WHERE finished IS NOT NULL")?,
-        logs: limit(logs, "SELECT count(*) FROM jobs WHERE finished IS NOT NULL AND logged = 1")?,
-    }))
-}
-
-/// `share` percent of `all`, at least one.
-pub(super) fn share_of(all: usize, share: usize) -> usize {
-    (all.saturating_mul(share) / 100).max(1)
-}
-
-/// Twice the share of records with the retention `age` that a steady load makes due between two cleanings, in
-/// percent. Below the share that becomes due, the backlog would grow without end.
-fn steady_share(age: Duration) -> usize {
-    let share = 200 * CLEANING_INTERVAL.as_secs() / age.as_secs().max(1);
-    usize::try_from(share.min(100)).unwrap_or(100)
-}
-
-/// The `jobs` whose frames were removed for their age, and at most `most` of the unknown ones. A ledger that is
-/// younger than the retention of logs may have replaced another one, and does not know the jobs of that one.
-pub(super) fn without_log(
-    connection: &Connection,
-    aging: &RecordClock,
-    jobs: &[JobId],
-    most: usize,
-) -> rusqlite::Result<Vec<JobId>> {
-    let now = aging.observe().time;
-    let is_old =
-        now.saturating_sub(schema::created_at(connection, now)?) >= milliseconds(aging.retention().logs);
+/// Which of `jobs` have lost their frames for their age, and which ones are unknown.
+pub(super) fn without_log(connection: &Connection, jobs: &[JobId]) -> rusqlite::Result<WithoutLog> {
     let mut statement =
         connection.prepare("SELECT finished IS NOT NULL AND logged = 0 FROM jobs WHERE id = ?1")?;
-    let (mut gone, mut unknown) = (Vec::new(), Vec::new());
+    let mut without = WithoutLog::default();
     for job in jobs {
         match statement.query_row([job.to_string()], |row| row.get(0)).optional()? {
-            Some(true) => gone.push(*job),
+            Some(true) => without.removed.push(*job),
             Some(false) => {}
-            None => unknown.push(*job),
+            None => without.unknown.push(*job),
         }
     }
-    gone.extend(unknown.into_iter().take(if is_old { most } else { 0 }));
-    Ok(gone)
+    Ok(without)
 }
 
-/// How many jobs `plan` would still remove something of, had it not reached its limit.
-pub(super) fn remaining(connection: &Connection, plan: CleaningPlan) -> rusqlite::Result<u64> {
+/// Counts the jobs that `plan` would still remove something of, had it not reached its limit.
+fn overdue_jobs(connection: &Connection, plan: CleaningPlan) -> rusqlite::Result<u64> {
     let left: i64 = connection.query_row(
         "SELECT count(*) FROM jobs WHERE finished IS NOT NULL AND
             (recorded < ?1 OR (logged = 1 AND recorded < ?2))",
@@ -133,9 +62,10 @@ pub(super) fn step(connection: &mut Connection, plan: CleaningPlan) -> rusqlite:
         logs: plan.logs.saturating_sub(logs.len()),
         ..plan
     };
+    let left = if more { 0 } else { overdue_jobs(connection, plan)? };
     let readable = |ids: Vec<Option<JobId>>| ids.into_iter().flatten().collect();
-    let cleaned = CleaningResult { jobs: readable(jobs), logs: readable(logs), ..CleaningResult::default() };
-    Ok(CleaningStep { cleaned, rest: more.then_some(rest) })
+    let cleaned = CleaningResult { jobs: readable(jobs), logs: readable(logs), left, held: None };
+    Ok((cleaned, more.then_some(rest)))
 }
 
 /// Removes old logs, about [`MAX_FRAMES`] frames of them. Returns which are gone, and whether the plan has more to

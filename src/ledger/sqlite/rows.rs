@@ -15,6 +15,7 @@ use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
 use crate::core::wire::sse::frame::FrameName;
+use crate::ledger::retention::milliseconds;
 use crate::ledger::{Cooldown, JobEnd, JobId, JobProgress, Record, Requester, Timestamp};
 
 /// The columns of a record, in the order of [`values`].
@@ -82,22 +83,17 @@ struct FailedObjectRow {
     error: String,
 }
 
-/// A time as a column. A time out of range is clamped, which preserves the order.
-pub(super) fn time(at: Timestamp) -> i64 {
-    i64::try_from(at.0).unwrap_or(i64::MAX)
-}
-
 /// A number as a column. Rows are not sorted by it, so its bits are stored unchanged.
 fn number(number: u64) -> Value {
     Value::Integer(number.cast_signed())
 }
 
-fn milliseconds(time: Duration) -> Value {
-    Value::Integer(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
+fn duration_value(time: Duration) -> Value {
+    Value::Integer(milliseconds(time))
 }
 
 fn moment(at: Timestamp) -> Value {
-    Value::Integer(time(at))
+    Value::Integer(at.to_i64())
 }
 
 fn text(text: impl Into<String>) -> Value {
@@ -165,7 +161,7 @@ pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 30]> {
         moment(*queued),
         optional(*started, moment),
         optional(progress.updated, moment),
-        optional(progress.first_frame, milliseconds),
+        optional(progress.first_frame, duration_value),
         json(&counts)?,
         number(progress.frames_in),
         number(progress.bytes_in),
@@ -173,7 +169,7 @@ pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 30]> {
         number(progress.bytes_out),
         number(progress.watchers),
         number(progress.attaches),
-        optional(cooldown.map(|cooldown| cooldown.least), milliseconds),
+        optional(cooldown.map(|cooldown| cooldown.least), duration_value),
         optional(cooldown.map(|cooldown| cooldown.until), moment),
         optional(end.map(|end| end.finished), moment),
         optional(end.map(|end| end.outcome.as_str()), text),
@@ -205,10 +201,10 @@ fn read(row: &Row<'_>, id: &str) -> Result<Record, String> {
             address: column(row, "address")?,
             actor: column(row, "actor")?,
         },
-        queued: timestamp(column(row, "queued")?),
-        started: column::<Option<i64>>(row, "started")?.map(timestamp),
+        queued: Timestamp::from_i64(column(row, "queued")?),
+        started: column::<Option<i64>>(row, "started")?.map(Timestamp::from_i64),
         progress: JobProgress {
-            updated: column::<Option<i64>>(row, "updated")?.map(timestamp),
+            updated: column::<Option<i64>>(row, "updated")?.map(Timestamp::from_i64),
             first_frame: duration(row, "first_frame")?,
             counts: counts(row)?,
             frames_in: column::<i64>(row, "frames_in")?.cast_unsigned(),
@@ -226,7 +222,7 @@ fn read(row: &Row<'_>, id: &str) -> Result<Record, String> {
 fn cooldown(row: &Row<'_>) -> Result<Option<Cooldown>, String> {
     let Some(until) = column::<Option<i64>>(row, "cooldown_until")? else { return Ok(None) };
     let least = duration(row, "cooldown_least")?.unwrap_or_default();
-    Ok(Some(Cooldown { least, until: timestamp(until) }))
+    Ok(Some(Cooldown { least, until: Timestamp::from_i64(until) }))
 }
 
 fn duration(row: &Row<'_>, name: &str) -> Result<Option<Duration>, String> {
@@ -247,7 +243,7 @@ fn end(row: &Row<'_>) -> Result<Option<JobEnd>, String> {
         }),
     };
     Ok(Some(JobEnd {
-        finished: timestamp(finished),
+        finished: Timestamp::from_i64(finished),
         outcome: parse_name(&column::<String>(row, "outcome")?, "outcome", Outcome::from_name)?,
         cause: cause.map(|cause| parse_name(&cause, "cause", Cause::from_name)).transpose()?,
         failure,
@@ -283,11 +279,6 @@ pub(super) fn lossy<I: RowIndex>(row: &Row<'_>, index: I) -> String {
     let value = row.get_ref(index).ok();
     let bytes = value.as_ref().and_then(|value| value.as_bytes_or_null().ok()).flatten();
     String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
-}
-
-/// Reads a time column. A bridge writes no time before 1970.
-pub(super) fn timestamp(at: i64) -> Timestamp {
-    Timestamp(u64::try_from(at).unwrap_or_default())
 }
 
 fn column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<T, String> {

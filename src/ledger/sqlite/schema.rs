@@ -2,8 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::record_clock::{ClockState, RecordClock};
-use super::rows;
+use crate::ledger::Timestamp;
+use crate::ledger::record_clock::{ClockState, RecordClock};
+use crate::ledger::secrets::Secret;
 
 /// The migration to each version from the previous one. The first creates version 1. A released migration is never
 /// changed.
@@ -118,9 +119,9 @@ const IS_EARLIER: &str = "name GLOB 'earlier secret *' AND length(value) = 32";
 /// secret adopts `new`. The secrets in `used`, which this process has made fingerprints with, are stored as well.
 pub(super) fn load_secrets(
     connection: &Connection,
-    new: [u8; 32],
-    used: &[[u8; 32]],
-) -> rusqlite::Result<Vec<[u8; 32]>> {
+    new: Secret,
+    used: &[Secret],
+) -> rusqlite::Result<Vec<Secret>> {
     // A damaged secret is removed, so that a new one can take its place.
     connection.execute("DELETE FROM meta WHERE name = 'secret' AND length(value) <> 32", [])?;
     connection.execute("INSERT OR IGNORE INTO meta (name, value) VALUES ('secret', ?1)", [new])?;
@@ -185,7 +186,7 @@ pub(super) fn resume(connection: &Connection, aging: &RecordClock) -> rusqlite::
         [],
         |row| row.get(0),
     )?;
-    let stand = aging.resume(stored, newest.map(rows::timestamp));
+    let stand = aging.resume(stored, newest.map(Timestamp::from_i64));
     // The recorded time of an older bridge's jobs is unknown. They are taken in the order in which they were written:
     // none was recorded before the end of an earlier one, however far the clock was behind.
     connection.execute(
@@ -210,9 +211,9 @@ mod tests {
     use crate::core::domain::event::{Failure, Step, StepStatus, StreamEnd};
     use crate::core::domain::figures::ResultSummary;
     use crate::core::wire::sse::encoder::SseEncoder;
-    use crate::ledger::sqlite::damage::DamagedRows;
+    use crate::ledger::damage::DamagedRows;
     use crate::ledger::sqlite::queries;
-    use crate::ledger::{JobId, LoggedFrame, Timestamp};
+    use crate::ledger::{JobId, LoggedFrame};
 
     #[test]
     fn the_tables_are_made_once() {
@@ -276,8 +277,8 @@ mod tests {
                 .unwrap();
         }
         migrate(&mut connection).unwrap();
-        let damage = DamagedRows::default();
-        assert_eq!(queries::frames(&connection, (id, 0), &damage).unwrap(), stored);
+        let mut damage = DamagedRows::default();
+        assert_eq!(queries::frames(&connection, (id, 0), &mut damage).unwrap(), stored);
     }
 
     #[test]
@@ -309,7 +310,7 @@ mod tests {
             connection.execute(job, rusqlite::params![id, finished]).unwrap();
         }
         migrate(&mut connection).unwrap();
-        let aging = super::super::tests::aging(7_500);
+        let aging = crate::ledger::tests::aging(7_500);
         assert_eq!(resume(&connection, &aging).unwrap().time, 7_500);
         let mut statement = connection.prepare("SELECT recorded FROM jobs ORDER BY id").unwrap();
         let recorded: Vec<Option<i64>> =

@@ -5,58 +5,30 @@ use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use tokio::sync::watch;
 
-use super::pending::Pending;
-use super::record_clock::RecordClock;
-use super::{LedgerOpenError, queries, recovery, schema};
-use crate::ledger::{LedgerLoss, Timestamp};
+use super::rows::RowError;
+use super::{FILE, file, has_ledger, queries, recovery, retention, schema};
+use crate::ledger::damage::DamagedRows;
+use crate::ledger::pending::Pending;
+use crate::ledger::record_clock::ClockState;
+use crate::ledger::retention::{CleaningPlan, CleaningStep, EndedJobs, WithoutLog};
+use crate::ledger::store::{Store, StoreContext, StoreError};
+use crate::ledger::{JobFilter, JobId, LedgerLoss, LedgerOpenError, LoggedFrame, Record, Timestamp};
 use crate::private;
 use crate::telemetry::{LedgerLost, LedgerOpened};
 
 /// How long an operation waits for another program that uses the file, such as one that makes a copy.
 const BUSY: Duration = Duration::from_secs(2);
 
-/// The name of the file in the directory.
-const FILE: &str = "ledger.sqlite3";
-
-/// Why the ledger cannot be opened.
+/// A ledger in one SQLite file, or in memory.
 #[derive(Debug)]
-pub(super) enum StoreError {
-    /// Permanent until an operator acts.
-    Permanent(LedgerOpenError),
-    /// Transient: a retry may succeed.
-    Transient(String),
-}
-
-impl StoreError {
-    pub(super) fn text(self) -> String {
-        match self {
-            Self::Permanent(error) => error.to_string(),
-            Self::Transient(problem) => problem,
-        }
-    }
-}
-
-/// Why a write failed.
-#[derive(Debug)]
-pub(super) enum WriteError {
-    /// The write failed, and a retry may fail too.
-    Failed(String),
-    /// The file was replaced or deleted. A new one can be opened at once.
-    Lost(String),
-}
-
-/// One ledger. All methods block.
-#[derive(Debug)]
-pub(super) struct Store {
+pub(crate) struct SqliteStore {
     directory: Option<PathBuf>,
-    log_frames: usize,
+    context: StoreContext,
     /// Held from before the first connection until the end.
     lock: Option<File>,
     connection: Option<Connection>,
@@ -64,110 +36,39 @@ pub(super) struct Store {
     files: WatchedFiles,
     /// The loss of the file, until another one is open.
     loss: Option<LedgerLoss>,
-    lost: watch::Sender<Option<LedgerLoss>>,
-    pub(super) secrets: FingerprintSecrets,
-    pub(super) aging: RecordClock,
+    damage: DamagedRows,
     /// Whether the unfinished jobs of the previous process were marked as interrupted.
     recovered: bool,
 }
 
-/// The secrets that fingerprints in the ledger may have been made with.
-#[derive(Clone)]
-pub(super) struct FingerprintSecrets(Arc<Mutex<SecretsInner>>);
-
-struct SecretsInner {
-    /// New fingerprints are made with the first one.
-    secrets: Vec<[u8; 32]>,
-    /// Whether fingerprints may have been made.
-    used: bool,
-}
-
-impl FingerprintSecrets {
-    /// Creates the set with `secret`, which a ledger without a secret adopts.
-    fn new(secret: [u8; 32]) -> Self {
-        Self(Arc::new(Mutex::new(SecretsInner { secrets: vec![secret], used: false })))
-    }
-
-    /// All secrets, for a caller that makes fingerprints.
-    pub(super) fn all(&self) -> Vec<[u8; 32]> {
-        let mut known = self.inner();
-        known.used = true;
-        known.secrets.clone()
-    }
-
-    /// Loads the secrets of the ledger, and stores there those that were used before. Other callers do not wait for
-    /// the file meanwhile.
-    fn exchange(&self, connection: &Connection) -> rusqlite::Result<()> {
-        loop {
-            let (secrets, used) = {
-                let known = self.inner();
-                (known.secrets.clone(), known.used)
-            };
-            let new = secrets.first().copied().unwrap_or_default();
-            let found = schema::load_secrets(connection, new, if used { &secrets } else { &[] })?;
-            let mut known = self.inner();
-            // If it was used meanwhile, the secret must be stored too.
-            if known.used == used {
-                known.secrets = found;
-                return Ok(());
-            }
-        }
-    }
-
-    fn inner(&self) -> MutexGuard<'_, SecretsInner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for FingerprintSecrets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<secrets>")
-    }
-}
-
-impl Store {
-    /// Creates a store that is not open. A ledger without a secret adopts `secret`.
-    pub(super) fn new(
-        directory: Option<PathBuf>,
-        log_frames: usize,
-        secret: [u8; 32],
-        aging: RecordClock,
-        lost: watch::Sender<Option<LedgerLoss>>,
-    ) -> Self {
+impl SqliteStore {
+    /// Creates a store that is not open, in `directory` or in memory.
+    pub(crate) fn new(directory: Option<PathBuf>, context: StoreContext) -> Self {
         Self {
             directory,
-            log_frames,
+            context,
             lock: None,
             connection: None,
             files: WatchedFiles::default(),
             loss: None,
-            lost,
-            secrets: FingerprintSecrets::new(secret),
-            aging,
+            damage: DamagedRows::default(),
             recovered: false,
         }
     }
 
-    /// The connection, if there is one.
-    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
-        self.connection.as_mut()
-    }
-
-    /// The location, for messages.
-    pub(super) fn location(&self) -> String {
-        self.directory.as_deref().map_or_else(
-            || "the ledger in memory".to_owned(),
-            |directory| file(directory).display().to_string(),
-        )
-    }
-
-    /// Opens the file, unless it is open.
-    pub(super) fn open(&mut self) -> Result<&mut Connection, StoreError> {
-        let opened = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.open_connection()?,
+    /// Runs a query on the connection.
+    pub(super) fn query<T>(
+        &mut self,
+        query: impl FnOnce(&mut Connection, &mut DamagedRows) -> Result<T, RowError>,
+    ) -> Result<T, StoreError> {
+        let Self { connection: Some(connection), damage, .. } = self else {
+            return Err(StoreError::Transient("it is not open".to_owned()));
         };
-        Ok(self.connection.insert(opened))
+        query(connection, damage).map_err(|error| self.transient(&error))
+    }
+
+    fn transient(&self, error: &dyn fmt::Display) -> StoreError {
+        StoreError::Transient(format!("{}: {error}", self.location()))
     }
 
     fn open_connection(&mut self) -> Result<Connection, StoreError> {
@@ -192,16 +93,15 @@ impl Store {
         let found = schema::version(&connection).map_err(sqlite)?;
         if found > schema::VERSION {
             let file = self.directory.as_deref().map(file).unwrap_or_default();
-            return Err(StoreError::Permanent(LedgerOpenError::Newer {
-                file,
-                found,
-                known: schema::VERSION,
-            }));
+            return Err(LedgerOpenError::Newer { file, found, known: schema::VERSION }.into());
         }
         configure(&connection).map_err(sqlite)?;
         schema::migrate(&mut connection).map_err(sqlite)?;
-        self.secrets.exchange(&connection).map_err(sqlite)?;
-        let stand = schema::resume(&connection, &self.aging).map_err(sqlite)?;
+        self.context
+            .secrets
+            .exchange(|new, used| schema::load_secrets(&connection, new, used))
+            .map_err(sqlite)?;
+        let stand = schema::resume(&connection, &self.context.clock).map_err(sqlite)?;
         if !self.recovered {
             let interrupted = recovery::end(&mut connection, stand.time).map_err(sqlite)?;
             self.recovered = true;
@@ -212,37 +112,19 @@ impl Store {
             self.files = WatchedFiles::new([file(directory), log(directory)]);
         }
         if let Some(lost) = self.loss.take() {
-            self.lost.send_replace(Some(lost));
+            self.context.lost.send_replace(Some(lost));
         }
         Ok(connection)
     }
 
-    /// Checks that the files and the lock are still those that were opened, and advances the clock of the ledger.
-    pub(super) fn check_files(&mut self) -> Result<(), WriteError> {
-        if let Some(problem) = self.files.problem() {
-            return Err(self.mark_lost(problem));
-        }
-        if self.connection.is_none() {
-            return Ok(());
-        }
-        self.aging.observe();
-        if let Some(directory) = self.directory.clone()
-            && let Err(trouble) = self.lock_directory(&directory)
-        {
-            self.abandon_connection();
-            return Err(WriteError::Failed(trouble.text()));
-        }
-        Ok(())
-    }
-
     /// Abandons files that were deleted or replaced, as `problem` says.
-    fn mark_lost(&mut self, problem: String) -> WriteError {
+    fn mark_lost(&mut self, problem: String) -> StoreError {
         self.abandon_connection();
         self.lock = None;
         self.files = WatchedFiles::default();
         LedgerLost { problem: &problem }.emit();
         self.loss = Some(LedgerLoss { at: Timestamp::now(), problem: problem.clone() });
-        WriteError::Lost(problem)
+        StoreError::Lost(problem)
     }
 
     /// Closes the connection without touching the files, which may belong to another bridge by now.
@@ -274,30 +156,106 @@ impl Store {
                 Ok(())
             }
             Err(TryLockError::WouldBlock) => {
-                Err(StoreError::Permanent(LedgerOpenError::Held { directory: directory.to_owned() }))
+                Err(LedgerOpenError::Held { directory: directory.to_owned() }.into())
             }
             Err(TryLockError::Error(error)) => Err(passing(error)),
         }
     }
+}
 
-    /// Writes all pending updates, and opens the ledger first if necessary. When it returns, they are on disk.
-    pub(super) fn write(&mut self, pending: &Pending) -> Result<(), WriteError> {
-        // A write to a deleted file must not be reported as successful.
-        self.check_files()?;
-        let log_frames = self.log_frames;
-        let aging = self.aging.clone();
-        let connection = self.open().map_err(|trouble| WriteError::Failed(trouble.text()))?;
-        queries::write(connection, pending, log_frames, aging.observe()).map_err(|error| {
-            if !is_outside(&error) {
-                self.drop_connection();
-            }
-            WriteError::Failed(format!("{}: {error}", self.location()))
-        })
+impl Store for SqliteStore {
+    fn location(&self) -> String {
+        self.directory.as_deref().map_or_else(
+            || "the ledger in memory".to_owned(),
+            |directory| file(directory).display().to_string(),
+        )
     }
 
-    /// Drops a connection that may be broken, so that a new one is opened. A ledger in memory is kept: it is the only
-    /// copy.
-    pub(super) fn drop_connection(&mut self) {
+    fn may_hold_ledger(&self) -> bool {
+        self.directory.as_deref().is_none_or(has_ledger)
+    }
+
+    fn open(&mut self) -> Result<(), StoreError> {
+        if self.connection.is_none() {
+            self.connection = Some(self.open_connection()?);
+        }
+        Ok(())
+    }
+
+    fn is_open(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// Checks the files and the lock, and advances the clock of the ledger.
+    fn check(&mut self) -> Result<(), StoreError> {
+        if let Some(problem) = self.files.problem() {
+            return Err(self.mark_lost(problem));
+        }
+        if self.connection.is_none() {
+            return Ok(());
+        }
+        self.context.clock.observe();
+        if let Some(directory) = self.directory.clone()
+            && let Err(error) = self.lock_directory(&directory)
+        {
+            self.abandon_connection();
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, pending: &Pending) -> Result<(), StoreError> {
+        let (log_frames, now) = (self.context.log_frames, self.context.clock.observe());
+        let mut is_broken = false;
+        let written = self.query(|connection, _| {
+            let written = queries::write(connection, pending, log_frames, now);
+            is_broken = written.as_ref().is_err_and(|error| !is_outside(error));
+            Ok(written?)
+        });
+        if is_broken {
+            self.disconnect();
+        }
+        written
+    }
+
+    fn job(&mut self, id: JobId) -> Result<Option<Record>, StoreError> {
+        self.query(|connection, _| queries::job(connection, id))
+    }
+
+    fn jobs(&mut self, filter: &JobFilter) -> Result<Vec<Record>, StoreError> {
+        self.query(|connection, damage| queries::jobs(connection, filter, damage))
+    }
+
+    fn frames(&mut self, id: JobId, after: u64) -> Result<Vec<LoggedFrame>, StoreError> {
+        self.query(|connection, damage| queries::frames(connection, (id, after), damage))
+    }
+
+    fn cooling_down(&mut self, now: Timestamp) -> Result<Vec<Record>, StoreError> {
+        self.query(|connection, damage| queries::cooling_down(connection, now, damage))
+    }
+
+    fn save_clock(&mut self, state: ClockState) -> Result<(), StoreError> {
+        self.query(|connection, _| Ok(schema::save_clock_state(connection, state)?))
+    }
+
+    fn created_at(&mut self, now: i64) -> Result<i64, StoreError> {
+        self.query(|connection, _| Ok(schema::created_at(connection, now)?))
+    }
+
+    fn ended_jobs(&mut self) -> Result<EndedJobs, StoreError> {
+        self.query(|connection, _| Ok(retention::ended_jobs(connection)?))
+    }
+
+    fn without_log(&mut self, jobs: &[JobId]) -> Result<WithoutLog, StoreError> {
+        self.query(|connection, _| Ok(retention::without_log(connection, jobs)?))
+    }
+
+    fn clean(&mut self, plan: CleaningPlan) -> Result<CleaningStep, StoreError> {
+        self.query(|connection, _| Ok(retention::step(connection, plan)?))
+    }
+
+    /// A ledger in memory is kept: it is the only copy.
+    fn disconnect(&mut self) {
         if let Some(directory) = &self.directory {
             // The last process to close the file removes the log.
             self.files.forget(&log(directory));
@@ -305,10 +263,10 @@ impl Store {
         }
     }
 
-    /// Closes the store. Pages that cannot be checkpointed stay in the write-ahead log, and are read from there.
-    pub(super) fn close(&mut self) {
+    /// Pages that cannot be checkpointed stay in the write-ahead log, and are read from there.
+    fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
-            let _ = schema::save_clock_state(&connection, self.aging.observe());
+            let _ = schema::save_clock_state(&connection, self.context.clock.observe());
             let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         }
         self.lock = None;
@@ -367,10 +325,6 @@ fn is_outside(error: &rusqlite::Error) -> bool {
     )
 }
 
-pub(super) fn file(directory: &Path) -> PathBuf {
-    directory.join(FILE)
-}
-
 /// The write-ahead log of the file.
 fn log(directory: &Path) -> PathBuf {
     directory.join(format!("{FILE}-wal"))
@@ -385,34 +339,4 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_does_not_wait_for_the_file_to_get_the_secrets_and_the_one_that_it_used_is_kept() {
-        let secrets = FingerprintSecrets::new([2; 32]);
-        let asked = secrets.clone();
-        let folder = tempfile::tempdir().unwrap();
-        let [mut connection, other] = [(); 2].map(|()| Connection::open(file(folder.path())).unwrap());
-        schema::migrate(&mut connection).unwrap();
-        schema::load_secrets(&connection, [1; 32], &[]).unwrap();
-        other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-        connection
-            .busy_handler(Some(move |_| {
-                // A locked mutex would block until the file is free.
-                if asked.0.try_lock().is_ok() {
-                    asked.all();
-                }
-                false
-            }))
-            .unwrap();
-        secrets.exchange(&connection).unwrap_err();
-        assert!(secrets.inner().used);
-        other.execute_batch("ROLLBACK").unwrap();
-        secrets.exchange(&connection).unwrap();
-        assert_eq!(secrets.all(), [[1; 32], [2; 32]]);
-    }
 }

@@ -6,15 +6,15 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::pending::Pending;
-use super::store::{Store, WriteError};
-use crate::ledger::{Health, JobUpdate, LedgerUnavailable};
+use super::store::{Store, StoreError};
+use super::{Health, JobUpdate, LedgerUnavailable};
 use crate::telemetry::{LedgerClosed, LedgerCommitFailed, LedgerCommitted, LedgerHealthChanged};
 
 /// The delay before a failed write is retried.
@@ -22,15 +22,17 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// How long a batch may take before the ledger counts as unavailable. It is longer than SQLite waits for a lock.
 const OVERDUE_AFTER: Duration = Duration::from_secs(5);
-/// The interval between checks of the file's identity and of the clock.
-const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(15);
+/// The interval between checks of the store.
+const CHECK_INTERVAL: Duration = Duration::from_secs(15);
+/// How long a query waits for its result.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum number of queued queries. Further ones are not answered.
 const MAX_QUERIES: usize = 256;
 
 /// The channel for the result of a write.
 pub(super) type Reply = oneshot::Sender<Result<(), LedgerUnavailable>>;
-/// A query on the connection, or on the error if there is no connection.
-pub(super) type Query = Box<dyn FnOnce(Result<&mut Connection, LedgerUnavailable>) + Send>;
+/// A query of the store, or of the reason why it is not open.
+pub(super) type Query = Box<dyn FnOnce(Result<&mut dyn Store, LedgerUnavailable>) + Send>;
 
 /// A request to the ledger.
 pub(super) enum WriterRequest {
@@ -42,9 +44,52 @@ pub(super) enum WriterRequest {
     Close,
 }
 
+/// A handle to the writer.
+#[derive(Clone)]
+pub(super) struct WriterHandle {
+    pub(super) sender: mpsc::UnboundedSender<WriterRequest>,
+    /// The location of the store, for messages.
+    pub(super) place: String,
+}
+
+impl WriterHandle {
+    /// Runs a query on the store, after all earlier updates.
+    pub(super) fn query<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, LedgerUnavailable>> {
+        let (answer, reply) = oneshot::channel();
+        let query = move |store: Result<&mut dyn Store, LedgerUnavailable>| {
+            let failed = |error: StoreError| LedgerUnavailable(error.to_string());
+            let result = store.and_then(|store| query(store).map_err(failed));
+            // The caller may have gone.
+            drop(answer.send(result));
+        };
+        let reply = self.send(WriterRequest::Query(Box::new(query)), reply);
+        let place = self.place.clone();
+        let overdue = move |_| Err(LedgerUnavailable(format!("{place} has not answered in time")));
+        async move { timeout(QUERY_TIMEOUT, reply).await.unwrap_or_else(overdue) }.boxed()
+    }
+
+    /// Sends the request at once, so that requests run in the order of the calls, even if their futures are dropped.
+    pub(super) fn send<T: Send + 'static>(
+        &self,
+        request: WriterRequest,
+        reply: oneshot::Receiver<Result<T, LedgerUnavailable>>,
+    ) -> BoxFuture<'static, Result<T, LedgerUnavailable>> {
+        let sent = self.sender.send(request);
+        let place = self.place.clone();
+        async move {
+            sent.map_err(|_| LedgerUnavailable(format!("{place} is closed")))?;
+            reply.await.map_err(|_| LedgerUnavailable(format!("{place} ended before it answered")))?
+        }
+        .boxed()
+    }
+}
+
 /// The writer task.
 pub(super) struct LedgerWriter {
-    store: Arc<Mutex<Store>>,
+    store: Arc<Mutex<dyn Store>>,
     requests: mpsc::UnboundedReceiver<WriterRequest>,
     health: watch::Sender<Health>,
     /// What the next batch will write.
@@ -56,7 +101,7 @@ pub(super) struct LedgerWriter {
     retry: Option<Instant>,
     /// When the running batch becomes overdue.
     overdue: Option<Instant>,
-    /// The files are checked in the next batch.
+    /// The store is checked in the next batch.
     check_due: bool,
     closing: bool,
 }
@@ -67,14 +112,14 @@ struct BatchResult {
     pending: Option<Arc<Pending>>,
     replies: Vec<Reply>,
     /// The result of the write, if there was one.
-    written: Option<Result<(), WriteError>>,
+    written: Option<Result<(), StoreError>>,
     /// The duration of the write.
     duration: Duration,
 }
 
 impl LedgerWriter {
     pub(super) fn new(
-        store: Arc<Mutex<Store>>,
+        store: Arc<Mutex<dyn Store>>,
         pending: Pending,
         requests: mpsc::UnboundedReceiver<WriterRequest>,
         health: watch::Sender<Health>,
@@ -97,7 +142,7 @@ impl LedgerWriter {
     /// Runs until it is closed, or all handles are dropped.
     pub(super) async fn run(mut self) {
         let mut running: Option<BoxFuture<'static, BatchResult>> = None;
-        let mut looks = interval(FILE_CHECK_INTERVAL);
+        let mut looks = interval(CHECK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if running.is_none() {
@@ -167,20 +212,20 @@ impl LedgerWriter {
             with_store(&store, |store| {
                 let began = Instant::now();
                 let written = match batch {
-                    Some(batch) => Some(store.write(&batch)),
-                    None => store.check_files().err().map(Err),
+                    // A write to a database that was deleted must not be reported as successful.
+                    Some(batch) => {
+                        Some(store.check().and_then(|()| store.open()).and_then(|()| store.write(&batch)))
+                    }
+                    None => store.check().err().map(Err),
                 };
                 let duration = began.elapsed();
-                let problem = match &written {
-                    Some(Err(WriteError::Failed(problem) | WriteError::Lost(problem))) => {
-                        Some(problem.clone())
-                    }
-                    _ => problem,
-                };
+                let failed = written.as_ref().and_then(|written| written.as_ref().err());
+                let problem = failed.map(StoreError::to_string).or(problem);
                 for query in questions {
-                    let none =
-                        || LedgerUnavailable(problem.clone().unwrap_or_else(|| "it is not open".to_owned()));
-                    query(store.connection().ok_or_else(none));
+                    query(match &problem {
+                        Some(problem) if !store.is_open() => Err(LedgerUnavailable(problem.clone())),
+                        _ => Ok(store),
+                    });
                 }
                 (written, duration)
             })
@@ -188,7 +233,7 @@ impl LedgerWriter {
         Some(Box::pin(async move {
             // The panic hook of the process has logged the details.
             let panicked = |error| {
-                let failed = WriteError::Failed(format!("something panicked: {error}"));
+                let failed = StoreError::Transient(format!("something panicked: {error}"));
                 (Some(Err(failed)), Duration::ZERO)
             };
             let (written, duration) = task.await.unwrap_or_else(panicked);
@@ -207,15 +252,13 @@ impl LedgerWriter {
                 answers.into_iter().for_each(|answer| drop(answer.send(Ok(()))));
             }
             Some(Err(error)) => {
-                let (problem, retry) = match error {
-                    WriteError::Failed(problem) => (problem, Some(Instant::now() + RETRY)),
-                    WriteError::Lost(problem) => (problem, None),
-                };
+                let problem = error.to_string();
                 if let Some(pending) = pending {
                     LedgerCommitFailed { problem: &problem, jobs: pending.len() }.emit();
                     self.pending.restore(Arc::unwrap_or_clone(pending));
                 }
-                self.retry = retry;
+                let is_lost = matches!(error, StoreError::Lost(_));
+                self.retry = (!is_lost).then(|| Instant::now() + RETRY);
                 self.set_health(Health::Unavailable(problem.clone()));
                 // Later callers would otherwise wait for a batch that is not due soon.
                 for answer in answers.into_iter().chain(std::mem::take(&mut self.replies)) {
@@ -236,7 +279,7 @@ impl LedgerWriter {
         });
     }
 
-    /// Makes a last attempt to write what is pending, and closes the file.
+    /// Makes a last attempt to write what is pending, and closes the store.
     async fn shut_down(mut self) {
         self.requests.close();
         self.retry = None;
@@ -246,7 +289,7 @@ impl LedgerWriter {
         let unwritten = self.pending.len();
         let store = self.store;
         // A panic here has no further consequence.
-        let _ = spawn_blocking(move || with_store(&store, Store::close)).await;
+        let _ = spawn_blocking(move || with_store(&store, |store| store.close())).await;
         LedgerClosed { unwritten }.emit();
     }
 }
@@ -261,14 +304,14 @@ pub(super) fn publish(health: &Health) {
 }
 
 /// Runs `work` on the store. After a panic its connection is dropped, because its state is unknown.
-pub(super) fn with_store<T>(store: &Mutex<Store>, work: impl FnOnce(&mut Store) -> T) -> T {
+pub(super) fn with_store<T>(store: &Mutex<dyn Store>, work: impl FnOnce(&mut dyn Store) -> T) -> T {
     let mut store = store.lock().unwrap_or_else(|poisoned| {
         let mut inner = poisoned.into_inner();
-        inner.drop_connection();
+        inner.disconnect();
         store.clear_poison();
         inner
     });
-    work(&mut store)
+    work(&mut *store)
 }
 
 /// Waits for the end of the running batch; pends forever if there is none.

@@ -8,7 +8,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::ledger::{Clock, Retention, Timestamp};
+use super::retention::milliseconds;
+use super::{Clock, Retention, Timestamp};
 use crate::telemetry::{ClockTrustReason, LedgerClockJumped, LedgerClockTrusted};
 
 /// The state of the ledger's time, as stored.
@@ -157,11 +158,11 @@ impl RecordClock {
     /// Resumes from the stored state of the ledger's time or, if there is none, from the `newest` time in the ledger.
     /// Within one process the time continues without it.
     pub(super) fn resume(&self, stored: Option<ClockState>, newest: Option<Timestamp>) -> ClockState {
-        let (wall, monotonic) = (wall(&*self.clock), self.clock.monotonic());
+        let (wall, monotonic) = (self.clock.wall().to_i64(), self.clock.monotonic());
         {
             let mut inner = self.inner();
             if inner.running.is_none() {
-                let newest = newest.map_or(wall, |newest| in_column(newest).min(wall));
+                let newest = newest.map_or(wall, |newest| newest.to_i64().min(wall));
                 let stand = stored.unwrap_or(ClockState { time: newest, offset: 0 });
                 inner.running = Some(RunningClock::new(stand, monotonic));
             }
@@ -180,7 +181,7 @@ impl RecordClock {
     }
 
     fn with(&self, then: impl FnOnce(&mut RunningClock, i64) -> ClockChange) -> ClockState {
-        let (wall, monotonic) = (wall(&*self.clock), self.clock.monotonic());
+        let (wall, monotonic) = (self.clock.wall().to_i64(), self.clock.monotonic());
         let is_synchronised = self.clock.is_synchronised();
         let mut inner = self.inner();
         let Retention { clock_jump, clock_hold, .. } = inner.retention;
@@ -232,16 +233,4 @@ fn problem(jump: i64, held_for: Duration, is_synchronised: Option<bool>) -> Stri
         humantime::format_duration(seconds),
         humantime::format_duration(held_for),
     )
-}
-
-pub(super) fn milliseconds(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn in_column(at: Timestamp) -> i64 {
-    super::rows::time(at)
-}
-
-fn wall(clock: &dyn Clock) -> i64 {
-    in_column(clock.wall())
 }

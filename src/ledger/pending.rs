@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ledger::{JobId, JobUpdate, LoggedFrame, Record};
+use super::{JobId, JobUpdate, LoggedFrame, Record};
 use crate::telemetry::LedgerShed;
 
 /// The maximum number of jobs with pending updates.
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use crate::core::wire::sse::frame::{Frame, FrameName};
     use crate::ledger::Timestamp;
-    use crate::ledger::sqlite::tests::{ended, record};
+    use crate::ledger::tests::{ended, record};
 
     fn frames(numbers: std::ops::Range<u64>) -> Vec<LoggedFrame> {
         numbers
