@@ -102,7 +102,7 @@ impl App {
             }
         }
         for backend in &state.backends {
-            if let Some(at) = last(completed(None, Some(backend.url().to_string()))).await {
+            if let Some(at) = last(completed(None, Some(backend.url().clone()))).await {
                 backend.metrics.succeeded(at);
             }
         }

@@ -32,8 +32,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{self, BackendUrl, Limits};
+use crate::config::{self, Limits};
 use crate::core::domain::credential::ApiKey;
+use crate::core::http::url::BackendUrl;
 use crate::core::remote::Remote;
 use crate::telemetry::{self, BackendMetrics};
 use crate::tls::TlsError;

@@ -19,7 +19,6 @@ mod problem;
 mod schema;
 mod shims;
 mod suggest;
-mod url;
 mod validate;
 mod value;
 
@@ -39,7 +38,6 @@ pub use netbox::NetboxListener;
 pub use problem::{ConfigError, ConfigProblem, ValueOrigin};
 pub use schema::keys;
 pub use shims::ShimsConfig;
-pub use url::{BackendUrl, InvalidBackendUrl};
 
 use crate::core::domain::credential::ApiKey;
 use crate::tls::ServerFiles;

@@ -38,13 +38,15 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 pub use clock::{Clock, SystemClock};
 pub use record::{
-    Cooldown, InvalidJobId, JobEnd, JobId, JobProgress, JobUpdate, LoggedFrame, Record, Requester, Timestamp,
+    Cooldown, InvalidJobId, JobEnd, JobId, JobProgress, JobUpdate, LoggedFrame, Record, Requester, Stored,
+    Timestamp,
 };
 pub use retention::{CLEANING_INTERVAL, Cleaning, CleaningResult, Retention};
 pub use sqlite::{has_ledger, inspect};
 
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Outcome;
+use crate::core::http::url::BackendUrl;
 use pending::Pending;
 use retention::{CleaningPlan, WithoutLog, milliseconds, share_of};
 use sqlite::SqliteStore;
@@ -263,7 +265,7 @@ pub struct JobFilter {
     /// Only jobs with this outcome.
     pub outcome: Option<Outcome>,
     /// Only jobs on this backend.
-    pub backend: Option<String>,
+    pub backend: Option<BackendUrl>,
     /// Only jobs queued at this time or later.
     pub since: Option<Timestamp>,
     /// Only jobs older than this one: the last job of the previous page.

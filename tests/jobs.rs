@@ -14,13 +14,14 @@ use crate::support::bridge::{Answer, Client, KEY, Pair, TestBridge, config, fast
 use crate::support::manual::ManualBackend;
 use crate::support::session::stream::{self, Event};
 use futures::future::join_all;
+use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::event::StepStatus;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::core::wire::sse::frame::{Frame, FrameName};
 use proxbox_bridge::ledger::{
-    JobEnd, JobFilter, JobId, JobUpdate, Ledger, LedgerOptions, LoggedFrame, Record, Retention, SystemClock,
-    Timestamp,
+    JobEnd, JobFilter, JobId, JobUpdate, Ledger, LedgerOptions, LoggedFrame, Record, Retention, Stored,
+    SystemClock, Timestamp,
 };
 use proxbox_bridge::recording::{RecordedEvent as Recorded, Recording};
 use proxbox_bridge::replay::{Library, ReplayOptions, Speed};
@@ -582,7 +583,7 @@ async fn what_was_refused_before_it_began_is_recorded_with_the_backends_detail()
     assert_eq!(end(good), (Outcome::Completed, None));
     assert_eq!(
         (good.channels.as_slice(), good.progress.counts.total().completed),
-        (["native".to_owned()].as_slice(), 3)
+        ([Stored::Known(Channel::Native)].as_slice(), 3)
     );
     assert!(
         good.progress.frames_in > 3 && good.progress.frames_out > 3 && good.progress.first_frame.is_some()
@@ -656,7 +657,7 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
     let ended = |id| {
         let (outcome, cause) = (Outcome::Completed, None);
         let end = JobEnd { finished: now, outcome, cause, failure: None, failed_objects: Vec::new() };
-        Record { id, end: Some(end), ..Record::new(String::new(), Kind::Devices, now) }
+        Record { id, end: Some(end), ..Record::new("http://backend".parse().unwrap(), Kind::Devices, now) }
     };
     let [unknown, without_log, cut_off, with_log] = [(); 4].map(|()| JobId::new());
     let bytes = "event: complete\ndata: {\"ok\": true, \"message\": \"m\"}\n\n".into();
@@ -746,7 +747,7 @@ async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after
     let folder = tempfile::tempdir().unwrap();
     let mut puppet = ManualBackend::start().await;
     let now = Timestamp::now();
-    let backend = format!("http://{}", puppet.address);
+    let backend = format!("http://{}", puppet.address).parse().unwrap();
     let record = Record { started: Some(now), ..Record::new(backend, Kind::Devices, now) };
     let id = record.id;
     let step = "event: step\ndata: {\"step\": \"devices\", \"status\": \"started\", \"message\": \"Starting.\", \"rowid\": null}\n\n";

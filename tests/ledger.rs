@@ -5,21 +5,25 @@ mod age;
 mod damage;
 mod loss;
 
+use std::fmt::{Debug, Display};
 use std::fs;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::counts::{Count, Counts};
 use proxbox_bridge::core::domain::event::{Failure, StepStatus};
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::object::Object;
 use proxbox_bridge::core::domain::outcome::{Cause, FailedObject, Outcome};
+use proxbox_bridge::core::upstream::dialect::Dialect;
 use proxbox_bridge::core::wire::sse::frame::{Frame, FrameName};
 use proxbox_bridge::ledger::{
     Cooldown, Health, JobEnd, JobFilter, JobId, JobProgress, JobUpdate, Ledger, LedgerOpenError,
-    LedgerOptions, LoggedFrame, Record, Requester, Retention, SystemClock, Timestamp,
+    LedgerOptions, LoggedFrame, Record, Requester, Retention, Stored, SystemClock, Timestamp,
 };
 use tempfile::TempDir;
 
@@ -57,7 +61,7 @@ async fn in_memory() -> Arc<Ledger> {
 
 /// Every `Option` of it is `None`.
 fn bare() -> Record {
-    Record::new("default".to_owned(), Kind::FullUpdate, Timestamp(1_000))
+    Record::new("http://default".parse().unwrap(), Kind::FullUpdate, Timestamp(1_000))
 }
 
 /// Every field of it is set.
@@ -65,8 +69,8 @@ fn full() -> Record {
     let count = Count { seen: 12, completed: 4, failed: 1, unconfirmed: 7 };
     Record {
         vm: Some(7),
-        channels: vec!["native".to_owned(), "websocket".to_owned()],
-        dialect: Some("typed".to_owned()),
+        channels: vec![Stored::Known(Channel::Native), Stored::Known(Channel::Websocket)],
+        dialect: Some(Stored::Unknown("typed".to_owned())),
         query: "a=b&c".to_owned(),
         requester: Requester {
             fingerprint: Some("f00".to_owned()),
@@ -428,7 +432,7 @@ async fn pages_follow_each_other_under_every_filter() {
     for number in 0..40_u64 {
         let mut record = if number % 2 == 0 { full() } else { bare() };
         record.kind = if number % 3 == 0 { Kind::Devices } else { Kind::Storage };
-        record.backend = ["default", "other"][usize::from(number % 5 == 0)].to_owned();
+        record.backend = ["http://default", "http://other"][usize::from(number % 5 == 0)].to_owned().into();
         record.queued = Timestamp(number);
         records.push(record);
     }
@@ -456,11 +460,13 @@ async fn pages_follow_each_other_under_every_filter() {
         (
             JobFilter {
                 kind: Some(Kind::Storage),
-                backend: Some("other".to_owned()),
+                backend: Some("http://other".parse().unwrap()),
                 since: Some(Timestamp(5)),
                 ..everything()
             },
-            wanted(&|r| r.kind == Kind::Storage && r.backend == "other" && r.queued >= Timestamp(5)),
+            wanted(&|r| {
+                r.kind == Kind::Storage && r.backend.to_string() == "http://other" && r.queued >= Timestamp(5)
+            }),
         ),
     ];
     for (filter, wanted) in cases {
@@ -554,15 +560,21 @@ fn ends() -> impl Strategy<Value = JobEnd> {
         })
 }
 
+/// One of the `known` values, or any other.
+fn stored<T: FromStr + Display + Debug>(known: &'static [&'static str]) -> impl Strategy<Value = Stored<T>> {
+    let known = proptest::sample::select(known).prop_map(str::to_owned);
+    prop_oneof![known, ".*"].prop_map(Stored::from)
+}
+
 fn records() -> impl Strategy<Value = Record> {
     let time = || 0..1_u64 << 62;
     let text = || proptest::option::of(".*");
     let what = (
-        ".*",
+        stored(&["http://pve:8800", "https://[::1]"]),
         proptest::sample::select(Kind::all().collect::<Vec<_>>()),
         proptest::option::of(any::<u64>()),
-        proptest::collection::vec(".*", 0..3),
-        text(),
+        proptest::collection::vec(stored(&Channel::NAMES), 0..3),
+        proptest::option::of(stored(&Dialect::NAMES)),
         ".*",
     );
     let who = (text(), text(), text());

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::app::ClientListener;
 use crate::backend::Backend;
-use crate::config::{BackendUrl, Config, NetboxListener};
+use crate::config::{Config, NetboxListener};
+use crate::core::http::url::BackendUrl;
 use crate::telemetry;
 use crate::tls::{self, TlsError, Trust};
 

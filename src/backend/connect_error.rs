@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::BackendUrl;
+use crate::core::http::url::BackendUrl;
 use crate::telemetry;
 
 /// A backend could not be reached. No request was sent.

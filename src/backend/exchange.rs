@@ -17,9 +17,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{Backend, ConnectError, RequestIdentity};
-use crate::config::BackendUrl;
 use crate::core::domain::refusal::ErrorResponse;
 use crate::core::http::headers::content_encoding;
+use crate::core::http::url::BackendUrl;
 use crate::core::remote::Remote;
 use crate::core::wire::sse::sniff;
 use crate::telemetry;

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::net::lookup_host;
 
-use crate::config::{self, BackendUrl};
+use crate::config;
+use crate::core::http::url::BackendUrl;
 
 /// The identity of a backend, by its name and its location. Clones share updates of the addresses.
 #[derive(Clone, Debug)]

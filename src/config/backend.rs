@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use super::key::keys;
 use super::limits::Limits;
 use super::netbox::{NetboxKeys, NetboxListener};
-use super::url::BackendUrl;
 use super::value::count;
 use crate::core::domain::channel::ChannelChoice;
 use crate::core::domain::credential::ApiKey;
+use crate::core::http::url::BackendUrl;
 use crate::core::run::policy::{EndpointIds, FailurePolicies, UnsupportedPolicy};
 use crate::tls::{Fingerprint, Trust};
 

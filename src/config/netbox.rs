@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::key::keys;
-use super::url::BackendUrl;
+use crate::core::http::url::BackendUrl;
 use crate::core::remote::Remote;
 use crate::tls::{Fingerprint, ServerFiles, Trust};
 

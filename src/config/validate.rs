@@ -8,9 +8,9 @@ use super::key::{ConfigKey, Table};
 use super::netbox::NetboxKeys;
 use super::problem::{ConfigProblem, ValueOrigin};
 use super::schema::Values;
-use super::url::BackendUrl;
 use super::value::written;
 use crate::core::compat::netbox::TLS_PORT;
+use crate::core::http::url::BackendUrl;
 
 /// Validates the values of the whole bridge and those of each backend, which begin at `blocks`, against each other.
 /// Nothing is reported that follows from the `known` problems.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::url::{BackendUrl, InvalidBackendUrl};
 use crate::core::domain::channel::ChannelChoice;
+use crate::core::http::url::{BackendUrl, InvalidBackendUrl};
 use crate::core::run::policy::{EndpointIds, FailurePolicies, UnsupportedPolicy};
 use crate::tls::Fingerprint;
 

@@ -1,7 +1,8 @@
-//! HTTP requests: the checks before the parser, headers, query parameters and limits.
+//! HTTP requests: the checks before the parser, headers, query parameters, URLs of servers and limits.
 
 pub mod address;
 pub mod guard;
 pub mod headers;
 pub mod limit;
 pub mod query;
+pub mod url;

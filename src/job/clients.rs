@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::request::{JobKey, SyncRequest};
 use crate::core::compat::plugin::{Inventory, STAGES, continues_job};
 use crate::core::domain::kind::Kind;
+use crate::core::http::url::BackendUrl;
 
 /// The maximum number of clients kept.
 const MAX_CLIENTS: usize = 1024;
@@ -26,19 +27,19 @@ pub(super) struct Clients(Mutex<HashMap<ClientId, Client>>);
 /// The identity of a client: the hash of its API key and its address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ClientId {
-    backend: String,
+    backend: BackendUrl,
     credential: Option<[u8; 32]>,
     address: Option<IpAddr>,
 }
 
 impl ClientId {
-    pub(super) fn new(backend: String, credential: Option<[u8; 32]>, address: Option<IpAddr>) -> Self {
+    pub(super) fn new(backend: BackendUrl, credential: Option<[u8; 32]>, address: Option<IpAddr>) -> Self {
         Self { backend, credential, address }
     }
 
     /// The client of `request`.
     pub(super) fn from_request(request: &SyncRequest, key: &JobKey) -> Self {
-        Self::new(request.backend.url().to_string(), key.credential(), request.client())
+        Self::new(request.backend.url().clone(), key.credential(), request.client())
     }
 }
 
@@ -143,7 +144,7 @@ mod tests {
     use super::*;
 
     fn netbox() -> ClientId {
-        ClientId::new("http://backend".to_owned(), Some([1; 32]), None)
+        ClientId::new("http://backend".parse().unwrap(), Some([1; 32]), None)
     }
 
     #[tokio::test(start_paused = true)]
@@ -156,7 +157,7 @@ mod tests {
         advance(Duration::from_secs(2)).await;
         assert!(clients.note_stage(netbox(), Kind::Storage));
         assert!(clients.note_stage(netbox(), Kind::Storage), "it is tried again");
-        let other = ClientId::new("http://backend".to_owned(), Some([2; 32]), None);
+        let other = ClientId::new("http://backend".parse().unwrap(), Some([2; 32]), None);
         assert!(!clients.note_stage(other, Kind::VirtualDisks));
         assert!(clients.note_stage(netbox(), Kind::VirtualDisks));
         clients.begins_job(netbox());
@@ -202,7 +203,7 @@ mod tests {
         let client = |number: u8, other: u8| {
             let mut key = [number; 32];
             key[0] = other;
-            ClientId::new(String::new(), Some(key), None)
+            ClientId::new("http://backend".parse().unwrap(), Some(key), None)
         };
         clients.note_missing(client(9, 9), Inventory::Firewalls);
         for (number, other) in (0..8).flat_map(|number| (0..=255).map(move |other| (number, other))) {

@@ -12,8 +12,8 @@ use super::concurrency::Permit;
 use super::handle::Job;
 use super::registry::Registry;
 use crate::backend::{Backend, BackendId, RequestIdentity};
-use crate::config::BackendUrl;
 use crate::core::domain::kind::{SyncEndpoint, VmId};
+use crate::core::http::url::BackendUrl;
 use crate::ledger::{Cooldown, Health, JobId, JobUpdate, LedgerUnavailable, Record, Timestamp};
 use crate::telemetry;
 
@@ -85,7 +85,8 @@ impl Registry {
     async fn resume_recorded(self: &Arc<Self>, backends: &[Arc<Backend>]) -> Result<(), LedgerUnavailable> {
         let now = Timestamp::now();
         for record in self.ledger().cooling_down(now).await? {
-            let Some(backend) = backend_of_record(backends, &record.backend).await else { continue };
+            let Some(url) = record.backend.known() else { continue };
+            let Some(backend) = backend_of_record(backends, url).await else { continue };
             let until = record.cooldown.unwrap_or_default().until;
             let rest = until.since(now).min(backend.limits().cooldown);
             if rest.is_zero() {
@@ -211,12 +212,12 @@ impl CooldownPermit {
 }
 
 /// The backend with the recorded `url`. The record may hold another name of the same host.
-async fn backend_of_record<'a>(backends: &'a [Arc<Backend>], url: &str) -> Option<&'a Arc<Backend>> {
-    let same = backends.iter().find(|backend| backend.url().to_string() == url);
+async fn backend_of_record<'a>(backends: &'a [Arc<Backend>], url: &BackendUrl) -> Option<&'a Arc<Backend>> {
+    let same = backends.iter().find(|backend| backend.url() == url);
     if same.is_some() {
         return same;
     }
-    let id = BackendId::from_url(url.parse::<BackendUrl>().ok()?);
+    let id = BackendId::from_url(url.clone());
     let longest = backends.iter().map(|backend| backend.limits().connect).max()?;
     // A host name that no longer resolves matches no backend.
     timeout(longest, id.resolve()).await.ok()?.ok()?;

@@ -124,7 +124,7 @@ mod tests {
             address: None,
             actor: None,
         };
-        let record = Record::new(String::new(), Kind::Devices, Timestamp(0));
+        let record = Record::new(request.backend.url().clone(), Kind::Devices, Timestamp(0));
         let log = JobLog::new(1 << 20, LogMemory::new(1 << 20));
         let (key, backend) = (JobKey::new(&request, &[0; 32]), request.backend.id().clone());
         let (redactor, span) = (Redactor::default(), tracing::Span::none());

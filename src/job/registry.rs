@@ -255,7 +255,7 @@ impl Registry {
     fn client(&self, backend: &Backend, key: Option<&ApiKey>, address: IpAddr) -> ClientId {
         // The same key as for its streams.
         let key = backend.config().api_key.as_ref().or(key).map(|key| self.key_hash(key));
-        ClientId::new(backend.url().to_string(), key, Some(address))
+        ClientId::new(backend.url().clone(), key, Some(address))
     }
 
     /// Blocks syncs on `backend` with the reason `why`, until `url` is unblocked.
@@ -309,7 +309,7 @@ impl Registry {
                 address: request.address.clone(),
                 actor: request.actor.as_ref().map(|actor| redactor.text(actor).into_owned()),
             },
-            ..Record::new(request.backend.url().to_string(), request.endpoint.kind, Timestamp::now())
+            ..Record::new(request.backend.url().clone(), request.endpoint.kind, Timestamp::now())
         }
     }
 

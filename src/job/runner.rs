@@ -35,7 +35,7 @@ use crate::core::upstream::dialect::Dialect;
 use crate::core::wire::sse::frame::Frame;
 use crate::core::wire::traffic::FrameCounts;
 use crate::deadline::{DeadlineTimer, timeout};
-use crate::ledger::{Cooldown, JobEnd, LoggedFrame, Timestamp};
+use crate::ledger::{Cooldown, JobEnd, LoggedFrame, Stored, Timestamp};
 use crate::recording::RecordedKey;
 use crate::telemetry;
 use prepare::Preparation;
@@ -288,11 +288,10 @@ impl Runner {
 
     /// Notes that the job begins to drive its backend.
     fn start(&mut self, setup: &SessionSetup) {
-        let mut channels: Vec<String> = Vec::new();
+        let mut channels: Vec<Channel> = Vec::new();
         for leg in &setup.plan.legs {
-            let channel = leg.channel.as_str();
-            if !channels.iter().any(|other| other == channel) {
-                channels.push(channel.to_owned());
+            if !channels.contains(&leg.channel) {
+                channels.push(leg.channel);
             }
         }
         self.began = Instant::now();
@@ -303,8 +302,8 @@ impl Runner {
                 let kind = setup.endpoint.kind;
                 telemetry::JobStarted { kind, channels: &channels, dialect: setup.dialect }.emit();
             }
-            record.channels = channels;
-            record.dialect = setup.dialect.map(|dialect| dialect.as_str().to_owned());
+            record.channels = channels.into_iter().map(Stored::Known).collect();
+            record.dialect = setup.dialect.map(Stored::Known);
         }
         self.record_writer.write();
     }

@@ -4,12 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::core::domain::channel::Channel;
 use crate::core::domain::counts::Counts;
 use crate::core::domain::event::Failure;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
+use crate::core::http::url::BackendUrl;
+use crate::core::upstream::dialect::Dialect;
 use crate::core::wire::sse::frame::Frame;
 use crate::core::wire::traffic::FrameType;
 
@@ -110,21 +114,64 @@ pub struct Requester {
     pub actor: Option<String>,
 }
 
+/// A value in a record. A ledger may hold values of another release, which are kept as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored<T> {
+    /// A value of this release.
+    Known(T),
+    /// The text of any other value.
+    Unknown(String),
+}
+
+impl<T> Stored<T> {
+    /// The value, if this release knows it.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+impl<T: FromStr + fmt::Display> From<String> for Stored<T> {
+    fn from(text: String) -> Self {
+        match text.parse::<T>() {
+            Ok(value) if value.to_string() == text => Self::Known(value),
+            _ => Self::Unknown(text),
+        }
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Stored<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(value) => value.fmt(f),
+            Self::Unknown(text) => text.fmt(f),
+        }
+    }
+}
+
+impl<T: fmt::Display> Serialize for Stored<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// The record of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Its id.
     pub id: JobId,
-    /// Its backend.
-    pub backend: String,
+    /// The URL of its backend.
+    pub backend: Stored<BackendUrl>,
     /// The kind of object that it synchronises.
     pub kind: Kind,
     /// The id of the virtual machine, for a sync of a single one.
     pub vm: Option<u64>,
     /// The channels of its legs, each once. Empty until they are known.
-    pub channels: Vec<String>,
+    pub channels: Vec<Stored<Channel>>,
     /// The dialect of the backend's `/ws`, if known.
-    pub dialect: Option<String>,
+    pub dialect: Option<Stored<Dialect>>,
     /// The query sent to the backend.
     pub query: String,
     /// The client that requested it.
@@ -143,10 +190,10 @@ pub struct Record {
 
 impl Record {
     /// Creates the record of a new job of `kind` on `backend`, queued at `queued`, without a requester.
-    pub fn new(backend: String, kind: Kind, queued: Timestamp) -> Self {
+    pub fn new(backend: BackendUrl, kind: Kind, queued: Timestamp) -> Self {
         Self {
             id: JobId::new(),
-            backend,
+            backend: Stored::Known(backend),
             kind,
             vm: None,
             channels: Vec::new(),
@@ -262,5 +309,12 @@ mod tests {
         let [second, hour] = [1, 3600].map(Duration::from_secs);
         assert_eq!((moment.after(second), moment.before(second)), (Timestamp(3_500), Timestamp(1_500)));
         assert_eq!(moment.before(hour), Timestamp(0));
+    }
+    #[test]
+    fn a_stored_value_keeps_its_text_whatever_release_has_written_it() {
+        for (text, is_known) in [("http://pve", true), ("HTTP://pve/", false), ("pve", false), ("", false)] {
+            let stored = Stored::<BackendUrl>::from(text.to_owned());
+            assert_eq!((stored.to_string().as_str(), stored.known().is_some()), (text, is_known));
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::core::wire::sse::frame::{Frame, FrameName};
 
 /// The record of a queued job.
 pub(super) fn record() -> Record {
-    Record::new("default".to_owned(), Kind::Devices, Timestamp(1_000))
+    Record::new("http://default".parse().unwrap(), Kind::Devices, Timestamp(1_000))
 }
 
 /// The same record with an end.

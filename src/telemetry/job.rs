@@ -141,7 +141,7 @@ pub struct JobStarted<'a> {
     /// What it synchronises.
     pub kind: Kind,
     /// The channels of its legs.
-    pub channels: &'a [String],
+    pub channels: &'a [Channel],
     /// The dialect of the backend's `/ws`, if it is known.
     pub dialect: Option<Dialect>,
 }
@@ -150,8 +150,9 @@ impl JobStarted<'_> {
     /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.jobs.running.get(self.kind).inc();
+        let channels: Vec<&str> = self.channels.iter().map(|channel| channel.as_str()).collect();
         tracing::info!(
-            channels = self.channels.join(","),
+            channels = channels.join(","),
             dialect = self.dialect.map(Dialect::as_str),
             "Job started."
         );

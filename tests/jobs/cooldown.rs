@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::http::url::BackendUrl;
 use proxbox_bridge::ledger::{Cooldown, JobUpdate, Record, Timestamp};
 use proxbox_bridge::replay::ReplayOptions;
 use tokio::time::{Duration, Instant, advance};
@@ -283,12 +284,11 @@ async fn a_place_stays_taken_over_a_restart() {
 /// A job that ran on the backend of `puppet` and has no end in the ledger in `folder`, beside one that had not begun.
 async fn killed(puppet: &ManualBackend, folder: &Path) -> Record {
     let now = Timestamp::now();
-    let backend = format!("http://{}", puppet.address);
-    let queued = Record::new(backend, Kind::Devices, now);
+    let backend: BackendUrl = format!("http://{}", puppet.address).parse().unwrap();
+    let queued = Record::new(backend.clone(), Kind::Devices, now);
     let least = Duration::from_secs(40);
     let cooldown = Some(Cooldown { least, until: now });
-    let killed =
-        Record { started: Some(now), cooldown, ..Record::new(queued.backend.clone(), Kind::Devices, now) };
+    let killed = Record { started: Some(now), cooldown, ..Record::new(backend, Kind::Devices, now) };
     let ledger = ledger(folder).await;
     for record in [&killed, &queued] {
         ledger.put(JobUpdate { record: record.clone(), frames: Vec::new() }).await.unwrap();

@@ -85,8 +85,9 @@ async fn stored(app: &App, record: &Record, last: Option<&str>, view: Subscriber
             let notice = join_notices(notice, EventSelection::ledger_notice(view.payloads(), &frames));
             let endpoint = SyncEndpoint { kind: record.kind, vm: record.vm.map(VmId) };
             let state = app.state();
-            let name = state.backends.iter().find(|backend| backend.url().to_string() == record.backend);
-            let name = name.map_or(record.backend.as_str(), |backend| &backend.config().name);
+            let url = record.backend.to_string();
+            let name = state.backends.iter().find(|backend| backend.url().to_string() == url);
+            let name = name.map_or(url.as_str(), |backend| &backend.config().name);
             let span = telemetry::job_span(id, name, endpoint);
             let body = subscriber::stored(record.kind, Replay { id, missed, frames, notice }, view, &span);
             with_job_header(respond::stream(body), id)

@@ -5,10 +5,13 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::log::LogEntry;
+use crate::core::domain::channel::Channel;
 use crate::core::domain::counts::Count;
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
-use crate::ledger::{JobEnd, Record, Timestamp};
+use crate::core::http::url::BackendUrl;
+use crate::core::upstream::dialect::Dialect;
+use crate::ledger::{JobEnd, Record, Stored, Timestamp};
 
 /// A job. Times are RFC 3339 in UTC. Unknown values are `null`.
 #[derive(Debug, Serialize)]
@@ -26,9 +29,9 @@ pub(super) struct JobObject<'a> {
     data: JobData<'a>,
     kind: &'static str,
     vm: Option<u64>,
-    backend: &'a str,
-    channels: &'a [String],
-    dialect: Option<&'a str>,
+    backend: &'a Stored<BackendUrl>,
+    channels: &'a [Stored<Channel>],
+    dialect: Option<&'a Stored<Dialect>>,
     query: &'a str,
     who: RequesterObject<'a>,
     outcome: Option<&'static str>,
@@ -106,7 +109,7 @@ impl<'a> JobObject<'a> {
             vm: *vm,
             backend: &record.backend,
             channels: &record.channels,
-            dialect: record.dialect.as_deref(),
+            dialect: record.dialect.as_ref(),
             query: &record.query,
             who: RequesterObject { fingerprint: who.fingerprint.as_deref(), address: who.address.as_deref() },
             outcome: end.map(|end| end.outcome.as_str()),

@@ -5,9 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use percent_encoding::percent_decode_str;
 
-use crate::config::BackendUrl;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Outcome;
+use crate::core::http::url::BackendUrl;
 use crate::ledger::{JobFilter, Record, Timestamp};
 
 /// A page of the list of jobs.
@@ -78,7 +78,7 @@ impl JobQuery {
             "backend" => {
                 let expected = || "the URL of a backend, as in the field backend of jobs".to_owned();
                 let url: Option<BackendUrl> = value.and_then(|value| value.parse().ok());
-                filter.backend = Some(url.ok_or_else(|| bad("backend", expected()))?.to_string());
+                filter.backend = Some(url.ok_or_else(|| bad("backend", expected()))?);
             }
             "since" => {
                 let expected = || "a time such as 2026-11-24T15:16:46Z, or an age such as 1h".to_owned();
@@ -110,7 +110,7 @@ impl JobQuery {
         let JobFilter { kind, outcome, backend, since, before, limit: _ } = &self.filter;
         kind.is_none_or(|kind| record.kind == kind)
             && outcome.is_none_or(|outcome| record.end.as_ref().is_some_and(|end| end.outcome == outcome))
-            && backend.as_ref().is_none_or(|backend| record.backend == *backend)
+            && backend.as_ref().is_none_or(|backend| record.backend.known() == Some(backend))
             && since.is_none_or(|since| record.queued >= since)
             && before.is_none_or(|before| record.id < before)
     }
@@ -220,7 +220,7 @@ mod tests {
     fn what_is_asked_for_is_found_in_escapes_too() {
         let page =
             JobQuery::parse("&backend=http%3A%2F%2FPVE%3a8000%2f&since=1h%2030m&limit=7&", NOW).unwrap();
-        assert_eq!(page.filter.backend.as_deref(), Some("http://pve:8000"));
+        assert_eq!(page.filter.backend, "http://pve:8000".parse().ok());
         assert_eq!(page.filter.since, Some(Timestamp(NOW.0 - 5_400_000)));
         assert_eq!((page.size, page.filter().limit), (7, 8));
     }

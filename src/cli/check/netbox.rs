@@ -17,6 +17,7 @@ use crate::core::compat::netbox::{NetboxRule, RULES, STATUS, V2};
 use crate::core::compat::rows::{can_update_netbox, leads_to_listener, stores_proxmox};
 use crate::core::compat::{Shim, release_name};
 use crate::core::domain::release::Release;
+use crate::core::http::url::BackendUrl;
 use crate::core::secret;
 use crate::tls::Trust;
 
@@ -310,7 +311,7 @@ async fn read_status(config: &Config, backend: &config::Backend) -> Result<Optio
 }
 
 /// Another server with the limits of `backend`.
-fn other(backend: &config::Backend, url: config::BackendUrl) -> config::Backend {
+fn other(backend: &config::Backend, url: BackendUrl) -> config::Backend {
     config::Backend {
         url,
         trust: Trust::System,

@@ -1,7 +1,7 @@
 //! URLs of backends, and of NetBox.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// A URL of the form `http://HOST[:PORT]` or `https://HOST[:PORT]`.

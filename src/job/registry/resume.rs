@@ -95,8 +95,8 @@ impl Registry {
 
 /// Returns whether the job of `record` ran on the backend of `request`.
 async fn was_on(record: &Record, request: &SyncRequest) -> bool {
-    let Ok(url) = record.backend.parse() else { return false };
-    let backend = BackendId::from_url(url);
+    let Some(url) = record.backend.known() else { return false };
+    let backend = BackendId::from_url(url.clone());
     if !backend.has_address() {
         // A backend that does not resolve is matched by its URL.
         let _ = backend.resolve().await;

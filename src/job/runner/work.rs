@@ -10,6 +10,7 @@ use crate::backend::RequestIdentity;
 use crate::core::domain::channel::Channel;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::{Cause, Outcome};
+use crate::core::http::url::BackendUrl;
 use crate::core::run::cooldown::{AfterDisconnect, Estimate, LegEnd, is_reported};
 use crate::core::run::plan::Leg;
 use crate::job::cooldown::ActivityReporter;
@@ -49,7 +50,7 @@ impl Runner {
         let after = AfterDisconnect::new(self.release, leg.channel, kind);
         let durations = if after.needs_durations() {
             let (ledger, limit) = (Arc::clone(self.registry.ledger()), self.job.config.limits.ledger);
-            let completed = ledger.jobs(completed(leg, self.request.backend.url().to_string()));
+            let completed = ledger.jobs(completed(leg, self.request.backend.url().clone()));
             // An unavailable ledger reports itself, and yields no runs.
             let records = timeout(limit, completed).await.ok().and_then(Result::ok).unwrap_or_default();
             durations(&records, leg)
@@ -85,7 +86,7 @@ impl Runner {
 }
 
 /// The completed runs that the duration of `leg` is derived from. Runs of its stages count towards a full update too.
-fn completed(leg: &Leg, backend: String) -> JobFilter {
+fn completed(leg: &Leg, backend: BackendUrl) -> JobFilter {
     let kind = leg.endpoint.kind;
     JobFilter {
         kind: (kind != Kind::FullUpdate).then_some(kind),

@@ -120,7 +120,7 @@ fn select(filter: &JobFilter) -> (String, Vec<Value>) {
     let conditions = [
         ("kind =", kind.map(|kind| text(kind.as_str()))),
         ("outcome =", outcome.map(|outcome| text(outcome.as_str()))),
-        ("backend =", backend.as_deref().map(text)),
+        ("backend =", backend.as_ref().map(|backend| text(&backend.to_string()))),
         ("queued >=", since.map(|since| Value::Integer(since.to_i64()))),
         ("id <", before.map(|before| text(&before.to_string()))),
     ];
@@ -196,7 +196,7 @@ mod tests {
             JobFilter { before: Some(JobId::new()), ..all.clone() },
             JobFilter { kind: Some(Kind::Devices), ..all.clone() },
             JobFilter { outcome: Some(Outcome::Errored), before: Some(JobId::new()), ..all.clone() },
-            JobFilter { backend: Some("default".to_owned()), ..all },
+            JobFilter { backend: Some("http://default".parse().unwrap()), ..all },
         ];
         for filter in filters {
             let (sql, values) = select(&filter);

@@ -16,7 +16,7 @@ use crate::core::domain::object::Object;
 use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
 use crate::core::wire::sse::frame::FrameName;
 use crate::ledger::retention::milliseconds;
-use crate::ledger::{Cooldown, JobEnd, JobId, JobProgress, Record, Requester, Timestamp};
+use crate::ledger::{Cooldown, JobEnd, JobId, JobProgress, Record, Requester, Stored, Timestamp};
 
 /// The columns of a record, in the order of [`values`].
 pub(super) const COLUMNS: [&str; 30] = [
@@ -149,11 +149,11 @@ pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 30]> {
     let failure = end.and_then(|end| end.failure.as_ref());
     Ok([
         text(id.to_string()),
-        text(backend),
+        text(backend.to_string()),
         text(kind.as_str()),
         optional(*vm, number),
         json(channels)?,
-        optional(dialect.as_ref(), text),
+        optional(dialect.as_ref(), |dialect| text(dialect.to_string())),
         text(query),
         optional(who.fingerprint.as_ref(), text),
         optional(who.address.as_ref(), text),
@@ -190,11 +190,11 @@ pub(super) fn record(row: &Row<'_>) -> Result<Record, RowError> {
 fn read(row: &Row<'_>, id: &str) -> Result<Record, String> {
     Ok(Record {
         id: id.parse::<JobId>().map_err(|error| error.to_string())?,
-        backend: column(row, "backend")?,
+        backend: column::<String>(row, "backend")?.into(),
         kind: parse_name(&column::<String>(row, "kind")?, "kind", Kind::from_name)?,
         vm: column::<Option<i64>>(row, "vm")?.map(i64::cast_unsigned),
-        channels: parsed(row, "channels")?,
-        dialect: column(row, "dialect")?,
+        channels: parsed::<Vec<String>>(row, "channels")?.into_iter().map(Stored::from).collect(),
+        dialect: column::<Option<String>>(row, "dialect")?.map(Stored::from),
         query: column(row, "query")?,
         requester: Requester {
             fingerprint: column(row, "fingerprint")?,

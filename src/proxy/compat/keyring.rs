@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use crate::config::BackendUrl;
 use crate::core::domain::credential::{ApiKey, hexadecimal};
+use crate::core::http::url::BackendUrl;
 use crate::core::text::plain;
 use crate::private::{StateFile, Unreadable};
 

@@ -13,11 +13,12 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::backend::Backend;
-use crate::config::{self, BackendUrl};
+use crate::config;
 use crate::core::compat::netbox::{TLS_PORT, v2_token};
 use crate::core::compat::rows::{can_update_netbox, change_rows, host_in_url, leads_to_listener, plain_host};
 use crate::core::domain::credential::hexadecimal;
 use crate::core::domain::release::Release;
+use crate::core::http::url::BackendUrl;
 use crate::core::secret::SecretJson;
 use crate::private::{StateFile, Unreadable};
 use crate::telemetry;
