@@ -23,7 +23,7 @@ use proxbox_bridge::core::upstream::dialect::Dialect;
 use proxbox_bridge::core::wire::sse::frame::{Frame, FrameName};
 use proxbox_bridge::ledger::{
     Cooldown, Health, JobEnd, JobFilter, JobId, JobProgress, JobUpdate, Ledger, LedgerOpenError,
-    LedgerOptions, LoggedFrame, Record, Requester, Retention, Stored, SystemClock, Timestamp,
+    LedgerOptions, LoggedFrame, Record, Requester, Retention, Stored, SystemClock, Timestamp, inspect,
 };
 use tempfile::TempDir;
 
@@ -388,6 +388,54 @@ async fn a_ledger_that_opens_late_tells_the_jobs_of_this_bridge_from_those_of_th
     let outcome = ledger.job(left.id).await.unwrap().unwrap().end.map(|end| end.outcome);
     assert_eq!(outcome, Some(Outcome::Interrupted));
     assert_eq!(ledger.job(ours.id).await.unwrap(), Some(ours));
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn of_two_updates_in_one_batch_the_newer_counts() {
+    let ledger = in_memory().await;
+    let started = |started| Record { started: Some(Timestamp(started)), end: None, ..full() };
+    for (older, newer) in
+        [(started(1), started(2)), (started(1), full()), (full(), Record { cooldown: None, ..full() })]
+    {
+        let newer = Record { id: older.id, ..newer };
+        let puts = [older, newer.clone()].map(|record| ledger.put(JobUpdate { record, frames: vec![] }));
+        futures::future::try_join_all(puts).await.unwrap();
+        assert_eq!(ledger.job(newer.id).await.unwrap(), Some(newer));
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_leaves_all_room_to_what_is_pending() {
+    let ledger = in_memory().await;
+    let large = bytes::Bytes::from(vec![b'x'; 2 << 20]);
+    // Together they are larger than what may be pending.
+    for _ in 0..4 {
+        let (record, mut frames) = (full(), frames(1..=10));
+        frames.iter_mut().for_each(|frame| frame.frame.bytes = large.clone());
+        put(&ledger, &record, frames).await;
+        assert_eq!(ledger.frames(record.id, 0).await.unwrap().len(), 10);
+    }
+}
+
+#[tokio::test]
+async fn queries_beyond_the_bound_fail_and_the_others_are_answered() {
+    let ledger = in_memory().await;
+    let queries = (0..300).map(|_| ledger.job(JobId::new()));
+    let answers = futures::future::join_all(queries.collect::<Vec<_>>()).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 256);
+}
+
+#[tokio::test]
+async fn an_inspection_of_copied_files_leaves_no_file_behind() {
+    let (original, copy) = (folder(), folder());
+    let ledger = open(original.path()).await;
+    put(&ledger, &full(), vec![]).await;
+    for name in ["ledger.sqlite3", "ledger.sqlite3-wal"] {
+        fs::copy(original.path().join(name), copy.path().join(name)).unwrap();
+    }
+    inspect(copy.path()).unwrap();
+    assert_eq!(fs::read_dir(copy.path()).unwrap().count(), 2);
     ledger.close().await;
 }
 

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proxbox_bridge::ledger::{
-    Cleaning, CleaningResult, Clock, JobId, JobUpdate, Ledger, LedgerOptions, Record, Retention, Timestamp,
+    Cleaning, CleaningResult, Clock, JobId, JobUpdate, Ledger, LedgerOptions, LoggedFrame, Record, Retention,
+    Timestamp,
 };
+use tokio::time::timeout;
 
 use super::{DAY, HOUR, bare, end, everything, folder, frames, full, ids, options, put};
 
@@ -120,6 +122,49 @@ async fn more_than_one_transaction_full_is_removed_when_it_is_ordered() {
     let cleaned = ledger.clean(Cleaning::Requested).await.unwrap();
     assert_eq!((cleaned.jobs.len(), cleaned.logs.len(), cleaned.left), (451, 451, 0));
     assert_eq!(ids(&ledger, everything()).await, []);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn a_cleaning_of_several_transactions_removes_no_more_than_its_share() {
+    let clock = SteppedClock::at(NOW);
+    let folder = folder();
+    let options = options(folder.path());
+    let retention = Retention { share: 50, ..options.retention };
+    let ledger =
+        Ledger::open(LedgerOptions { retention, log_frames: 100, clock: clock.clone(), ..options }).await;
+    let ledger = ledger.unwrap();
+    let put_many = async |jobs: usize, frames: Vec<LoggedFrame>| {
+        let record = || Record { end: Some(end(NOW.0)), ..full() };
+        let puts = (0..jobs).map(|_| ledger.put(JobUpdate { record: record(), frames: frames.clone() }));
+        futures::future::try_join_all(puts.collect::<Vec<_>>()).await.unwrap();
+    };
+    // One transaction removes 2,000 frames or 200 jobs at most.
+    put_many(60, frames(1..=100)).await;
+    clock.pass(8 * DAY);
+    assert_eq!(usual(&ledger).await.logs.len(), 30);
+    put_many(1_000, vec![]).await;
+    clock.pass(91 * DAY);
+    assert_eq!(usual(&ledger).await.jobs.len(), 530);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn a_cleaning_ends_in_a_file_of_another_program_that_keeps_its_free_pages() {
+    let clock = SteppedClock::at(NOW);
+    let folder = folder();
+    let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
+    let free_pages =
+        "CREATE TABLE other (value); INSERT INTO other VALUES (zeroblob(1000000)); DELETE FROM other";
+    other.execute_batch(free_pages).unwrap();
+    drop(other);
+    let ledger = opened(folder.path(), &clock).await;
+    // One transaction removes 200 jobs at most.
+    run(&ledger, &clock, 1).await;
+    clock.pass(91 * DAY);
+    run(&ledger, &clock, 201).await;
+    let cleaned = timeout(Duration::from_secs(20), ledger.clean(Cleaning::Requested)).await.unwrap().unwrap();
+    assert_eq!((cleaned.jobs.len(), cleaned.left), (1, 0));
     ledger.close().await;
 }
 

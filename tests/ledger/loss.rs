@@ -173,6 +173,24 @@ async fn a_directory_that_goes_while_the_file_is_closed_is_noticed_and_the_next_
 }
 
 #[tokio::test(start_paused = true)]
+async fn files_that_cannot_be_looked_up_for_a_while_are_not_lost() {
+    let folder = folder();
+    let [data, moved] = ["data", "moved"].map(|name| folder.path().join(name));
+    let ledger = open(&data).await;
+    let job = full();
+    put(&ledger, &job, vec![]).await;
+    fs::rename(&data, &moved).unwrap();
+    std::os::unix::fs::symlink(&data, &data).unwrap();
+    unavailable(&ledger).await;
+    fs::remove_file(&data).unwrap();
+    fs::rename(&moved, &data).unwrap();
+    timeout(MINUTE, available(&ledger)).await.unwrap();
+    assert_eq!(*ledger.lost().borrow(), None);
+    assert_eq!(ledger.job(job.id).await.unwrap(), Some(job));
+    ledger.close().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_directory_in_the_place_of_a_damaged_one_is_held() {
     let folder = folder();
     let [data, bad] = ["data", "data.bad"].map(|name| folder.path().join(name));
