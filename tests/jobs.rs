@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::support::bridge::{Answer, Client, KEY, Pair, TestBridge, config, fast, recordings, stalled};
+use crate::support::bridge::{Answer, Client, KEY, Pair, TestBridge, config, fast, recordings};
 use crate::support::manual::ManualBackend;
 use crate::support::session::stream::{self, Event};
 use futures::future::join_all;
@@ -378,7 +378,7 @@ async fn a_reader_that_takes_nothing_is_dropped_after_the_write_limit() {
     let mut puppet = ManualBackend::start().await;
     let settings = [("jobs.on_disconnect", "cancel"), ("limits.client_write", "40s")];
     let front = front(&puppet, &settings).await;
-    let _stalled = stalled(front.address, DEVICES).await;
+    let _stalled = Client::with_little_room(front.address, DEVICES).await;
     let mut played = puppet.played().await;
     // More than what lies between the two.
     for number in 0..20_000 {

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
+use futures::future::join_all;
 use tokio::net::TcpListener;
 
 use super::replay;
@@ -176,12 +177,13 @@ async fn a_backend_that_hangs_takes_no_longer_than_its_limit() {
 #[tokio::test]
 async fn a_backend_that_hangs_in_the_middle_is_told_where() {
     let key = file(KEY);
-    for (hangs, parts) in [
+    let cases = [
         ("/health", "  ok       /ws          dialect 0.0.7\n"),
         ("/auth/bootstrap-status", "  FAILED   key          /auth/bootstrap-status was not answered"),
         ("/version", "  FAILED   /version     "),
         ("/dcim/devices/create/stream", "  FAILED   streams      "),
-    ] {
+    ];
+    let checked = cases.map(async |(hangs, parts)| {
         let backend = Backend::start(move |request| async move {
             match request.uri().path() {
                 path if path == hangs => std::future::pending().await,
@@ -198,5 +200,6 @@ async fn a_backend_that_hangs_in_the_middle_is_told_where() {
         if hangs != "/health" {
             run.says(1, &["→ If a sync is running on the backend, check again later or raise limits.probe."]);
         }
-    }
+    });
+    join_all(checked).await;
 }

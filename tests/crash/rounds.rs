@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use futures::future::join_all;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::ledger::JobId;
 use proxbox_bridge::replay::{ReplayHandle, ReplayOptions, ReplayServer as Replay, Speed};
@@ -12,8 +13,10 @@ use super::{DEVICES, DISKS, FULL_UPDATE, MACHINES, file, records};
 use crate::support::bridge::recordings;
 use crate::support::process::Process;
 
-/// How often the bridge is killed.
-const KILLS: usize = 40;
+/// How many data directories bridges live on at the same time.
+const DIRECTORIES: u64 = 2;
+/// How often the bridge of each is killed.
+const KILLS: usize = 20;
 /// Names the number that chooses all points, in decimal.
 const SEED: &str = "CRASH_SEED";
 /// No commit here may be given up for a slow disk: then an outcome may be told that is not recorded.
@@ -213,16 +216,8 @@ impl Expected {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whenever_the_bridge_dies_an_outcome_that_was_told_is_recorded_and_nothing_looks_as_if_it_ran() {
-    let seed = Seed::choose();
-    let mut chance = SplitMix64(seed.0);
-    let folder = tempfile::tempdir().unwrap();
-    let mut stages = Vec::new();
-    for (at, case) in CASES.iter().enumerate() {
-        stages.push(Stage::set(case, &folder.path().join(at.to_string())).await);
-    }
-    let data = folder.path().join("data");
+/// The lives of the bridge on `data`. After some of them, the ledger is compared with what the readers were told.
+async fn lives(stages: &[Stage], data: &Path, mut chance: SplitMix64) -> Expected {
     let mut expected = Expected::default();
     for round in 0..KILLS {
         let stage = &stages[chance.below(stages.len())];
@@ -233,11 +228,11 @@ async fn whenever_the_bridge_dies_an_outcome_that_was_told_is_recorded_and_nothi
         let concurrency = if chance.below(2) == 0 { "1" } else { "2" };
         let Case { version, paths, ends, .. } = stage.case;
         let settings = [PATIENT, AT_ONCE, ("backend.concurrency", concurrency)];
-        let bridge = Process::start(&data, stage.backend.local_addr(), &settings);
+        let bridge = Process::start(data, stage.backend.local_addr(), &settings);
         if round > 0 {
             // By its own doing: the ledger was not opened by anybody else in between, or was left alone.
             let count = "SELECT count(*) FROM jobs WHERE finished IS NULL";
-            let running: i64 = file(&data).query_row(count, [], |row| row.get(0)).unwrap();
+            let running: i64 = file(data).query_row(count, [], |row| row.get(0)).unwrap();
             assert_eq!(running, 0, "round {round}: jobs of a bridge that is dead");
         }
         let mut readers = Vec::new();
@@ -255,12 +250,28 @@ async fn whenever_the_bridge_dies_an_outcome_that_was_told_is_recorded_and_nothi
         }
         if chance.below(2) == 0 {
             let verdict: String =
-                file(&data).query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+                file(data).query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
             assert_eq!(verdict, "ok", "round {round}");
-            expected.check(&data).await;
+            expected.check(data).await;
         }
     }
-    expected.check(&data).await;
-    let told = expected.seen.values().filter(|seen| seen.told.is_some()).count();
-    assert!(told > 0 && told < expected.seen.len(), "all {KILLS} lives ended at one side of the end");
+    expected.check(data).await;
+    expected
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whenever_the_bridge_dies_an_outcome_that_was_told_is_recorded_and_nothing_looks_as_if_it_ran() {
+    let seed = Seed::choose();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: String| folder.path().join(name);
+    let cases = CASES.iter().enumerate();
+    let stages =
+        join_all(cases.map(async |(at, case)| Stage::set(case, &path(format!("case {at}"))).await)).await;
+    let lines = (0..DIRECTORIES).map(async |number| {
+        lives(&stages, &path(format!("data {number}")), SplitMix64(seed.0 ^ number)).await
+    });
+    let seen: Vec<Seen> =
+        join_all(lines).await.into_iter().flat_map(|expected| expected.seen.into_values()).collect();
+    let told = seen.iter().filter(|seen| seen.told.is_some()).count();
+    assert!(told > 0 && told < seen.len(), "all lives ended at one side of the end");
 }

@@ -116,8 +116,8 @@ async fn what_runs_waits_and_is_watched_now_can_be_seen() {
 #[tokio::test]
 async fn a_watcher_that_takes_nothing_is_behind_and_is_dropped() {
     let mut puppet = ManualBackend::start().await;
-    let bridge = RunningBridge::start(puppet.address, &[("limits.client_write", "5s")]);
-    let mut client = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
+    let bridge = RunningBridge::start(puppet.address, &[("limits.client_write", "2s")]);
+    let mut client = Client::with_little_room(bridge.process.address, DEVICES).await;
     let mut played = puppet.played().await;
     // More than the buffers of the system hold.
     let name = "n".repeat(4000);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::{DEVICES, RunningBridge, until};
-use crate::support::bridge::{Client, stalled};
+use crate::support::bridge::Client;
 use crate::support::manual::{ManualBackend, ManualStream};
 
 #[path = "../bench/memory/backend.rs"]
@@ -20,10 +20,10 @@ const OF_ONE: f64 = 128.0 * 1024.0;
 #[tokio::test]
 async fn a_reader_that_takes_nothing_holds_little_memory_and_the_limit_of_all_logs_counts_it() {
     let backend = flood::start(30_000, flood::Events::Progress);
-    let bridge = RunningBridge::start(backend, &[("limits.client_write", "5s")]);
+    let bridge = RunningBridge::start(backend, &[("limits.client_write", "2s")]);
     let mut readers = Vec::new();
     for _ in 0..STALLED {
-        readers.push(stalled(bridge.process.address, flood::PATH).await);
+        readers.push(Client::with_little_room(bridge.process.address, flood::PATH).await);
     }
     bridge.until("watchers{surface=\"stream\"}", STALLED as f64).await;
     bridge.until("frames_total{channel=\"native\",type=\"complete\"}", 1.0).await;

@@ -245,7 +245,18 @@ impl Client {
     }
 
     pub async fn raw(address: SocketAddr, bytes: &[u8]) -> Self {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        Self::sent(TcpStream::connect(address).await.unwrap(), bytes).await
+    }
+
+    /// A client of the stream at `target` with room for little, which is soon full if it does not read.
+    pub async fn with_little_room(address: SocketAddr, target: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let stream = socket.connect(address).await.unwrap();
+        Self::sent(stream, format!("GET {target} HTTP/1.1\r\nHost: bridge\r\n\r\n").as_bytes()).await
+    }
+
+    async fn sent(mut stream: TcpStream, bytes: &[u8]) -> Self {
         stream.write_all(bytes).await.unwrap();
         Self { stream: BufReader::new(stream) }
     }
@@ -332,15 +343,6 @@ impl Client {
         }
         answer
     }
-}
-
-/// A client of the stream at `target` that reads nothing, and has room for little.
-pub async fn stalled(address: SocketAddr, target: &str) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut client = socket.connect(address).await.unwrap();
-    client.write_all(format!("GET {target} HTTP/1.1\r\nHost: bridge\r\n\r\n").as_bytes()).await.unwrap();
-    client
 }
 
 /// What came of a chunked body, without its chunks, and whether it came to a clean end.
