@@ -408,7 +408,7 @@ async fn of_two_updates_in_one_batch_the_newer_counts() {
 #[tokio::test]
 async fn what_was_written_leaves_all_room_to_what_is_pending() {
     let ledger = in_memory().await;
-    let large = bytes::Bytes::from(vec![b'x'; 2 << 20]);
+    let large = bytes::Bytes::from(format!("event: step\ndata: \"{}\"\n\n", "x".repeat(2 << 20)));
     // Together they are larger than what may be pending.
     for _ in 0..4 {
         let (record, mut frames) = (full(), frames(1..=10));

@@ -85,7 +85,11 @@ async fn a_job_whose_own_code_fails_ends_for_its_readers_in_the_record_and_on_it
         let config = Arc::new(config(puppet.address, &[]));
         let folder = tempfile::tempdir().unwrap();
         let ledger = ledger(folder.path()).await;
-        let message = if at_end { "Job completed." } else { "Frames received." };
+        let message = match (at_end, fails) {
+            (false, _) => "Frames received.",
+            (true, false) => "Job completed.",
+            (true, true) => "Job failed.",
+        };
         let trap = Dispatch::new(Trap { message, is_set: AtomicBool::new(true) });
         // If there is one dispatcher alone, the first thread that logs an event decides who gets it.
         let _another = Dispatch::new(NoSubscriber::default());
