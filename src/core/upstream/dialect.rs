@@ -197,20 +197,14 @@ impl WsMessage<'_> {
 
 /// The fields that distinguish frames.
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 struct FrameFields<'a> {
-    #[serde(borrow)]
     event: LenientText<'a>,
-    #[serde(borrow)]
     object: LenientText<'a>,
     end: LenientBool,
-    #[serde(borrow)]
     status: LenientText<'a>,
-    #[serde(borrow)]
     stages: Option<&'a RawValue>,
-    #[serde(borrow)]
     message: LenientText<'a>,
-    #[serde(borrow)]
     data: LenientMap<LegacyRow<'a>>,
 }
 

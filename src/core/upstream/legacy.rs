@@ -21,40 +21,33 @@ pub const MAX_NAME: usize = 120;
 
 /// A legacy frame, or a payload shaped like a step.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct LegacyFrame<'a> {
     /// The object type.
-    #[serde(borrow)]
     pub object: LenientText<'a>,
     /// Whether its stage has ended.
     pub end: LenientBool,
     /// The object.
-    #[serde(borrow)]
     pub data: LenientMap<LegacyRow<'a>>,
     /// The stage, in a payload shaped like a step.
-    #[serde(borrow)]
     pub step: LenientText<'a>,
     /// The status of the stage.
-    #[serde(borrow)]
     pub status: LenientText<'a>,
     /// The status as a sentence.
-    #[serde(borrow)]
     pub message: LenientText<'a>,
     /// The number of objects that the stage found.
     pub count: LenientCount,
     /// The object of a step-shaped payload, or the numbers of its stage.
-    #[serde(borrow)]
     pub result: Option<&'a RawValue>,
 }
 
 /// A NetBox record, or a placeholder for one.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct NamedRecord<'a> {
     /// Its id.
     pub id: LenientCount,
     /// Its name.
-    #[serde(borrow)]
     pub name: LenientText<'a>,
 }
 
@@ -65,22 +58,15 @@ pub fn fields_of<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T>
 
 /// One object: a row of the table that old plugin pages draw.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct LegacyRow<'a> {
-    #[serde(borrow)]
     rowid: LenientText<'a>,
-    #[serde(borrow)]
     name: LenientText<'a>,
     completed: LenientBool,
-    #[serde(borrow)]
     sync_status: LenientText<'a>,
-    #[serde(borrow)]
     error: LenientText<'a>,
-    #[serde(borrow)]
     warning: LenientText<'a>,
-    #[serde(borrow)]
     message: LenientText<'a>,
-    #[serde(borrow)]
     disks: LenientText<'a>,
     snapshots_found: LenientCount,
     count: LenientCount,
@@ -89,13 +75,10 @@ pub struct LegacyRow<'a> {
     #[serde(deserialize_with = "deserialize_present")]
     ip_id: Option<LenientCount>,
     /// Absent, null or present.
-    #[serde(borrow, deserialize_with = "deserialize_present")]
+    #[serde(deserialize_with = "deserialize_present")]
     address: Option<LenientText<'a>>,
-    #[serde(borrow)]
     vm: LenientText<'a>,
-    #[serde(borrow)]
     device: LenientText<'a>,
-    #[serde(borrow)]
     cluster: LenientText<'a>,
 }
 

@@ -103,18 +103,13 @@ fn stage_error(step: Cow<'_, str>, message: Cow<'_, str>) -> Failure {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 struct CompleteEvent<'a> {
     ok: LenientBool,
-    #[serde(borrow)]
     message: LenientText<'a>,
-    #[serde(borrow)]
     result: Option<&'a RawValue>,
-    #[serde(borrow)]
     errors: Option<&'a RawValue>,
-    #[serde(borrow)]
     error: Option<&'a RawValue>,
-    #[serde(borrow)]
     detail: Option<&'a RawValue>,
 }
 
@@ -132,15 +127,11 @@ impl<'a> CompleteEvent<'a> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 struct ErrorEvent<'a> {
-    #[serde(borrow)]
     step: LenientText<'a>,
-    #[serde(borrow)]
     error: Option<&'a RawValue>,
-    #[serde(borrow)]
     detail: Option<&'a RawValue>,
-    #[serde(borrow)]
     message: Option<&'a RawValue>,
 }
 

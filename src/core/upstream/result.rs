@@ -168,22 +168,18 @@ fn field_summary(name: &str, json: &str) -> FieldSummary {
 
 /// The failure counts of the SDN sync.
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 struct SdnCounters<'a> {
     per_endpoint_errors: LenientMap<BTreeMap<String, LenientCount>>,
-    #[serde(borrow)]
     object_errors: Vec<LenientMap<ObjectError<'a>>>,
 }
 
 /// A failed SDN object.
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 struct ObjectError<'a> {
-    #[serde(borrow)]
     kind: LenientText<'a>,
-    #[serde(borrow)]
     name: LenientText<'a>,
-    #[serde(borrow)]
     error: LenientText<'a>,
 }
 

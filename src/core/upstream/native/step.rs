@@ -18,20 +18,14 @@ use crate::core::upstream::legacy::{
 use crate::core::upstream::lenient::{LenientMap, LenientText};
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 pub(super) struct StepEvent<'a> {
-    #[serde(borrow)]
     step: LenientText<'a>,
-    #[serde(borrow)]
     status: LenientText<'a>,
-    #[serde(borrow)]
     message: LenientText<'a>,
-    #[serde(borrow)]
     rowid: LenientText<'a>,
-    #[serde(borrow)]
     error: LenientText<'a>,
     result: LenientMap<Figures>,
-    #[serde(borrow)]
     payload: Option<&'a RawValue>,
 }
 

@@ -19,15 +19,11 @@ use crate::core::upstream::legacy::{
 use crate::core::upstream::lenient::{LenientBool, LenientCount, LenientMap, LenientText};
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 struct Item<'a> {
-    #[serde(borrow)]
     name: LenientText<'a>,
-    #[serde(borrow)]
     vm: LenientText<'a>,
-    #[serde(borrow)]
     device: LenientText<'a>,
-    #[serde(borrow)]
     cluster: LenientText<'a>,
     netbox_id: LenientCount,
 }
@@ -41,21 +37,14 @@ impl<'a> Item<'a> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 pub(super) struct ItemProgress<'a> {
-    #[serde(borrow)]
     phase: LenientText<'a>,
-    #[serde(borrow)]
     status: LenientText<'a>,
-    #[serde(borrow)]
     message: LenientText<'a>,
-    #[serde(borrow)]
     item: LenientMap<Item<'a>>,
-    #[serde(borrow)]
     operation: LenientText<'a>,
-    #[serde(borrow)]
     error: LenientText<'a>,
-    #[serde(borrow)]
     warning: LenientText<'a>,
 }
 
@@ -97,14 +86,11 @@ fn object_of(phase: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 pub(super) struct Discovery<'a> {
-    #[serde(borrow)]
     phase: LenientText<'a>,
     count: LenientCount,
-    #[serde(borrow)]
     items: Option<&'a RawValue>,
-    #[serde(borrow)]
     message: LenientText<'a>,
 }
 
@@ -127,11 +113,9 @@ impl<'a> Discovery<'a> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 pub(super) struct PhaseSummary<'a> {
-    #[serde(borrow)]
     phase: LenientText<'a>,
-    #[serde(borrow)]
     message: LenientText<'a>,
     result: LenientMap<Figures>,
 }
@@ -147,17 +131,12 @@ impl<'a> PhaseSummary<'a> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 pub(super) struct ErrorDetail<'a> {
-    #[serde(borrow)]
     phase: LenientText<'a>,
-    #[serde(borrow)]
     item: Option<&'a RawValue>,
-    #[serde(borrow)]
     message: Option<&'a RawValue>,
-    #[serde(borrow)]
     detail: Option<&'a RawValue>,
-    #[serde(borrow)]
     suggestion: Option<&'a RawValue>,
 }
 
@@ -196,13 +175,10 @@ fn item_name(raw: &RawValue) -> Option<(Scope<'_>, Cow<'_, str>)> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 pub(super) struct Substep<'a> {
-    #[serde(borrow)]
     phase: LenientText<'a>,
-    #[serde(borrow)]
     status: LenientText<'a>,
-    #[serde(borrow)]
     message: LenientText<'a>,
 }
 
@@ -218,12 +194,10 @@ impl<'a> Substep<'a> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 pub(super) struct Bootstrap<'a> {
     ok: LenientBool,
-    #[serde(borrow)]
     reason: Option<&'a RawValue>,
-    #[serde(borrow)]
     warnings: Option<&'a RawValue>,
 }
 
@@ -243,11 +217,9 @@ impl<'a> Bootstrap<'a> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 pub(super) struct DuplicateName<'a> {
-    #[serde(borrow)]
     original_name: LenientText<'a>,
-    #[serde(borrow)]
     resolved_name: LenientText<'a>,
 }
 
