@@ -109,7 +109,7 @@ async fn what_is_no_proxbox_backend_is_told_and_not_given_the_key() {
             &[("content-encoding", "gzip")],
             "\u{1f}compressed",
             [
-                "200 OK: It is compressed (Content-Encoding: gzip), although the bridge asks for identity. ",
+                "200 OK: It is compressed (Content-Encoding: gzip), although the bridge requests identity. ",
                 "→ The answer cannot be read. The key was not sent.\n",
             ],
         ),

@@ -36,7 +36,7 @@ export const HINTS = {
   total: "It took longer than it may (limits.total).",
   stopping: "The bridge was stopped before the sync was done. Start it again.",
   client_gone: "Whoever asked for it left and did not come back (jobs.on_disconnect). What is started here goes on.",
-  busy: "Too many syncs wait already (backend.queue). Try again when they are done.",
+  busy: "Too many syncs are queued (backend.queue). Try again when they are done.",
   unrecorded: "The record of jobs cannot be written, and nothing may run without one (jobs.without_ledger).",
   crashed: "The bridge ended in the middle of it. How far the backend went is not known; start it again.",
 };

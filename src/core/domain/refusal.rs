@@ -60,8 +60,8 @@ impl ErrorResponse<'_> {
 pub fn compressed(remote: Remote, encoding: &str) -> String {
     let encoding = plain(encoding, MAX_NAMED);
     format!(
-        "It is compressed (Content-Encoding: {encoding}), although the bridge asks for identity. Switch compression \
-         off in {remote}, or in the proxy in front of it."
+        "It is compressed (Content-Encoding: {encoding}), although the bridge requests identity. Disable compression \
+         in {remote}, or in the proxy in front of it."
     )
 }
 
@@ -110,8 +110,8 @@ impl Refusal {
             |named| format!("names {:?}", plain(&String::from_utf8_lossy(named), SENTENCE)),
         );
         let detail = format!(
-            "It was asked for a WebSocket, and the Upgrade of its answer 101 {named}. Look for what stands between \
-             the bridge and the backend."
+            "The bridge requested a WebSocket, and the Upgrade header of the 101 response {named}. Check the proxies \
+             between the bridge and the backend."
         );
         Self::from_bridge(
             502,
@@ -123,7 +123,7 @@ impl Refusal {
 
     /// The bridge is shutting down, and the backend has not accepted the work.
     pub fn stopping(retry_after: u64) -> Self {
-        let detail = "The bridge is stopping; the sync was not begun.";
+        let detail = "The bridge is stopping. The sync was not started.";
         Self::from_bridge(503, Cause::Stopping, "The bridge is stopping.", detail)
             .with_retry_after(retry_after)
     }
@@ -131,13 +131,13 @@ impl Refusal {
     /// The same sync is already running, and the client requested a new one.
     pub fn already_running(job: &str) -> Self {
         let detail =
-            format!("Job {job} does the same and has not ended. Leave out bridge.fresh to watch it.");
-        Self::from_bridge(409, Cause::Busy, "This sync runs already.", detail)
+            format!("Job {job} runs the same sync. Remove bridge.fresh from the request to attach to it.");
+        Self::from_bridge(409, Cause::Busy, "This sync is already running.", detail)
     }
 
     /// The queue is full.
     pub fn queue_full(why: &str, retry_after: u64) -> Self {
-        Self::from_bridge(503, Cause::Busy, "Too many syncs wait already.", why).with_retry_after(retry_after)
+        Self::from_bridge(503, Cause::Busy, "Too many syncs are queued.", why).with_retry_after(retry_after)
     }
 
     /// The backend must be restarted before it can run a sync.
@@ -157,8 +157,8 @@ impl Refusal {
     pub fn stopped(cause: Cause, retry_after: u64) -> Self {
         let cancelled = |detail| Self::from_bridge(409, cause, "The sync was cancelled.", detail);
         match cause {
-            Cause::ClientGone => cancelled("Nobody watched it any more; it was not begun."),
-            Cause::CancelRequested => cancelled("It was cancelled by request before it was begun."),
+            Cause::ClientGone => cancelled("Its last client disconnected before it was started."),
+            Cause::CancelRequested => cancelled("It was cancelled on request before it was started."),
             _ => Self::stopping(retry_after),
         }
     }
@@ -182,7 +182,7 @@ impl Refusal {
     /// and five of these lock out every client.
     pub fn key_missing() -> Self {
         let detail = "API key required. Send it as X-Proxbox-API-Key, or configure backend.api_key_file.";
-        Self::from_bridge(401, Cause::KeyRefused, "The backend wants an API key.", detail)
+        Self::from_bridge(401, Cause::KeyRefused, "The backend requires an API key.", detail)
     }
 
     /// The backend has rejected the key. The next attempt is in `retry_after` seconds.
@@ -197,24 +197,24 @@ impl Refusal {
 
     fn refused_recently(what: &str, retry_after: u64) -> Self {
         let detail = format!(
-            "{what} The backend has said so before, and after five times it locks everybody out: it is asked \
-             again in {retry_after} s (limits.refused_key)."
+            "{what} The backend has rejected it before, and locks all clients out after five failures. It is asked again \
+             in {retry_after} s (limits.refused_key)."
         );
         Self::from_bridge(401, Cause::KeyRefused, KEY_REFUSED, detail)
     }
 
     /// The backend rate-limits the client for another `retry_after` seconds.
     pub fn rate_limited(retry_after: u64) -> Self {
-        let detail = format!("It has asked your address to wait, {retry_after} s still.");
-        Self::from_bridge(429, Cause::KeyRefused, "The ProxBox backend wants no more requests now.", detail)
+        let detail = format!("It rate-limits your address for another {retry_after} s.");
+        Self::from_bridge(429, Cause::KeyRefused, "The ProxBox backend refuses further requests for now.", detail)
             .with_retry_after(retry_after)
     }
 
     /// The backend has not confirmed or rejected the keys of earlier requests for the time `after`.
     pub fn key_unanswered(after: &str) -> Self {
         let detail = format!(
-            "It did not say within {after} (limits.probe) whether the API keys of the requests before this one are \
-             right. Until it does, no more requests go on with a key that it has not accepted yet."
+            "It has not accepted or rejected the API keys of earlier requests within {after} (limits.probe). Until it \
+             does, no request with a key that it has not accepted is forwarded."
         );
         Self::from_bridge(503, Cause::BackendLost, "The ProxBox backend did not answer.", detail)
             .with_retry_after(1)
@@ -237,13 +237,13 @@ impl Refusal {
 
     /// The backend cannot restrict the sync to the requested Proxmox endpoints, and would include others.
     pub fn not_scoped(detail: &str) -> Self {
-        let message = "The backend cannot be told which Proxmox endpoints are meant.";
+        let message = "The backend cannot restrict a sync to single Proxmox endpoints.";
         Self::from_bridge(422, Cause::Unsupported, message, detail)
     }
 
     /// The backend would not report how the sync ended.
     pub fn cannot_tell_end(detail: &str) -> Self {
-        let message = "The backend does not tell how a sync with these Proxmox endpoints ends.";
+        let message = "The backend does not report how a sync with these Proxmox endpoints ends.";
         Self::from_bridge(422, Cause::Unsupported, message, detail)
     }
 
@@ -279,7 +279,7 @@ impl Refusal {
                 Self::from_bridge(401, Cause::KeyRefused, KEY_REFUSED, detail)
             }
             1013 => {
-                let detail = if reason.is_empty() { "It asked to be tried again later." } else { reason };
+                let detail = if reason.is_empty() { "It asks clients to retry later." } else { reason };
                 Self::from_bridge(503, Cause::Refused, "The ProxBox backend is busy.", detail)
                     .with_retry_after(1)
             }
