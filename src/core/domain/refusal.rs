@@ -206,8 +206,13 @@ impl Refusal {
     /// The backend rate-limits the client for another `retry_after` seconds.
     pub fn rate_limited(retry_after: u64) -> Self {
         let detail = format!("It rate-limits your address for another {retry_after} s.");
-        Self::from_bridge(429, Cause::KeyRefused, "The ProxBox backend refuses further requests for now.", detail)
-            .with_retry_after(retry_after)
+        Self::from_bridge(
+            429,
+            Cause::KeyRefused,
+            "The ProxBox backend refuses further requests for now.",
+            detail,
+        )
+        .with_retry_after(retry_after)
     }
 
     /// The backend has not confirmed or rejected the keys of earlier requests for the time `after`.

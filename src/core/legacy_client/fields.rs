@@ -13,9 +13,8 @@ use crate::core::upstream::lenient::{LenientMap, LenientText};
 pub(super) struct LegacyFields<'a>(BTreeMap<String, &'a RawValue>);
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 struct Payload<'a> {
-    #[serde(borrow)]
     data: Option<&'a RawValue>,
 }
 

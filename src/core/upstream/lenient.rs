@@ -204,20 +204,17 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Default, Deserialize)]
-    #[serde(default)]
+    #[serde(default, bound(deserialize = "'de: 'a"))]
     struct All<'a> {
-        #[serde(borrow)]
         text: LenientText<'a>,
         flag: LenientBool,
         number: LenientCount,
-        #[serde(borrow)]
         map: LenientMap<Inner<'a>>,
     }
 
     #[derive(Debug, Default, Deserialize)]
-    #[serde(default)]
+    #[serde(default, bound(deserialize = "'de: 'a"))]
     struct Inner<'a> {
-        #[serde(borrow)]
         text: LenientText<'a>,
     }
 

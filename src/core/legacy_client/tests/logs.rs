@@ -37,11 +37,9 @@ pub(super) fn golden(snapshot: &str) -> Log {
 /// The frame of an event whose payload is a field of its data.
 pub(super) fn frame(event: &[u8]) -> Frame {
     #[derive(Default, Deserialize)]
-    #[serde(default)]
+    #[serde(default, bound(deserialize = "'de: 'a"))]
     struct Fields<'a> {
-        #[serde(borrow)]
         status: LenientText<'a>,
-        #[serde(borrow)]
         payload: Option<&'a RawValue>,
     }
 

@@ -96,27 +96,21 @@ impl Frame {
 
 /// The fields of `step`, `error` and `complete`.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct FrameData<'a> {
     /// The stage or object type.
-    #[serde(borrow)]
     pub step: LenientText<'a>,
     /// The event as a sentence.
-    #[serde(borrow)]
     pub message: LenientText<'a>,
     /// The name of the object.
-    #[serde(borrow)]
     pub rowid: LenientText<'a>,
     /// The failure as a sentence.
-    #[serde(borrow)]
     pub error: LenientText<'a>,
     /// All details of the failure.
-    #[serde(borrow)]
     pub detail: LenientText<'a>,
     /// Whether the run succeeded.
     pub ok: bool,
     /// The details of the failure, as a list.
-    #[serde(borrow)]
     pub errors: Option<&'a RawValue>,
     /// The backend's payload of the object, as JSON.
     #[serde(skip)]
