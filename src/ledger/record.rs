@@ -310,6 +310,7 @@ mod tests {
         assert_eq!((moment.after(second), moment.before(second)), (Timestamp(3_500), Timestamp(1_500)));
         assert_eq!(moment.before(hour), Timestamp(0));
     }
+
     #[test]
     fn a_stored_value_keeps_its_text_whatever_release_has_written_it() {
         for (text, is_known) in [("http://pve", true), ("HTTP://pve/", false), ("pve", false), ("", false)] {
