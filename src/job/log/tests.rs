@@ -355,6 +355,8 @@ fn the_tail_is_in_order_and_ends_with_the_last_frame() {
     assert_eq!(tail(0, 3), [2, 3, 4]);
     assert_eq!(tail(3, 10), [4]);
     assert_eq!(tail(4, 10), Vec::<u64>::new());
+    append(&log, vec![Frame { payload: Some("{}".into()), ..progress("e") }]);
+    assert_eq!(log.tail(4, 1)[0].frame, progress("e"), "the ledger stores no payload");
 }
 
 /// A pseudorandom sequence from a seed (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>).
