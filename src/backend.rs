@@ -3,7 +3,6 @@
 //! Every request of the stream path has a connection of its own, so that a failure of one run, above all a cut
 //! connection, cannot affect another. Forwarded requests share a pool.
 
-mod active;
 mod auth_backoff;
 mod breaker;
 mod capabilities;
@@ -12,11 +11,10 @@ mod connect_error;
 mod exchange;
 mod forward;
 mod gate;
-mod guests;
 mod id;
-mod last_release;
 mod probe;
 mod proxmox_endpoints;
+mod report;
 mod response_cache;
 mod scope;
 mod socket;
@@ -140,7 +138,7 @@ impl Backend {
     pub fn share_state(&mut self, other: &Self) {
         self.gate.backoff = Arc::clone(&other.gate.backoff);
         if self.url() == other.url() {
-            self.dialer.last_release.learn(other.last_release());
+            *self.dialer.last_release.lock() = other.last_release();
         }
         if self.config.netbox.is_some() {
             self.proxmox = Arc::clone(&other.proxmox);

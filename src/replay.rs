@@ -13,7 +13,6 @@ mod commands;
 mod connection;
 mod conversation;
 mod envelope;
-mod exchange;
 mod http;
 mod keys;
 mod library;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// The listener that a request came in on.
@@ -38,39 +38,35 @@ const ERROR_TTL: Duration = Duration::from_secs(1);
 impl Listeners {
     /// Adds the listener that is configured at `configured` and open at `address`.
     pub fn open(&self, key: &'static str, configured: SocketAddr, address: SocketAddr) {
-        self.locked().insert((key, configured), OpenListener { address, error: None });
+        self.0.lock().insert((key, configured), OpenListener { address, error: None });
     }
 
     /// Removes a closed listener.
     pub fn close(&self, key: &'static str, configured: SocketAddr) {
-        self.locked().remove(&(key, configured));
+        self.0.lock().remove(&(key, configured));
     }
 
     /// Records that a connection could not be accepted.
     pub fn fail(&self, key: &'static str, configured: SocketAddr, reason: String) {
-        if let Some(listener) = self.locked().get_mut(&(key, configured)) {
+        if let Some(listener) = self.0.lock().get_mut(&(key, configured)) {
             listener.error = Some((reason, Instant::now()));
         }
     }
 
     /// The address of the NetBox listener that is configured at `configured`.
     pub fn netbox_address(&self, configured: SocketAddr) -> SocketAddr {
-        self.locked().get(&(NETBOX_LISTEN, configured)).map_or(configured, |listener| listener.address)
+        self.0.lock().get(&(NETBOX_LISTEN, configured)).map_or(configured, |listener| listener.address)
     }
 
     /// The current problem, if there is one.
     pub fn problem(&self) -> Option<String> {
-        let listeners = self.locked();
+        let listeners = self.0.lock();
         let problem = listeners.iter().find_map(|((key, _), OpenListener { address, error })| {
             let (reason, _) = error.as_ref().filter(|(_, at)| at.elapsed() < ERROR_TTL)?;
             Some(format!("{key} ({address}) accepts no connections: {reason}"))
         });
         let none = || listeners.is_empty().then(|| "no listener is open".to_owned());
         problem.or_else(none)
-    }
-
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<(&'static str, SocketAddr), OpenListener>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,15 +7,16 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use crate::config::Limits;
-use crate::core::http::address::limited_as;
+use crate::core::http::limit::limited_as;
 
 /// How many wrong keys lock an address out, and for how long.
 const LOCKED_OUT_AFTER: usize = 5;
@@ -103,7 +104,7 @@ impl AuthBackoff {
     /// Decides whether a request of `client` with `key` is admitted. `allowed` limits the wrong keys per client
     /// within five minutes.
     pub(super) fn admit(self: &Arc<Self>, client: IpAddr, key: KeyHash, allowed: AttemptLimit) -> Admission {
-        let mut tried = self.attempts();
+        let mut tried = self.attempts.lock();
         if tried.accepted.contains(&key) {
             return Admission::Accepted;
         }
@@ -129,7 +130,7 @@ impl AuthBackoff {
 
     /// Notes that the backend accepted `key`.
     pub(super) fn accept(&self, key: KeyHash) {
-        let mut tried = self.attempts();
+        let mut tried = self.attempts.lock();
         if tried.accepted.len() >= MAX_REMEMBERED {
             tried.accepted.clear();
         }
@@ -147,7 +148,7 @@ impl AuthBackoff {
         text: &str,
         allowed: AttemptLimit,
     ) -> Option<Throttled> {
-        let mut tried = self.attempts();
+        let mut tried = self.attempts.lock();
         if text.is_empty() && tried.accepted.contains(&key) {
             // The refusal may be about the requested resource.
             return None;
@@ -161,10 +162,6 @@ impl AuthBackoff {
         }
         let failed = tried.failures.iter().filter(|(_, other)| allowed.is_same(*other, client)).count();
         (failed == allowed.wrong_keys).then_some(Throttled::Client(client))
-    }
-
-    fn attempts(&self) -> MutexGuard<'_, AttemptHistory> {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -224,7 +221,7 @@ impl AttemptHistory {
 
 impl Drop for KeyAttempt {
     fn drop(&mut self) {
-        self.backoff.attempts().in_flight.remove(&self.id);
+        self.backoff.attempts.lock().in_flight.remove(&self.id);
         self.backoff.changed.notify_waiters();
     }
 }

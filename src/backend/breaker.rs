@@ -2,9 +2,10 @@
 //!
 //! It counts failed connections. A response is never a failure here, whatever its status.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::connect_error::ConnectError;
@@ -48,7 +49,7 @@ impl Breaker {
 
     /// Starts an attempt, if the breaker allows it.
     pub(super) fn attempt(&self) -> Result<Attempt<'_>, ConnectError> {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         let (Some(opened), Some(last)) = (inner.opened, &inner.last) else {
             return Ok(Attempt { breaker: self, is_probe: false, is_reported: false });
         };
@@ -65,7 +66,7 @@ impl Breaker {
 
     /// The state of the circuit.
     pub(super) fn state(&self) -> Circuit {
-        let inner = self.inner();
+        let inner = self.inner.lock();
         match inner.opened {
             None => Circuit::Closed,
             Some(_) if inner.probing => Circuit::HalfOpen,
@@ -75,26 +76,22 @@ impl Breaker {
 
     /// Returns whether an attempt would be allowed.
     pub(super) fn allows_attempt(&self) -> bool {
-        let inner = self.inner();
+        let inner = self.inner.lock();
         inner.opened.is_none_or(|opened| opened.elapsed() >= self.open_for && !inner.probing)
     }
 
     /// The error of the last attempt, if it failed.
     pub(super) fn last_error(&self) -> Option<ConnectError> {
-        self.inner().last.clone()
+        self.inner.lock().last.clone()
     }
 
     /// The time since the last attempt; `None` if there was none.
     pub(super) fn last_attempt(&self) -> Option<Duration> {
-        Some(self.inner().tried?.elapsed())
+        Some(self.inner.lock().tried?.elapsed())
     }
 
     fn changed(&self, state: Circuit) -> CircuitChanged<'_> {
         CircuitChanged { backend: &self.metrics, state, error: None, was_closed: false }
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -104,7 +101,7 @@ impl Attempt<'_> {
         let breaker = self.breaker;
         ConnectAttempted { backend: &breaker.metrics, result: ConnectResult::Connected, error: None }.emit();
         let now = Inner { tried: Some(Instant::now()), ..Inner::default() };
-        let before = std::mem::replace(&mut *breaker.inner(), now);
+        let before = std::mem::replace(&mut *breaker.inner.lock(), now);
         if before.opened.is_some() {
             breaker.changed(Circuit::Closed).emit();
         }
@@ -114,7 +111,7 @@ impl Attempt<'_> {
         self.is_reported = true;
         let breaker = self.breaker;
         ConnectAttempted { backend: &breaker.metrics, result: error.result(), error: Some(error) }.emit();
-        let mut inner = breaker.inner();
+        let mut inner = breaker.inner.lock();
         // Another attempt may have succeeded meanwhile.
         let was_probe = self.is_probe && std::mem::take(&mut inner.probing);
         inner.failures += 1;
@@ -133,7 +130,7 @@ impl Drop for Attempt<'_> {
         if !self.is_probe {
             return;
         }
-        let mut inner = self.breaker.inner();
+        let mut inner = self.breaker.inner.lock();
         // A dropped probe has reported nothing, so it still holds the `probing` flag.
         let was_given_up = !self.is_reported && std::mem::take(&mut inner.probing) && inner.opened.is_some();
         if was_given_up {

@@ -5,16 +5,16 @@
 //! backend that wants a key is never asked without one: five refusals lock the address out.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::ALLOW;
 use http::{Method, StatusCode};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::exchange::{BackendResponse, RequestError, reason};
-use super::last_release::LastRelease;
 use super::{Backend, RequestIdentity};
 use crate::core::domain::channel::{Channel, ChannelChoice};
 use crate::core::domain::kind::{Kind, SyncEndpoint};
@@ -39,7 +39,7 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct CapabilitiesCache {
     metrics: Arc<BackendMetrics>,
-    last_release: Arc<LastRelease>,
+    last_release: Arc<Mutex<Option<Release>>>,
     inner: Mutex<CacheInner>,
     /// One question after the other: a second client waits for the answers that the first is getting.
     probing: tokio::sync::Mutex<()>,
@@ -104,25 +104,25 @@ impl CacheInner {
 }
 
 impl CapabilitiesCache {
-    pub(super) fn new(metrics: Arc<BackendMetrics>, last_release: Arc<LastRelease>) -> Self {
+    pub(super) fn new(metrics: Arc<BackendMetrics>, last_release: Arc<Mutex<Option<Release>>>) -> Self {
         Self { metrics, last_release, inner: Mutex::default(), probing: tokio::sync::Mutex::default() }
     }
 
     /// Forgets everything but [`Backend::last_release`], because it proved wrong or may have changed. What is being asked
     /// is not kept.
     pub fn invalidate(&self) {
-        let mut memory = self.inner();
+        let mut memory = self.inner.lock();
         memory.generation += 1;
         memory.cached = None;
     }
 
     /// What [`Backend::note_missing_path`] must be given that was read before the question was asked.
     pub fn generation(&self) -> u64 {
-        self.inner().generation
+        self.inner.lock().generation
     }
 
     fn get(&self, ttl: Duration) -> CachedCapabilities {
-        self.inner().unexpired(ttl)
+        self.inner.lock().unexpired(ttl)
     }
 
     /// Whether nothing was forgotten since `cached` was read.
@@ -130,17 +130,15 @@ impl CapabilitiesCache {
         self.generation() == cached.generation
     }
 
-    fn inner(&self) -> MutexGuard<'_, CacheInner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Keeps what was learned, unless everything was forgotten meanwhile.
     fn store(&self, mut cached: CachedCapabilities) {
-        let mut memory = self.inner();
+        let mut memory = self.inner.lock();
         if memory.generation != cached.generation {
             return;
         }
-        self.last_release.learn(cached.capabilities.release);
+        if let Some(release) = cached.capabilities.release {
+            *self.last_release.lock() = Some(release);
+        }
         // Learned beside it.
         if let Some(now) = memory.cached.take().filter(|now| now.since >= cached.since) {
             for (path, missing) in now.missing {
@@ -157,7 +155,7 @@ impl CapabilitiesCache {
 
     /// Keeps whether `path` is missing, which was asked in `generation`. It waits for no other question.
     fn store_missing(&self, (path, missing): (&'static str, bool), generation: u64, ttl: Duration) {
-        let mut memory = self.inner();
+        let mut memory = self.inner.lock();
         if memory.generation == generation {
             let mut cached = memory.unexpired(ttl);
             cached.missing.insert(path, missing);
@@ -357,7 +355,7 @@ impl Backend {
 
     /// The release that was learned last, however long ago. It is forgotten only when the backend refuses connections.
     pub fn last_release(&self) -> Option<Release> {
-        self.capabilities_cache.last_release.get()
+        *self.capabilities_cache.last_release.lock()
     }
 
     /// The cached capabilities, if they are enough to plan a run of `endpoint`.

@@ -4,13 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hyper_util::client::legacy::connect::{Connected, Connection};
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,8 +23,8 @@ use tokio_rustls::client::TlsStream;
 use super::breaker::Breaker;
 use super::connect_error::ConnectError;
 use super::id::BackendId;
-use super::last_release::LastRelease;
 use crate::config;
+use crate::core::domain::release::Release;
 use crate::core::http::url::BackendUrl;
 use crate::core::remote::Remote;
 use crate::deadline::timeout;
@@ -79,7 +80,10 @@ pub(super) struct Dialer {
     tcp: TcpOptions,
     tls: Option<TlsSettings>,
     pub(super) breaker: Breaker,
-    pub(super) last_release: Arc<LastRelease>,
+    /// The release that was learned last, on which the rules of the NetBox listener depend. It outlasts the other
+    /// capabilities, because a backend that syncs may not answer for long. It is forgotten when the backend refuses
+    /// connections: the process that starts next may be another release.
+    pub(super) last_release: Arc<Mutex<Option<Release>>>,
 }
 
 impl Dialer {
@@ -106,7 +110,7 @@ impl Dialer {
     pub(super) fn has_current_files(&self, config: &config::Backend) -> bool {
         self.tls.as_ref().is_none_or(|tls| {
             let now = file_hashes(config);
-            let files = tls.files.lock().unwrap_or_else(PoisonError::into_inner);
+            let files = tls.files.lock();
             files.are_usable && files.contents == now
         })
     }
@@ -115,11 +119,7 @@ impl Dialer {
     /// Unusable files change nothing, and are reported once. It reads them, and blocks.
     pub(super) fn reload_files(&self, config: &config::Backend) -> Option<Result<(), TlsError>> {
         let tls = self.tls.as_ref()?;
-        let mut files = match tls.files.try_lock() {
-            Ok(files) => files,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
+        let mut files = tls.files.try_lock()?;
         let now = file_hashes(config);
         if now == files.contents {
             return None;
@@ -148,7 +148,7 @@ impl Dialer {
             Err(error) => {
                 attempt.failed(error);
                 if error.is_refusal() {
-                    self.last_release.forget();
+                    *self.last_release.lock() = None;
                 }
             }
         }

@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::auth_backoff::{AttemptLimit, AuthBackoff, KeyHash, Throttled};
@@ -88,7 +89,7 @@ impl RequestGate {
     /// The reason why a request of `client` with `key` is held back, if it is.
     pub fn backoff_for(&self, client: Option<IpAddr>, key: KeyHash) -> Option<BackoffReason> {
         let now = Instant::now();
-        let until = locked(&self.refused).get(&key).copied();
+        let until = self.refused.lock().get(&key).copied();
         if let Some(again) =
             until.and_then(|until| until.checked_duration_since(now)).filter(|d| !d.is_zero())
         {
@@ -97,7 +98,7 @@ impl RequestGate {
                 None => BackoffReason::KeyMissing { retry_after: again },
             });
         }
-        let until = client.and_then(|client| locked(&self.limited).get(&client).copied());
+        let until = client.and_then(|client| self.limited.lock().get(&client).copied());
         let again = until.and_then(|until| until.checked_duration_since(now)).filter(|d| !d.is_zero());
         again.map(|again| BackoffReason::Limited { retry_after: again })
     }
@@ -144,7 +145,7 @@ impl RequestGate {
     /// Notes that keys have changed: a refused key may be valid now.
     pub fn keys_changed(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
-        locked(&self.refused).clear();
+        self.refused.lock().clear();
         self.responses.clear();
     }
 }
@@ -153,7 +154,7 @@ fn insert_expiring<K: Eq + Hash>(entries: &Mutex<HashMap<K, Instant>>, key: K, t
     if ttl.is_zero() {
         return;
     }
-    let mut entries = locked(entries);
+    let mut entries = entries.lock();
     let now = Instant::now();
     evict(&mut entries, |until| *until > now);
     entries.insert(key, now + ttl);
@@ -167,10 +168,6 @@ fn evict<K: Eq + Hash, V>(entries: &mut HashMap<K, V>, is_fresh: impl Fn(&V) -> 
     if entries.len() >= MAX_REMEMBERED {
         entries.clear();
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 //! The plugin pushes those that are in use before each of its jobs.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::{Method, StatusCode};
+use parking_lot::Mutex;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
@@ -45,7 +45,7 @@ struct StoredEndpoint {
 impl ProxmoxEndpoints {
     /// Answers a request for the collection, or for the endpoint with `id`, in the backend's place; `pushed` is its body.
     pub fn handle(&self, method: &Method, id: &str, pushed: &SecretJson) -> (StatusCode, Value) {
-        let mut endpoints = self.endpoints();
+        let mut endpoints = self.0.lock();
         if id.is_empty() {
             return match *method {
                 Method::GET => {
@@ -73,34 +73,34 @@ impl ProxmoxEndpoints {
 
     /// Their primary keys.
     pub fn keys(&self) -> Vec<u64> {
-        self.endpoints().keys().copied().collect()
+        self.0.lock().keys().copied().collect()
     }
 
     /// Forgets those with the primary `keys`.
     pub fn forget(&self, keys: &[u64]) {
-        self.endpoints().retain(|id, _| !keys.contains(id));
+        self.0.lock().retain(|id, _| !keys.contains(id));
     }
 
     /// Forgets all of them.
     pub fn clear(&self) {
-        self.endpoints().clear();
+        self.0.lock().clear();
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.endpoints().len()
+        self.0.lock().len()
     }
 
     /// The names of those that have nothing to log in to Proxmox with.
     pub fn without_secrets(&self) -> Vec<String> {
-        let endpoints = self.endpoints();
+        let endpoints = self.0.lock();
         let lacking = endpoints.values().filter(|endpoint| !endpoint.has_secret());
         lacking.map(|endpoint| endpoint.row["name"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
     /// The secrets of the endpoint with the primary key `id`.
     pub fn secrets(&self, id: u64) -> Option<EndpointSecrets> {
-        let endpoints = self.endpoints();
+        let endpoints = self.0.lock();
         let endpoint = endpoints.get(&id)?;
         Some(EndpointSecrets {
             domain: endpoint.domain().map(str::to_owned),
@@ -119,7 +119,7 @@ impl ProxmoxEndpoints {
     ///
     /// Why no parameter does that.
     pub fn selector(&self, keys: &[u64]) -> Result<Option<(&'static str, String)>, Unselectable> {
-        let endpoints = self.endpoints();
+        let endpoints = self.0.lock();
         if endpoints.is_empty() {
             return Err(Unselectable::NothingPushed);
         }
@@ -139,10 +139,6 @@ impl ProxmoxEndpoints {
         let selected = select("domain", StoredEndpoint::domain)
             .or_else(|| select("ip_address", StoredEndpoint::ip_address));
         selected.map(Some).ok_or(Unselectable::SameAddress)
-    }
-
-    fn endpoints(&self) -> MutexGuard<'_, BTreeMap<u64, StoredEndpoint>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,13 +1,13 @@
 //! A cache of responses that identical requests share.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
 use http::response;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::forward::ForwardError;
@@ -58,7 +58,7 @@ impl CacheEntry {
 impl ResponseCache {
     /// The response for `key`, if it is younger than `ttl`.
     pub fn get(&self, key: &CacheKey, ttl: Duration) -> Option<Option<CachedResponse>> {
-        match self.entries().get(key) {
+        match self.0.lock().get(key) {
             Some(CacheEntry::Ready(at, answer)) if at.elapsed() < ttl => Some(answer.clone()),
             _ => None,
         }
@@ -80,7 +80,7 @@ impl ResponseCache {
             return fetch.await;
         }
         let pending = {
-            let mut entries = self.entries();
+            let mut entries = self.0.lock();
             match entries.get(&key) {
                 Some(CacheEntry::Ready(at, answer)) if at.elapsed() < ttl => return Ok(answer.clone()),
                 Some(CacheEntry::Pending(pending)) => pending.upgrade(),
@@ -95,12 +95,12 @@ impl ResponseCache {
 
     /// Clears the cache. Pending requests serve no later caller.
     pub fn clear(&self) {
-        self.entries().clear();
+        self.0.lock().clear();
     }
 
     /// Stores the result of `pending`, if it still is the latest request.
     fn complete(&self, key: &CacheKey, pending: &Shared<PendingFetch>, result: &CacheResult) {
-        let mut entries = self.entries();
+        let mut entries = self.0.lock();
         let is_newest = match entries.get(key) {
             Some(CacheEntry::Pending(newest)) => {
                 newest.upgrade().is_some_and(|newest| newest.ptr_eq(pending))
@@ -116,10 +116,6 @@ impl ResponseCache {
             }
             _ => {}
         }
-    }
-
-    fn entries(&self) -> MutexGuard<'_, HashMap<CacheKey, CacheEntry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -275,6 +271,6 @@ mod tests {
             key[..8].copy_from_slice(&number.to_be_bytes());
             cache.get_or_fetch(key, KEEP, async { response("here") }).await.unwrap();
         }
-        assert_eq!(cache.entries().len(), 1);
+        assert_eq!(cache.0.lock().len(), 1);
     }
 }

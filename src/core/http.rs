@@ -1,6 +1,5 @@
 //! HTTP requests: the checks before the parser, headers, query parameters, URLs of servers and limits.
 
-pub mod address;
 pub mod guard;
 pub mod headers;
 pub mod limit;

@@ -9,7 +9,6 @@
 //! except links to `http` and `https`.
 
 mod command;
-mod envelope;
 mod fields;
 mod markup;
 mod row;
@@ -24,8 +23,8 @@ use super::domain::object::Object;
 use super::text::detail::{self, SENTENCE};
 use super::text::plain;
 use super::wire::sse::frame::{Frame, FrameData, FrameName};
-use envelope::ClientEnvelope;
 use fields::LegacyFields;
+use markup::ClientEnvelope;
 use row::{Cells, State, TableRow};
 use rows::RowTracker;
 use stages::StageTracker;
@@ -128,12 +127,12 @@ impl LegacyClient {
             self.stages.begin(kind);
         }
         let fields = LegacyFields::from_payload(data.payload);
-        let sort = Object::from_step(object_name).unwrap_or(Object::Other);
-        if !sort.has_rows() && status != StepStatus::Failed {
+        let object_type = Object::from_step(object_name).unwrap_or(Object::Other);
+        if !object_type.has_rows() && status != StepStatus::Failed {
             // It is a parent whose objects were searched for. Pages have no row for it.
             return;
         }
-        let owner = if sort.is_scoped() { fields.owner() } else { None };
+        let owner = if object_type.is_scoped() { fields.owner() } else { None };
         let (object, rowid) =
             (markup::text(object_name, markup::MAX_TEXT), markup::text(rowid, markup::MAX_TEXT));
         let state = match status {
@@ -142,7 +141,9 @@ impl LegacyClient {
             StepStatus::Started | StepStatus::Progress => State::Begun,
         };
         let key = (object.as_str(), owner.as_ref().map(|(_, name)| name.as_str()), rowid.as_str());
-        let Some(news) = self.rows.update(key, state, Cells::from_fields(sort, &fields)) else { return };
+        let Some(news) = self.rows.update(key, state, Cells::from_fields(object_type, &fields)) else {
+            return;
+        };
         let remark = match state {
             State::Begun => None,
             State::Completed => fields.text("warning"),
@@ -152,8 +153,7 @@ impl LegacyClient {
                 Some(markup::text(error, markup::MAX_TEXT))
             }
         };
-        let row =
-            TableRow { object: &object, object_type: sort, owner, rowid: &rowid, cells: &news.cells, remark };
+        let row = TableRow { object: &object, object_type, owner, rowid: &rowid, cells: &news.cells, remark };
         if news.first {
             out.push(self.envelope.close_object(row.frame(State::Begun)));
         }

@@ -1,7 +1,7 @@
 //! The secrets in client requests, which must not be stored or logged.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use base64::Engine as _;
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, PROXY_AUTHORIZATION};
 use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
@@ -95,14 +96,14 @@ impl<B> ObservedBody<B> {
 
 impl BodyCapture {
     fn note(&self, data: &[u8]) {
-        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = self.0.lock();
         let room = (MAX_READ + 1).saturating_sub(bytes.len());
         append(&mut bytes, &data[..data.len().min(room)]);
     }
 
     /// The secrets in the captured JSON.
     pub(super) fn secrets(&self) -> Vec<SecretString> {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = self.0.lock();
         // A truncated body is not valid JSON.
         SecretJson::parse(&bytes).map(|pushed| secrets_in_json(&pushed)).unwrap_or_default()
     }

@@ -1,13 +1,14 @@
 //! Informational responses of a backend (RFC 9110, section 15.2). They bypass hyper, whose server sends only its own
 //! `100 Continue`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use bytes::{BufMut, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request, StatusCode};
 use hyper::ext::on_informational;
+use parking_lot::Mutex;
 
 use super::headers::inbound;
 
@@ -32,25 +33,25 @@ struct PendingInformational {
 impl InformationalResponses {
     /// Makes `request` the current one. Unwritten responses to the previous request are dropped.
     pub fn begin(&self, request: u64) {
-        let mut waiting = self.waiting();
+        let mut waiting = self.0.lock();
         waiting.request = Some(request);
         waiting.answers.clear();
     }
 
     /// Notes that the final response is about to be written.
     pub fn end(&self) {
-        self.waiting().request = None;
+        self.0.lock().request = None;
     }
 
     /// Moves the buffered bytes to `unsent`. No byte of the final response may have been written yet.
     pub fn take(&self, unsent: &mut BytesMut) {
-        unsent.unsplit(self.waiting().answers.split());
+        unsent.unsplit(self.0.lock().answers.split());
     }
 
     /// Like [`Self::take`], but drops the bytes if the final response may have been written already. The caller is
     /// woken when there are more.
     pub fn take_in_time(&self, cx: &Context<'_>, unsent: &mut BytesMut) {
-        let mut waiting = self.waiting();
+        let mut waiting = self.0.lock();
         let answers = waiting.answers.split();
         if waiting.request.is_some() {
             unsent.unsplit(answers);
@@ -62,7 +63,7 @@ impl InformationalResponses {
 
     /// Passes the backend's informational responses to `request` on to the client. HTTP/1.0 has none.
     pub(super) fn pass<B>(&self, request: &mut Request<B>) {
-        let Some(number) = self.waiting().request else { return };
+        let Some(number) = self.0.lock().request else { return };
         let this = self.clone();
         on_informational(request, move |answer| {
             // `100 Continue` is sent by hyper when the backend reads the body.
@@ -76,7 +77,7 @@ impl InformationalResponses {
     pub fn put(&self, request: u64, status: StatusCode, mut headers: HeaderMap) {
         inbound(&mut headers);
         headers.remove(CONTENT_LENGTH);
-        let mut waiting = self.waiting();
+        let mut waiting = self.0.lock();
         if waiting.request != Some(request) || waiting.answers.len() > MAX_BYTES {
             return;
         }
@@ -96,10 +97,6 @@ impl InformationalResponses {
         if let Some(writer) = waiting.writer.take() {
             writer.wake();
         }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, PendingInformational> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

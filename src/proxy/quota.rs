@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use http::Response;
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 
 use super::Proxy;
 use super::request::RequestContext;
 use crate::config::Limits;
 use crate::core::domain::credential::ApiKey;
-use crate::core::http::address::limited_as;
-use crate::core::http::limit::Limit;
+use crate::core::http::limit::{Limit, limited_as};
 use crate::respond::Body;
 use crate::telemetry;
 
@@ -44,7 +44,7 @@ impl<K: Clone + Eq + Hash> Quota<K> {
         &self,
         quotas: impl IntoIterator<Item = (K, usize, Limit)>,
     ) -> Result<QuotaGuard<K>, Limit> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         let mut keys = Vec::new();
         for (key, most, limit) in quotas {
             if counts.get(&key).is_some_and(|count| *count >= most) {
@@ -61,7 +61,7 @@ impl<K: Clone + Eq + Hash> Quota<K> {
 
 impl<K: Eq + Hash> Drop for QuotaGuard<K> {
     fn drop(&mut self) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock();
         for key in &self.keys {
             if let Some(count) = counts.get_mut(key) {
                 *count -= 1;
@@ -166,6 +166,6 @@ mod tests {
         drop(first);
         let third = slots.acquire(wanted("anna")).unwrap();
         drop((second, third));
-        assert!(slots.0.lock().unwrap().is_empty(), "nobody is remembered for nothing");
+        assert!(slots.0.lock().is_empty(), "nobody is remembered for nothing");
     }
 }

@@ -1,10 +1,11 @@
 //! A request in the proxy, and the connection that it came on.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use http::uri::Scheme;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::forwarded::Forwarded;
@@ -62,7 +63,7 @@ pub struct StoppedConnection {
 
 impl Peer {
     pub(super) fn stopped(&self) -> Option<StoppedConnection> {
-        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.stopped.lock().clone()
     }
 }
 

@@ -4,7 +4,6 @@ mod relay;
 
 pub(super) use relay::OnFirstFrame;
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{CONNECTION, TE, UPGRADE};
@@ -12,6 +11,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -52,7 +52,7 @@ impl Tunnels {
     }
 
     pub(super) fn open(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
-        let mut tunnels = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tunnels = self.open.lock();
         while tunnels.try_join_next().is_some() {}
         tunnels.spawn(async move {
             let _counted = TunnelGauge::new();
@@ -63,7 +63,7 @@ impl Tunnels {
     /// Closes all of them.
     pub(super) async fn close(&self) {
         self.closing.send_replace(true);
-        let mut open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut open = std::mem::take(&mut *self.open.lock());
         let _ = timeout(CLOSE_TIMEOUT, async { while open.join_next().await.is_some() {} }).await;
         open.shutdown().await;
     }

@@ -1,6 +1,6 @@
 //! One connection: its HTTP requests, and its WebSocket after an upgrade.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
@@ -9,6 +9,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
@@ -59,7 +60,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, number: u64) {
     // An error means that the client disconnected or the connection was dropped on purpose; `line` knows which.
     let _ = http1::Builder::new().serve_connection(stream, service).with_upgrades().await;
 
-    let upgrade = connection.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let upgrade = connection.upgrade.lock().take();
     goodbye.by = match upgrade {
         Some((upgrade, path)) => connection.run_websocket(upgrade, &path).await,
         None if connection.line.is_ending() => Side::Server,
@@ -109,7 +110,7 @@ impl ReplayConnection {
                 };
                 self.shared.options.speed.wait(Instant::now(), after).await;
                 let upgrade = hyper::upgrade::on(request);
-                *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgrade, path));
+                *self.upgrade.lock() = Some((upgrade, path));
                 return Ok(accepted(headers, &accept));
             }
             Some(socket) => replay(&self.shared, &self.line, &socket.handshake).await,

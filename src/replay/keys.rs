@@ -4,9 +4,9 @@
 //! All clients count as one address here, as behind a proxy. 0.0.30 counts each wrong key separately; that is not
 //! emulated.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 const FAILURES_ALLOWED: u32 = 5;
@@ -45,7 +45,7 @@ impl KeyCheck {
 
     /// Checks the key that a client presented.
     pub(super) fn check(&self, presented: Option<&str>) -> Result<(), KeyRefusal> {
-        let mut failures = self.failures();
+        let mut failures = self.failures.lock();
         if failures.locked_out() {
             return Err(KeyRefusal { detail: TOO_MANY.to_owned(), locked_out: true });
         }
@@ -67,11 +67,6 @@ impl KeyCheck {
             remaining => format!("{complaint} {remaining} attempts remaining."),
         };
         Err(KeyRefusal { detail, locked_out: false })
-    }
-
-    fn failures(&self) -> MutexGuard<'_, Failures> {
-        // The count is changed in one step, so it is consistent after a panic.
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 
-use super::exchange::RecordedExchange;
-use super::socket::ReplaySocket;
+use super::socket::{RecordedExchange, ReplaySocket};
 use crate::core::domain::release::Release;
 use crate::recording::{self, Protocol, RecordedKey, Recording};
 

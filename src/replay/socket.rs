@@ -2,10 +2,20 @@
 
 use super::commands::Commands;
 use super::conversation::Conversation;
-use super::exchange::RecordedExchange;
 use super::script::Script;
 use crate::core::domain::release::Release;
 use crate::recording::{Protocol, RecordedKey, Recording};
+
+/// A recording with its name.
+#[derive(Clone, Debug)]
+pub(super) struct RecordedExchange {
+    pub(super) name: String,
+    /// Whether it was selected by name.
+    pub(super) chosen: bool,
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) recording: Recording,
+}
 
 /// The recorded WebSocket of one path.
 #[derive(Clone, Debug)]

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::Version;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -91,7 +92,7 @@ impl Default for ConnectionActivity {
 impl ConnectionActivity {
     /// Registers a request.
     pub(super) fn begin(self: &Arc<Self>) -> ActiveRequest {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         let id = inner.next;
         inner.next += 1;
         inner.open.insert(id, None);
@@ -100,7 +101,7 @@ impl ConnectionActivity {
 
     /// Closes the connection when it becomes idle.
     pub(super) fn end_when_idle(&self) {
-        self.inner().is_last = true;
+        self.inner.lock().is_last = true;
     }
 
     /// Waits until a closing connection is idle.
@@ -108,7 +109,7 @@ impl ConnectionActivity {
         loop {
             let ended = self.ended.notified();
             {
-                let inner = self.inner();
+                let inner = self.inner.lock();
                 if inner.is_last && inner.open.is_empty() {
                     return;
                 }
@@ -119,7 +120,7 @@ impl ConnectionActivity {
 
     /// Marks the connection as HTTP/2.
     pub(super) fn set_http2(&self) {
-        self.inner().is_http_2 = true;
+        self.inner.lock().is_http_2 = true;
     }
 
     /// Waits until the connection exceeds a limit. `closing` is when it was told to close.
@@ -130,7 +131,7 @@ impl ConnectionActivity {
         let mut passed = None;
         loop {
             let now = Instant::now();
-            let pause = match self.inner().due(limits, closing) {
+            let pause = match self.inner.lock().due(limits, closing) {
                 Some((at, overdue)) if at <= now && passed == Some(at) => return overdue,
                 Some((at, _)) if at <= now => {
                     passed = Some(at);
@@ -141,10 +142,6 @@ impl ConnectionActivity {
             };
             sleep(pause).await;
         }
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -157,13 +154,13 @@ impl ActiveRequest {
     }
 
     fn wait(&self, since: Option<Instant>) {
-        self.activity.inner().open.insert(self.id, since);
+        self.activity.inner.lock().open.insert(self.id, since);
     }
 }
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        let mut inner = self.activity.inner();
+        let mut inner = self.activity.inner.lock();
         inner.open.remove(&self.id);
         inner.idle = Instant::now();
         if inner.is_last {

@@ -7,13 +7,14 @@
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use http::Uri;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use tokio::time::{Sleep, sleep};
 
@@ -99,7 +100,7 @@ impl<T> Http1Guard<T> {
     fn reject(&mut self, rejection: Rejection) {
         let in_body = self.guard.is_in_body();
         let stopped = StoppedConnection { rejection, in_body: in_body.then(|| self.guard.heads()) };
-        *self.signals.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
+        *self.signals.stopped.lock() = Some(stopped);
         self.is_rejected = true;
         if in_body {
             // The request was passed on already. Its body ends here, and must end with an error.

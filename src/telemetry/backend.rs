@@ -1,7 +1,8 @@
 //! Events between the bridge and its backends.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prometheus::{Gauge, IntCounter, IntGauge};
 
 use super::metrics::family::{Label, PerLabel};
@@ -40,7 +41,7 @@ const UNKNOWN: &str = "unknown";
 
 /// Exposes the series of these backends, and removes those of all others.
 pub fn set_backends(backends: Vec<Arc<BackendMetrics>>) {
-    let mut known = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = COUNTED.lock();
     let is_in = |list: &[Arc<BackendMetrics>], one: &Arc<BackendMetrics>| {
         list.iter().any(|other| Arc::ptr_eq(other, one))
     };
@@ -114,12 +115,12 @@ impl BackendMetrics {
         };
         metrics.info.with_label_values(&[name.as_str(), UNKNOWN, UNKNOWN]).set(1);
         series.set_circuit(Circuit::Closed);
-        *self.series() = Some(series);
+        *self.series.lock() = Some(series);
     }
 
     fn end(&self) {
         let (metrics, name) = (&METRICS.backends, self.name.as_str());
-        let Some(Series { info: [version, dialect], .. }) = self.series().take() else { return };
+        let Some(Series { info: [version, dialect], .. }) = self.series.lock().take() else { return };
         // Removing a series that does not exist fails, which does not matter.
         let _ = metrics.up.remove_label_values(&[name]);
         let _ = metrics.last_success.remove_label_values(&[name]);
@@ -137,11 +138,7 @@ impl BackendMetrics {
 
     /// Calls `work` with the series, if they are exposed.
     fn with_series<T>(&self, work: impl FnOnce(&mut Series) -> T) -> Option<T> {
-        self.series().as_mut().map(work)
-    }
-
-    fn series(&self) -> MutexGuard<'_, Option<Series>> {
-        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+        self.series.lock().as_mut().map(work)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Throttles log lines that peers can cause at will: at most one a second.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The minimum time between two lines.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -28,7 +29,7 @@ impl<T> Throttle<T> {
     /// Adds an event at the time `now`. If a line is due, returns the number of events that it is for, and the newest
     /// of them.
     pub(super) fn add(&self, now: Instant, event: T) -> Option<(u64, T)> {
-        let mut window = self.window();
+        let mut window = self.0.lock();
         let count = window.suppressed.take().map_or(0, |(count, _)| count) + 1;
         window.suppressed = Some((count, event));
         window.line(now)
@@ -36,11 +37,7 @@ impl<T> Throttle<T> {
 
     /// The line for the suppressed events, if one is due at `now`.
     pub(super) fn flush(&self, now: Instant) -> Option<(u64, T)> {
-        self.window().line(now)
-    }
-
-    fn window(&self) -> MutexGuard<'_, Window<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().line(now)
     }
 }
 

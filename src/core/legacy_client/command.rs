@@ -5,8 +5,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use super::envelope::ClientEnvelope;
-use super::markup;
+use super::markup::{self, ClientEnvelope};
 use crate::core::domain::kind::Command;
 
 /// The maximum length of a repeated unknown command, in characters.

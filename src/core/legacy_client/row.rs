@@ -18,8 +18,8 @@ pub(super) enum State {
 }
 
 /// The cells that a page sets from the frame itself, apart from `sync_status`.
-const fn columns(sort: Object) -> &'static [&'static str] {
-    match sort {
+const fn columns(object_type: Object) -> &'static [&'static str] {
+    match object_type {
         Object::Device => &["netbox_id", "name", "manufacturer", "device_type", "role", "cluster"],
         Object::VirtualMachine => &[
             "netbox_id",
@@ -42,13 +42,13 @@ const fn columns(sort: Object) -> &'static [&'static str] {
 pub(super) struct Cells(Vec<Option<Box<str>>>);
 
 impl Cells {
-    pub(super) fn from_fields(sort: Object, data: &LegacyFields<'_>) -> Self {
+    pub(super) fn from_fields(object_type: Object, data: &LegacyFields<'_>) -> Self {
         let cell = |column: &&str| {
             // The `status` of a remark is that of the sync.
             let raw = data.raw(column).filter(|_| *column != "status" || !data.is_remark());
             raw.and_then(markup::cell)
         };
-        Self(columns(sort).iter().map(cell).collect())
+        Self(columns(object_type).iter().map(cell).collect())
     }
 
     /// These cells, with empty ones taken from the earlier cells.

@@ -22,10 +22,10 @@ pub enum FrameName {
 }
 
 variant_names!(pub FrameName {
-    Step(StepStatus::Started) => "started",
-    Step(StepStatus::Progress) => "progress",
-    Step(StepStatus::Completed) => "completed",
-    Step(StepStatus::Failed) => "failed",
+    Step(StepStatus::Started) => StepStatus::Started.as_str(),
+    Step(StepStatus::Progress) => StepStatus::Progress.as_str(),
+    Step(StepStatus::Completed) => StepStatus::Completed.as_str(),
+    Step(StepStatus::Failed) => StepStatus::Failed.as_str(),
     Error => "error",
     Complete => "complete",
     Extra => "extra",

@@ -1,13 +1,17 @@
-//! The guests that a backend reports for its Proxmox clusters.
+//! What a backend reports before a sync: the guests of its Proxmox clusters, and whether it is busy.
 
 use serde_json::Value;
 
 use super::{Backend, RequestIdentity};
+use crate::core::domain::outcome::Cause;
+use crate::telemetry;
 
 /// The path at which every release lists the resources of its clusters.
 const RESOURCES: &str = "/proxmox/cluster/resources";
 /// The path at which 0.0.2 clears its cache of NetBox objects.
 const CLEAR_CACHE: &str = "/clear-cache";
+/// The path at which releases since 0.0.11 report whether a full update runs.
+const ACTIVE: &str = "/sync/active";
 
 impl Backend {
     /// The names of the virtual machines and containers in the clusters that `query` selects. Empty if the backend
@@ -22,6 +26,19 @@ impl Backend {
     pub async fn clear_cache(&self, identity: &RequestIdentity) {
         // If it fails, the sync that follows reports the cause.
         let _ = self.get_json(CLEAR_CACHE, identity).await;
+    }
+
+    /// Returns whether the backend may be running a full update. An unreadable response counts as yes; a refusal, or
+    /// no response, counts as no.
+    pub async fn reports_full_update(&self, identity: &RequestIdentity) -> bool {
+        match self.get_json(ACTIVE, identity).await {
+            Ok(answer) => answer.is_some_and(|answer| answer["active"] == true),
+            Err(refusal) if refusal.cause == Cause::BackendLost => {
+                telemetry::ReportUnreadable { path: ACTIVE, refusal: &refusal }.emit();
+                true
+            }
+            Err(_) => false,
+        }
     }
 }
 
