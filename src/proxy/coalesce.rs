@@ -9,8 +9,8 @@ use http::{Method, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use sha2::{Digest, Sha256};
 
-use super::headers::decoded_path;
-use super::headers::{inbound, outbound, without_body};
+use super::errors::refusal_response;
+use super::headers::{decoded_path, inbound, outbound, without_body};
 use super::quota::acquire_request;
 use super::request::RequestContext;
 use super::tunnel::OnFirstFrame;
@@ -24,7 +24,6 @@ use crate::job::backoff_refusal;
 use crate::proxy::Proxy;
 use crate::proxy::credentials::{KEYS, REGISTER, request_key};
 use crate::respond::{self, Body, BoxError};
-use crate::telemetry;
 
 /// The paths of cheap requests that many clients repeat.
 const SHARED_PATHS: [&str; 3] = ["/", "/version", "/health"];
@@ -90,12 +89,7 @@ pub(super) async fn admit(
     let key = request_key(&parts.headers);
     let hash = key.as_ref().map(|key| proxy.app.registry.key_hash(key));
     let admitted = context.backend.admit(context.forwarded.client, hash).await;
-    admitted.map_err(|reason| refusal_response(parts, backoff_refusal(&reason)))
-}
-
-fn refusal_response(parts: &Parts, refusal: Refusal) -> Box<Response<Body>> {
-    telemetry::RequestRefused { path: parts.uri.path(), refusal: &refusal }.emit();
-    Box::new(respond::refusal(&refusal))
+    admitted.map_err(|reason| refusal_response(parts.uri.path(), &backoff_refusal(&reason)))
 }
 
 /// Returns whether the WebSocket at `uri` takes the key in the client's first frame, where the bridge does not see
@@ -114,7 +108,7 @@ pub(super) async fn admit_unseen(
     parts: &Parts,
 ) -> Result<Option<KeyAttempt>, Box<Response<Body>>> {
     let admitted = context.backend.admit(context.forwarded.client, UNSEEN_KEY).await;
-    admitted.map_err(|reason| refusal_response(parts, backoff_refusal(&reason)))
+    admitted.map_err(|reason| refusal_response(parts.uri.path(), &backoff_refusal(&reason)))
 }
 
 /// Checks in the backend's first frame on such a WebSocket whether the key was refused. The attempt lasts until then.

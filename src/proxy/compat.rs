@@ -26,7 +26,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::coalesce;
-use super::errors::{ResponseResult, merge};
+use super::errors::{ResponseResult, merge, refusal_response};
 use super::quota::acquire_request;
 use super::request::RequestContext;
 use crate::backend::{AuthFailure, KEY_STATUS, RequestIdentity, ScopedQuery};
@@ -64,7 +64,7 @@ const MIN_KEY: usize = 32;
 const ALIASES: [(&str, Kind); 2] =
     [("/cluster/replication/stream", Kind::Replications), ("/cluster/backup/stream", Kind::BackupRoutines)];
 
-/// Returns whether `path` is an alias of a stream, where aliases are enabled.
+/// Returns whether `path` is an alias of a stream.
 pub(super) fn is_alias(path: &str) -> bool {
     ALIASES.iter().any(|(alias, _)| *alias == path)
 }
@@ -250,11 +250,6 @@ fn identity(context: &RequestContext, parts: &Parts) -> RequestIdentity {
     RequestIdentity { key, forwarded_headers: passed_on }
 }
 
-fn refusal_response(path: &str, refusal: &Refusal) -> Box<Response<Body>> {
-    telemetry::RequestRefused { path, refusal }.emit();
-    Box::new(respond::refusal(refusal))
-}
-
 /// The backend's version, or the one derived from its streams if it has no `/version`.
 async fn version(proxy: &Proxy, context: &RequestContext, parts: Parts, body: Incoming) -> Response<Body> {
     let response = upstream::forward(proxy, context, &parts, body).await;
@@ -366,7 +361,7 @@ async fn probe_health(
         }
         // The status of a reverse proxy, which plugins treat as final.
         Some(status @ (StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)) => {
-            Err(format!("What is in front of it answered {status}."))
+            Err(format!("The proxy in front of the backend answered {status}."))
         }
         _ => Ok(response),
     }

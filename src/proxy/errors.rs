@@ -24,6 +24,12 @@ pub(super) fn merge(result: ResponseResult) -> Response<Body> {
     }
 }
 
+/// The response to a request for `path` that the bridge or the backend refuses.
+pub(super) fn refusal_response(path: &str, refusal: &Refusal) -> Box<Response<Body>> {
+    telemetry::RequestRefused { path, refusal }.emit();
+    Box::new(respond::refusal(refusal))
+}
+
 /// The response to a request that the guard rejects.
 pub(crate) fn rejection(state: &AppState, request: &Parts, peer: &Peer) -> Option<Response<Body>> {
     let raw = peer.stopped().filter(|_| request.method.as_str() == REJECTED);
@@ -61,8 +67,7 @@ pub(super) fn error_response(
         ForwardError::TimedOut(_) => Refusal::timed_out(&why),
         ForwardError::Broken { .. } => Refusal::broken(&why),
     };
-    telemetry::RequestRefused { path, refusal: &refusal }.emit();
-    respond::refusal(&refusal)
+    *refusal_response(path, &refusal)
 }
 
 /// The response to `client` whose request body failed.

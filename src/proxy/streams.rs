@@ -52,8 +52,7 @@ pub(crate) async fn answer(
     };
     if query.parameters.backend.is_some() {
         return unknown_parameter(
-            "bridge.backend belongs to the admin listener: a stream is of the backend that its host or its \
-             port stands for.",
+            "bridge.backend is only valid on the admin listener: here, the host or the port selects the backend.",
         );
     }
     let slot = match acquire_stream(proxy, context, request_key(&request.headers).as_ref()) {

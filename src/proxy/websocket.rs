@@ -39,13 +39,13 @@ pub(super) async fn answer(proxy: &Proxy, context: RequestContext, mut parts: Pa
     let (Some(client), Some(accept)) = (client, accept(&parts)) else {
         let detail = "It needs GET over HTTP/1.1, a Sec-WebSocket-Key, and Sec-WebSocket-Version 13.";
         let mut response =
-            respond::message(StatusCode::UPGRADE_REQUIRED, "This is no opening of a WebSocket.", detail);
+            respond::message(StatusCode::UPGRADE_REQUIRED, "This is not a WebSocket handshake.", detail);
         response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
         return response;
     };
     let query = match Query::parse(parts.uri.query().unwrap_or_default()) {
         Ok(query) if query.parameters == Default::default() => query.backend_query,
-        Ok(_) => return unknown_parameter("Parameters of the bridge belong to streams: /ws takes none."),
+        Ok(_) => return unknown_parameter("Parameters of the bridge apply to streams only, not to /ws."),
         Err(bad) => return unknown_parameter(&bad.to_string()),
     };
     let slot = match acquire_stream(proxy, &context, None) {

@@ -203,7 +203,7 @@ impl LegacySocketSession {
     ) -> Result<(), SessionEnd> {
         let backend = &self.context.backend;
         if !self.states.borrow().backends.iter().any(|other| Arc::ptr_eq(other, backend)) {
-            let reason = "The configuration has changed: come again.";
+            let reason = "The configuration has changed: reconnect.";
             return Err(SessionEnd::Close(GOING_AWAY, reason.to_owned()));
         }
         let is_correlated = run_id.is_some();
