@@ -42,7 +42,7 @@ pub use record::{
     Timestamp,
 };
 pub use retention::{CLEANING_INTERVAL, Cleaning, CleaningResult, Retention};
-pub use sqlite::{has_ledger, inspect};
+pub use sqlite::{FILES, has_ledger, inspect};
 
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Outcome;

@@ -531,8 +531,8 @@ fn the_list_of_keys_is_what_the_code_says() {
     let shown = fs::read_to_string(path).unwrap_or_default();
     assert!(
         shown == made,
-        "deploy/configuration.md is not what src/config says: CONFIGURATION_UPDATE=1 cargo test --test config \
-         writes it again"
+        "deploy/configuration.md is not what src/config says: CONFIGURATION_UPDATE=1 cargo test --test \
+         integration config:: writes it again"
     );
 }
 

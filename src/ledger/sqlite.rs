@@ -23,8 +23,12 @@ use std::path::{Path, PathBuf};
 pub use inspect::{has_ledger, inspect};
 pub(super) use store::SqliteStore;
 
-/// The name of the file in the directory.
+/// The name of the database in the directory.
 const FILE: &str = "ledger.sqlite3";
+/// The name of the lock in the directory.
+const LOCK: &str = "lock";
+/// The files that stay in the directory while no bridge runs.
+pub const FILES: [&str; 2] = [LOCK, FILE];
 
 fn file(directory: &Path) -> PathBuf {
     directory.join(FILE)

@@ -76,7 +76,7 @@ impl LedgerRowDamaged<'_> {
         METRICS.ledger.damaged.inc();
         tracing::warn!(
             problem = self.problem,
-            "Damaged row in the ledger skipped. A backup of ledger.sqlite3 may have an intact copy."
+            "Damaged row in the ledger skipped. A backup of the ledger may have an intact copy."
         );
     }
 }

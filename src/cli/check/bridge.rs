@@ -119,8 +119,8 @@ fn usable(directory: &Path) -> io::Result<DirectoryState> {
     match std::fs::metadata(directory) {
         Ok(_) => {
             may_make_files_in(directory)?;
-            // SQLite creates and removes its other files. These two stay and may belong to another user.
-            for file in ["lock", "ledger.sqlite3"] {
+            // These may belong to another user.
+            for file in ledger::FILES {
                 match may(Access::WRITE_OK, &directory.join(file)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}

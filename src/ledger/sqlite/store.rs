@@ -137,7 +137,7 @@ impl SqliteStore {
     /// Takes the lock on the directory, which excludes every other bridge, unless it is held already. A lock on a
     /// file that was deleted or moved excludes none.
     fn lock_directory(&mut self, directory: &Path) -> Result<(), StoreError> {
-        let path = directory.join("lock");
+        let path = directory.join(super::LOCK);
         if let Some(lock) = &self.lock
             && let (Ok(held), Ok(found)) = (lock.metadata(), fs::metadata(&path))
             && id(&held) == id(&found)
