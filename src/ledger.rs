@@ -2,17 +2,17 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`writer`] | the single writer, which batches updates into transactions |
-//! | [`pending`] | updates that are not written yet |
-//! | [`store`] | what the ledger needs of a database |
-//! | [`sqlite`] | the database: one file of SQLite, or memory |
-//! | [`record`] | the record of a job |
-//! | [`record_clock`], [`clock`] | the clock that records age by, and those that drive it |
-//! | [`retention`] | how long records are kept, and what a cleaning removes |
-//! | [`secrets`] | the secrets of fingerprints |
-//! | [`damage`] | rows that cannot be read |
+//! | `writer` | the single writer, which batches updates into transactions |
+//! | `pending` | updates that are not written yet |
+//! | `store` | what the ledger needs of a database |
+//! | `sqlite` | the database: one file of SQLite, or memory |
+//! | `record` | the record of a job |
+//! | `record_clock`, `clock` | the clock that records age by, and those that drive it |
+//! | `retention` | how long records are kept, and what a cleaning removes |
+//! | `secrets` | the secrets of fingerprints |
+//! | `damage` | rows that cannot be read |
 //!
-//! Another database is a [`store::Store`] in a directory of its own, and a line in [`Ledger::open`].
+//! Another database is a `store::Store` in a directory of its own, and a line in [`Ledger::open`].
 
 mod clock;
 mod damage;

@@ -341,7 +341,7 @@ pub fn widen(written: &mut Value, current: Option<&Value>) -> bool {
     is_wider
 }
 
-/// The `sync-processes` that 0.0.3 creates and updates. The newest [`MAX_ROWS`] are kept.
+/// The `sync-processes` that 0.0.3 creates and updates. The newest `MAX_ROWS` are kept.
 #[derive(Debug, Default)]
 pub struct SyncProcesses {
     rows: Vec<Map<String, Value>>,
