@@ -10,8 +10,8 @@ mod way;
 use std::fs;
 use std::path::Path;
 
-use crate::support::bridge::{KEY, fast};
-use proxbox_bridge::replay::{Library, ReplayHandle, ReplayOptions, ReplayServer};
+use crate::support::bridge::{KEY, fast, replayed};
+use proxbox_bridge::replay::{Library, ReplayHandle, ReplayOptions};
 use run::{Run, file};
 use tempfile::TempDir;
 
@@ -26,7 +26,7 @@ async fn replay(version: &str) -> ReplayHandle {
 
 async fn serve(library: Library) -> ReplayHandle {
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
-    ReplayServer::bind("127.0.0.1:0", library, options).await.unwrap().spawn()
+    replayed(library, options).await
 }
 
 /// 0.0.30 as it is shipped, with the answer that says so: it was not recorded.

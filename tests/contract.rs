@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::bridge::{Answer, Client, KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::bridge::{
+    Answer, Client, DEVICES, KEY, MACHINES, Pair, TestBridge, WITH_KEY, config, fast, recordings,
+};
 use crate::support::plugin::{self, JobPage};
 use crate::support::session::stream;
 use proxbox_bridge::core::domain::kind::Kind;
@@ -12,8 +14,6 @@ use tokio::net::TcpListener;
 
 const OLD: &str = "0.0.2.post1";
 const NEW: &str = "0.0.30.post2";
-const DEVICES: &str = "/dcim/devices/create/stream";
-const MACHINES: &str = "/virtualization/virtual-machines/create/stream";
 
 async fn pair(version: &str) -> Pair {
     Pair::start(recordings(version, &[]), fast(), &[]).await
@@ -37,7 +37,7 @@ fn exchange(target: &str, status: u16, content_type: &str, body: &str) -> Record
 
 async fn response_to(body: &str) -> Answer {
     let pair = Pair::start(telling(body), fast(), &[]).await;
-    pair.front.get(DEVICES, &[("X-Proxbox-API-Key", KEY)]).await
+    pair.front.get(DEVICES, &WITH_KEY).await
 }
 
 const COMPLETE: &str = "event: complete\ndata: {\"ok\": true, \"message\": \"devices sync completed.\"}\n\n";
@@ -115,7 +115,7 @@ async fn r06_there_is_one_end_and_then_the_body_ends() {
     let version = exchange("/version", 200, "application/json", r#"{"version":"0.0.30.post2"}"#);
     let library = Library::from_recordings("0.0.30.post2", vec![recording, version]).unwrap();
     let pair = Pair::start(library, fast(), &[]).await;
-    let answer = pair.front.get(DEVICES, &[("X-Proxbox-API-Key", KEY)]).await;
+    let answer = pair.front.get(DEVICES, &WITH_KEY).await;
     assert_eq!(stream::read(&answer.body).last().unwrap().data["ok"], true);
 }
 
@@ -184,19 +184,15 @@ async fn r09_the_failure_of_one_object_is_a_step_of_a_run_that_goes_on() {
 async fn r10_a_backend_that_goes_away_leaves_a_failure() {
     for (version, target) in [(OLD, MACHINES), (NEW, MACHINES)] {
         let whole = Pair::start(recordings(version, &[]), fast(), &[]).await;
-        let frames = stream::read(&whole.front.get(target, &key()).await.body).len() as u64;
+        let frames = stream::read(&whole.front.get(target, &WITH_KEY).await.body).len() as u64;
         for after in [1, 3, frames / 2] {
             let options = ReplayOptions { cut_after: Some(after), ..fast() };
             let pair = Pair::start(recordings(version, &[]), options, &[]).await;
-            let answer = pair.front.get(target, &key()).await;
+            let answer = pair.front.get(target, &WITH_KEY).await;
             let events = stream::read(&answer.body);
             assert_eq!(events.last().unwrap().data["ok"], false, "{version} cut after {after}");
         }
     }
-}
-
-fn key() -> [(&'static str, &'static str); 1] {
-    [("X-Proxbox-API-Key", KEY)]
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,7 +201,7 @@ async fn r11_a_silent_backend_is_covered_by_keepalives_until_a_limit_ends_it() {
     let settings = [("limits.idle", "100s")];
     let pair = Pair::start(recordings(NEW, &[]), options, &settings).await;
     let began = tokio::time::Instant::now();
-    let answer = pair.front.get(MACHINES, &key()).await;
+    let answer = pair.front.get(MACHINES, &WITH_KEY).await;
     assert_eq!(began.elapsed().as_secs(), 100);
     assert_eq!(answer.text().matches(": keepalive\n\n").count(), 6);
     let events = stream::read(&answer.body);
@@ -222,7 +218,7 @@ async fn r12_a_redirect_of_the_backend_is_no_redirect_of_ours() {
     let version = exchange("/version", 200, "application/json", r#"{"version":"0.0.30.post2"}"#);
     let library = Library::from_recordings("0.0.30.post2", vec![redirect, version]).unwrap();
     let pair = Pair::start(library, fast(), &[]).await;
-    let answer = pair.front.get(DEVICES, &key()).await;
+    let answer = pair.front.get(DEVICES, &WITH_KEY).await;
     assert_eq!((answer.status, answer.header("location")), (502, None));
     assert!(answer.detail().contains("307"), "{}", answer.text());
 }
@@ -231,9 +227,9 @@ async fn r12_a_redirect_of_the_backend_is_no_redirect_of_ours() {
 async fn r13_a_step_fits_into_the_log_line_of_netbox() {
     let pair = pair(NEW).await;
     // `read` measures every step that has no payload.
-    let lean = pair.front.get(MACHINES, &key()).await;
+    let lean = pair.front.get(MACHINES, &WITH_KEY).await;
     assert!(stream::read(&lean.body).iter().all(|event| event.data.get("payload").is_none()));
-    let full = pair.front.get(&format!("{MACHINES}?bridge.payload=1"), &key()).await;
+    let full = pair.front.get(&format!("{MACHINES}?bridge.payload=1"), &WITH_KEY).await;
     let events = stream::read(&full.body);
     assert!(events.iter().any(|event| event.data["payload"]["object"] == "virtual_machine"));
 
@@ -246,7 +242,7 @@ async fn r13_a_step_fits_into_the_log_line_of_netbox() {
 
 #[tokio::test(start_paused = true)]
 async fn r14_nothing_between_us_and_the_reader_may_buffer_or_cache() {
-    let answer = pair(NEW).await.front.get(DEVICES, &key()).await;
+    let answer = pair(NEW).await.front.get(DEVICES, &WITH_KEY).await;
     assert_eq!(answer.header("cache-control"), Some("no-cache"));
     assert_eq!(answer.header("x-accel-buffering"), Some("no"));
     assert_eq!(answer.header("connection"), None);
@@ -312,7 +308,7 @@ async fn r15_a_failure_before_the_stream_is_a_real_answer() {
     // The backend's own status and body, unchanged.
     let wrong = ReplayOptions { api_key: Some("another-key".to_owned()), ..fast() };
     let pair = Pair::start(recordings(NEW, &[]), wrong.clone(), &[]).await;
-    let answer = pair.front.get(DEVICES, &key()).await;
+    let answer = pair.front.get(DEVICES, &WITH_KEY).await;
     assert_eq!(
         (answer.status, answer.text()),
         (401, r#"{"detail":"Invalid API key. 4 attempts remaining."}"#)
@@ -325,7 +321,7 @@ async fn r15_a_failure_before_the_stream_is_a_real_answer() {
     for version in ["0.0.11.post2", NEW] {
         let pair =
             Pair::start(recordings(version, &[]), right.clone(), &[("backend.channel", "websocket")]).await;
-        assert_eq!(pair.front.get(DEVICES, &key()).await.status, 200);
+        assert_eq!(pair.front.get(DEVICES, &WITH_KEY).await.status, 200);
         let answer = pair.front.get(DEVICES, &[("X-Proxbox-API-Key", "another-key")]).await;
         assert_eq!(answer.status, 401);
         assert!(answer.detail().contains("API key"), "{}", answer.text());
@@ -345,7 +341,7 @@ async fn r16_a_backend_that_is_down_is_503_with_a_time_to_come_back() {
     drop(nobody);
     let front = TestBridge::start(config(address, &[("limits.retry_after", "7s")])).await;
     for target in Kind::all().map(|kind| kind.row().stream_path).chain(["/health", "/version", "/"]) {
-        let answer = front.get(target, &key()).await;
+        let answer = front.get(target, &WITH_KEY).await;
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("7")), "{target}");
         assert!(answer.detail().contains(&address.to_string()), "{}", answer.text());
     }
@@ -362,7 +358,7 @@ async fn the_status_line_waits_for_the_backend_but_not_for_ever() {
     let library = Library::from_recordings("0.0.30.post2", vec![recording, version]).unwrap();
     let pair = Pair::start(library, ReplayOptions::default(), &[]).await;
     let began = tokio::time::Instant::now();
-    let mut client = pair.front.open(DEVICES, &key()).await;
+    let mut client = pair.front.open(DEVICES, &WITH_KEY).await;
     let (status, _) = client.head().await;
     assert_eq!((status, began.elapsed().as_secs()), (200, 10));
     let first = client.chunk().await;

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::support::bridge::{Answer, KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::bridge::{Answer, Pair, TestBridge, WITH_KEY, config, fast, recordings};
 use crate::support::plugin::{self, JobPage};
 use crate::support::session::stream;
 use proxbox_bridge::core::domain::kind::Kind;
@@ -27,7 +27,7 @@ fn documented_kinds() -> impl Iterator<Item = Kind> {
 
 async fn run(version: &str, uses: &[&str], channel: &str, kind: Kind) -> Answer {
     let pair = Pair::start(recordings(version, uses), fast(), &[("backend.channel", channel)]).await;
-    pair.front.get(kind.row().stream_path, &[("X-Proxbox-API-Key", KEY)]).await
+    pair.front.get(kind.row().stream_path, &WITH_KEY).await
 }
 
 fn shown(answer: &Answer) -> String {
@@ -90,7 +90,7 @@ async fn a_bridge_before_a_bridge_says_the_same() {
         for kind in documented_kinds() {
             let mut ends = Vec::new();
             for front in [&pair.front, &outer] {
-                let answer = front.get(kind.row().stream_path, &[("X-Proxbox-API-Key", KEY)]).await;
+                let answer = front.get(kind.row().stream_path, &WITH_KEY).await;
                 if answer.status == 200 {
                     let last = stream::read(&answer.body).pop().unwrap().data;
                     ends.push([&last["ok"], &last["message"], &last["result"]["objects"]].map(Clone::clone));

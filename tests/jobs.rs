@@ -8,9 +8,11 @@ use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 
-use crate::support::bridge::{Answer, Client, KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::bridge::{
+    Answer, Client, DEVICES, KEY, Pair, STORAGE, TestBridge, WITH_KEY, config, fast, ledger, recorded,
+    recordings,
+};
 use crate::support::manual::ManualBackend;
 use crate::support::session::stream::{self, Event};
 use futures::future::join_all;
@@ -19,16 +21,11 @@ use proxbox_bridge::core::domain::event::StepStatus;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::core::wire::sse::frame::{Frame, FrameName};
-use proxbox_bridge::ledger::{
-    JobEnd, JobFilter, JobId, JobUpdate, Ledger, LedgerOptions, LoggedFrame, Record, Retention, Stored,
-    SystemClock, Timestamp,
-};
+use proxbox_bridge::ledger::{JobEnd, JobId, JobUpdate, LoggedFrame, Record, Stored, Timestamp};
 use proxbox_bridge::recording::{RecordedEvent as Recorded, Recording};
 use proxbox_bridge::replay::{Library, ReplayOptions, Speed};
 use tokio::time::{Duration, Instant};
 
-const DEVICES: &str = "/dcim/devices/create/stream";
-const STORAGE: &str = "/virtualization/virtual-machines/storage/create/stream";
 const JOB: &str = "x-proxbox-bridge-job";
 
 /// What a client has read so far.
@@ -67,28 +64,6 @@ impl Reader {
 fn ids(events: &[Event]) -> Vec<u64> {
     let ids = events.iter().filter_map(|event| event.id.as_deref());
     ids.map(|id| id.rsplit_once('.').unwrap().1.parse().unwrap()).collect()
-}
-
-/// The ledger of `directory`, when no bridge has it open.
-async fn ledger(directory: &Path) -> Arc<Ledger> {
-    let day = Duration::from_secs(24 * 60 * 60);
-    let options = LedgerOptions {
-        directory: Some(directory.to_owned()),
-        retention: Retention { jobs: 90 * day, logs: 7 * day, clock_jump: day, clock_hold: day, share: 10 },
-        log_frames: 1000,
-        clock: Arc::new(SystemClock),
-    };
-    Ledger::open(options).await.unwrap()
-}
-
-/// What stands in it, the newest first.
-async fn recorded(directory: &Path) -> Vec<Record> {
-    let ledger = ledger(directory).await;
-    let filter =
-        JobFilter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 100 };
-    let records = ledger.jobs(filter).await.unwrap();
-    ledger.close().await;
-    records
 }
 
 fn end(record: &Record) -> (Outcome, Option<Cause>) {
@@ -272,7 +247,7 @@ async fn another_credential_gets_nothing_of_a_job() {
     let options =
         ReplayOptions { api_key: Some(KEY.to_owned()), speed: Speed::Times(1.0), ..ReplayOptions::default() };
     let pair = Pair::start(recordings("0.0.11.post2", &[]), options, &[]).await;
-    let mine = [("X-Proxbox-API-Key", KEY)];
+    let mine = WITH_KEY;
     let mut reader = Reader::open(&pair.front, DEVICES, &mine).await;
     reader.until("event: step").await;
     let id = format!("{}.1", reader.job);
@@ -567,7 +542,7 @@ async fn what_was_refused_before_it_began_is_recorded_with_the_backends_detail()
     let pair = Pair::start(recordings("0.0.11.post2", &[]), options, &settings).await;
     let headers = [("X-Proxbox-API-Key", "wrong"), ("X-Proxbox-Actor", "ada")];
     assert_eq!(pair.front.get(DEVICES, &headers).await.status, 401);
-    assert_eq!(pair.front.get(DEVICES, &[("X-Proxbox-API-Key", KEY)]).await.status, 200);
+    assert_eq!(pair.front.get(DEVICES, &WITH_KEY).await.status, 200);
     let Pair { front, backend: _backend } = pair;
     front.stop().await;
     let records = recorded(folder.path()).await;
@@ -601,7 +576,7 @@ async fn what_the_backend_said_is_recorded_without_the_key_and_a_stream_can_be_r
             ("jobs.recording", "on"),
             ("backend.channel", channel),
         ];
-        let mine = [("X-Proxbox-API-Key", KEY)];
+        let mine = WITH_KEY;
         let pair = Pair::start(recordings(version, &[]), fast(), &settings).await;
         let answer = pair.front.get(DEVICES, &mine).await;
         let job = answer.header(JOB).unwrap().parse().unwrap();

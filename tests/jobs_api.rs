@@ -7,8 +7,3 @@ mod paths;
 
 const OLD: &str = "0.0.2.post1";
 const NEW: &str = "0.0.30.post2";
-const DEVICES: &str = "/dcim/devices/create/stream";
-
-fn key() -> [(&'static str, &'static str); 1] {
-    [("X-Proxbox-API-Key", crate::support::bridge::KEY)]
-}

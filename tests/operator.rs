@@ -17,8 +17,6 @@ use std::time::Duration;
 use crate::support::bridge::{Answer, Client};
 use crate::support::process::Process;
 
-const DEVICES: &str = "/dcim/devices/create/stream";
-const FULL_UPDATE: &str = "/full-update/stream";
 const OLD: &str = "0.0.2.post1";
 const TOKEN: &str = "operators-0123456789abcdef";
 

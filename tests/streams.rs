@@ -1,10 +1,13 @@
 //! What clients of a stream endpoint see of the bridge, and what the backend sees.
 
-use crate::support::bridge::{Client, KEY, Pair, Place, TestBridge, config, fast, recordings};
+use crate::support::bridge::{
+    Client, DEVICES, DISKS, KEY, MACHINES, Pair, Place, TestBridge, WITH_KEY, config, fast, recordings,
+    replayed,
+};
 use crate::support::session::stream;
 use futures::{SinkExt, StreamExt};
 use proxbox_bridge::core::upstream::dialect::BARRIER;
-use proxbox_bridge::replay::{ReplayOptions, ReplayServer as Replay, ServerEvent, Side};
+use proxbox_bridge::replay::{ReplayOptions, ServerEvent, Side};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -13,13 +16,6 @@ use tokio_tungstenite::tungstenite::Message;
 
 const OLD: &str = "0.0.2.post1";
 const NEW: &str = "0.0.30.post2";
-const DEVICES: &str = "/dcim/devices/create/stream";
-const MACHINES: &str = "/virtualization/virtual-machines/create/stream";
-const DISKS: &str = "/virtualization/virtual-machines/virtual-disks/create/stream";
-
-fn key() -> [(&'static str, &'static str); 1] {
-    [("X-Proxbox-API-Key", KEY)]
-}
 
 fn header<'a>(entry: &'a ServerEvent, wanted: &str) -> Option<&'a str> {
     let ServerEvent::Request { headers, .. } = entry else { return None };
@@ -33,7 +29,7 @@ async fn the_query_reaches_the_backend_byte_for_byte_without_the_bridges_own_par
     for (version, target) in [(NEW, format!("{DEVICES}?{theirs}")), (OLD, format!("/ws?{theirs}"))] {
         // 0.0.2 does not know the ids, and is not asked with them unless it is to be.
         let pair = Pair::start(recordings(version, &[]), fast(), &[("shims.scope", "off")]).await;
-        assert_eq!(pair.front.get(&format!("{DEVICES}?{query}"), &key()).await.status, 200);
+        assert_eq!(pair.front.get(&format!("{DEVICES}?{query}"), &WITH_KEY).await.status, 200);
         let asked = pair.log().requests();
         assert!(asked.contains(&("GET".to_owned(), target.clone())), "{asked:?}");
         assert!(asked.iter().all(|(_, target)| !target.contains("bridge.")), "{asked:?}");
@@ -43,7 +39,7 @@ async fn the_query_reaches_the_backend_byte_for_byte_without_the_bridges_own_par
 #[tokio::test(start_paused = true)]
 async fn a_parameter_of_the_bridge_that_it_does_not_know_is_refused_and_nothing_is_started() {
     let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
-    let answer = pair.front.get(&format!("{DEVICES}?bridge.evnets=all"), &key()).await;
+    let answer = pair.front.get(&format!("{DEVICES}?bridge.evnets=all"), &WITH_KEY).await;
     assert_eq!(answer.status, 400);
     assert!(answer.detail().contains("bridge.events=all"), "{}", answer.text());
     assert_eq!(pair.log().requests(), []);
@@ -52,7 +48,7 @@ async fn a_parameter_of_the_bridge_that_it_does_not_know_is_refused_and_nothing_
 #[tokio::test(start_paused = true)]
 async fn a_key_goes_out_in_the_form_that_the_backend_wants_whatever_form_it_came_in() {
     for headers in [
-        key(),
+        WITH_KEY,
         [("Authorization", concat!("Bearer ", "lab-key-0123456789abcdef0123456789abcdef"))],
         [("Authorization", concat!("Token ", "lab-key-0123456789abcdef0123456789abcdef"))],
     ] {
@@ -77,7 +73,7 @@ async fn a_key_goes_out_in_the_form_that_the_backend_wants_whatever_form_it_came
 #[tokio::test(start_paused = true)]
 async fn a_socket_that_takes_no_key_is_given_none() {
     let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
-    assert_eq!(pair.front.get(DEVICES, &key()).await.status, 200);
+    assert_eq!(pair.front.get(DEVICES, &WITH_KEY).await.status, 200);
     assert_eq!(pair.log().texts(), ["Sync Nodes", BARRIER]);
 }
 
@@ -111,7 +107,7 @@ async fn without_a_key_a_new_backend_is_asked_nothing_that_could_lock_the_addres
 async fn what_a_backend_can_do_is_learned_once_without_starting_anything() {
     let pair = Pair::start(recordings("0.0.11.post2", &[]), fast(), &[]).await;
     for _ in 0..3 {
-        assert_eq!(pair.front.get(DEVICES, &key()).await.status, 200);
+        assert_eq!(pair.front.get(DEVICES, &WITH_KEY).await.status, 200);
     }
     let asked = pair.log().requests();
     let count =
@@ -130,24 +126,24 @@ async fn what_was_learned_is_forgotten_when_another_backend_has_taken_the_place(
         (OLD, NEW, "websocket"),
     ] {
         let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
-        let first = Replay::bind("127.0.0.1:0", recordings(before, &[]), fast()).await.unwrap().spawn();
-        let second = Replay::bind("127.0.0.1:0", recordings(after, &[]), options).await.unwrap().spawn();
+        let first = replayed(recordings(before, &[]), fast()).await;
+        let second = replayed(recordings(after, &[]), options).await;
         let place = Place::new(first.local_addr()).await;
         let front = TestBridge::start(config(place.address, &[("backend.channel", channel)])).await;
-        assert_eq!(front.get(DEVICES, &key()).await.status, 200, "{before}");
+        assert_eq!(front.get(DEVICES, &WITH_KEY).await.status, 200, "{before}");
         place.give_to(second.local_addr());
-        let answer = front.get(DEVICES, &key()).await;
+        let answer = front.get(DEVICES, &WITH_KEY).await;
         assert_eq!(answer.status, 200, "{before} to {after} over {channel}: {}", answer.text());
         assert_eq!(stream::read(&answer.body).last().unwrap().data["ok"], true, "{before} to {after}");
         // And the right key never became a failed attempt.
-        assert_eq!(front.get(DEVICES, &key()).await.status, 200, "{before} to {after}");
+        assert_eq!(front.get(DEVICES, &WITH_KEY).await.status, 200, "{before} to {after}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_without_a_key_costs_a_keyed_backend_no_attempt_once_it_is_known() {
     let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
-    assert_eq!(pair.front.get(DEVICES, &key()).await.status, 200);
+    assert_eq!(pair.front.get(DEVICES, &WITH_KEY).await.status, 200);
     let asked = pair.log().requests().len();
     for target in [DEVICES, DISKS, "/full-update/stream"] {
         let answer = pair.front.get(target, &[]).await;
@@ -161,7 +157,7 @@ async fn a_client_without_a_key_costs_a_keyed_backend_no_attempt_once_it_is_know
 async fn a_key_that_is_refused_when_the_bridge_asks_is_named_as_that() {
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let pair = Pair::start(recordings(NEW, &[]), options, &[]).await;
-    assert_eq!(pair.front.get(DEVICES, &key()).await.status, 200);
+    assert_eq!(pair.front.get(DEVICES, &WITH_KEY).await.status, 200);
     let answer = pair.front.get(DISKS, &[("X-Proxbox-API-Key", "another-key")]).await;
     assert_eq!((answer.status, answer.detail().as_str()), (401, "Invalid API key."));
 }
@@ -190,9 +186,9 @@ async fn extra_events_reach_only_clients_that_want_them() {
     let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
     let names =
         |body: &[u8]| -> Vec<String> { stream::read(body).into_iter().map(|event| event.name).collect() };
-    let lean = names(&pair.front.get(DEVICES, &key()).await.body);
+    let lean = names(&pair.front.get(DEVICES, &WITH_KEY).await.body);
     assert!(lean.iter().all(|name| name == "step" || name == "complete"), "{lean:?}");
-    let all = names(&pair.front.get(&format!("{DEVICES}?bridge.events=all"), &key()).await.body);
+    let all = names(&pair.front.get(&format!("{DEVICES}?bridge.events=all"), &WITH_KEY).await.body);
     for wanted in ["discovery", "item_progress", "phase_summary"] {
         assert!(all.iter().any(|name| name == wanted), "{all:?}");
     }
@@ -204,7 +200,7 @@ async fn extra_events_reach_only_clients_that_want_them() {
 async fn only_get_starts_a_sync() {
     let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
     for method in ["HEAD", "POST", "OPTIONS", "DELETE"] {
-        let mut client = Client::send(pair.front.address, method, DEVICES, &key()).await;
+        let mut client = Client::send(pair.front.address, method, DEVICES, &WITH_KEY).await;
         let (status, headers) = client.head().await;
         assert_eq!(status, 405, "{method}");
         assert!(headers.contains(&("allow".to_owned(), "GET".to_owned())), "{headers:?}");
@@ -217,7 +213,7 @@ async fn a_client_that_goes_away_ends_its_run() {
     let options = ReplayOptions { stall_after: Some(5), ..fast() };
     for (version, target) in [(NEW, DEVICES), (OLD, "/ws")] {
         let pair = Pair::start(recordings(version, &[]), options.clone(), &[]).await;
-        let mut client = pair.front.open(DEVICES, &key()).await;
+        let mut client = pair.front.open(DEVICES, &WITH_KEY).await;
         assert_eq!(client.head().await.0, 200);
         drop(client);
         let seen = pair
@@ -244,7 +240,7 @@ async fn a_client_that_goes_away_ends_its_run() {
 async fn no_reader_sees_a_cut_stream_when_the_bridge_stops() {
     let options = ReplayOptions { stall_after: Some(5), ..fast() };
     let Pair { backend, mut front } = Pair::start(recordings(NEW, &[]), options, &[]).await;
-    let mut client = front.open(DEVICES, &key()).await;
+    let mut client = front.open(DEVICES, &WITH_KEY).await;
     assert_eq!(client.head().await.0, 200);
     let mut body = client.chunk().await;
     front.ask_to_stop();
@@ -265,10 +261,10 @@ async fn no_reader_sees_a_cut_stream_when_the_bridge_stops() {
 async fn garbage_in_the_middle_costs_only_itself() {
     for (version, target) in [(NEW, MACHINES), (OLD, MACHINES), (OLD, "/full-update/stream")] {
         let clean = Pair::start(recordings(version, &[]), fast(), &[]).await;
-        let clean = stream::read(&clean.front.get(target, &key()).await.body);
+        let clean = stream::read(&clean.front.get(target, &WITH_KEY).await.body);
         let options = ReplayOptions { garbage_after: Some(6), ..fast() };
         let pair = Pair::start(recordings(version, &[]), options, &[]).await;
-        let spoilt = stream::read(&pair.front.get(target, &key()).await.body);
+        let spoilt = stream::read(&pair.front.get(target, &WITH_KEY).await.body);
         assert_eq!(spoilt.last().unwrap().data["result"], clean.last().unwrap().data["result"], "{version}");
     }
 }
@@ -276,8 +272,8 @@ async fn garbage_in_the_middle_costs_only_itself() {
 #[tokio::test(start_paused = true)]
 async fn the_slowest_reader_gets_the_whole_stream() {
     let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
-    let whole = pair.front.get("/full-update/stream", &key()).await;
-    let mut client = pair.front.open("/full-update/stream", &key()).await;
+    let whole = pair.front.get("/full-update/stream", &WITH_KEY).await;
+    let mut client = pair.front.open("/full-update/stream", &WITH_KEY).await;
     // The backend is done long before the reader looks.
     pair.log().wait_until_idle().await;
     let (status, _) = client.head().await;
@@ -295,12 +291,10 @@ async fn the_slowest_reader_gets_the_whole_stream() {
 #[tokio::test(start_paused = true)]
 async fn everything_else_passes_through() {
     let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
-    let direct = |target: &'static str| {
-        Client::send(pair.backend.local_addr(), "GET", target, &[("X-Proxbox-API-Key", KEY)])
-    };
+    let direct = |target: &'static str| Client::send(pair.backend.local_addr(), "GET", target, &WITH_KEY);
     for target in ["/", "/health", "/version", "/proxmox/cluster/status", "/nothing/here"] {
         let direct = direct(target).await.answer().await;
-        let through = pair.front.get(target, &key()).await;
+        let through = pair.front.get(target, &WITH_KEY).await;
         assert_eq!((through.status, &through.body), (direct.status, &direct.body), "{target}");
         assert_eq!(through.header("content-type"), direct.header("content-type"), "{target}");
         assert_eq!(through.header("via"), Some("1.1 proxbox-bridge"));
@@ -337,7 +331,7 @@ async fn a_backend_that_takes_the_connection_and_says_nothing_is_503() {
     let asked = async {
         let began = tokio::time::Instant::now();
         // However many ask, each waits no longer than the limit.
-        let (one, two) = (key(), key());
+        let (one, two) = (WITH_KEY, WITH_KEY);
         let (first, second) = tokio::join!(front.get(DEVICES, &one), front.get(MACHINES, &two));
         (first, second, began.elapsed().as_secs())
     };

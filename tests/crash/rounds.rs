@@ -6,11 +6,11 @@ use std::path::Path;
 use futures::future::join_all;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::ledger::JobId;
-use proxbox_bridge::replay::{ReplayHandle, ReplayOptions, ReplayServer as Replay, Speed};
+use proxbox_bridge::replay::{ReplayHandle, ReplayOptions, Speed};
 
+use super::file;
 use super::reader::Reader;
-use super::{DEVICES, DISKS, FULL_UPDATE, MACHINES, file, records};
-use crate::support::bridge::recordings;
+use crate::support::bridge::{DEVICES, DISKS, FULL_UPDATE, MACHINES, recorded, recordings, replayed};
 use crate::support::process::Process;
 
 /// How many data directories bridges live on at the same time.
@@ -157,7 +157,7 @@ impl Stage {
             cut_after: case.cut_after,
             ..ReplayOptions::default()
         };
-        let backend = Replay::bind("127.0.0.1:0", library, options).await.unwrap().spawn();
+        let backend = replayed(library, options).await;
         let bridge = Process::start(data, backend.local_addr(), &[PATIENT, AT_ONCE]);
         let mut events = [0; 2];
         for (at, path) in case.paths.into_iter().enumerate() {
@@ -192,7 +192,7 @@ impl Expected {
 
     /// Compares it with what the ledger in `data` says.
     async fn check(&self, data: &Path) {
-        let records = records(data).await;
+        let records = recorded(data).await;
         for record in &records {
             let end = record.end.as_ref().unwrap_or_else(|| panic!("as if it ran: {record:?}"));
             assert!(end.finished >= record.queued, "{record:?}");

@@ -3,17 +3,16 @@
 use std::path::Path;
 
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
-use proxbox_bridge::replay::{ReplayHandle, ReplayOptions, ReplayServer as Replay, Speed};
+use proxbox_bridge::replay::{ReplayHandle, ReplayOptions, Speed};
 
 use super::reader::Reader;
-use super::{DEVICES, MACHINES, records};
-use crate::support::bridge::{Client, KEY, recordings};
+use crate::support::bridge::{Client, DEVICES, MACHINES, WITH_KEY, recorded, recordings, replayed};
 use crate::support::process::{Process, refused};
 
 /// A backend that begins every sync and ends none.
 async fn stalled() -> ReplayHandle {
     let options = ReplayOptions { speed: Speed::Max, stall_after: Some(3), ..ReplayOptions::default() };
-    Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn()
+    replayed(recordings("0.0.11.post2", &[]), options).await
 }
 
 async fn begun(bridge: &Process) -> Reader {
@@ -34,7 +33,7 @@ async fn interrupted(mut reader: Reader) {
 }
 
 async fn recorded_as_stopped(data: &std::path::Path) {
-    let records = records(data).await;
+    let records = recorded(data).await;
     let [record] = records.as_slice() else { panic!("{records:?}") };
     let end = record.end.as_ref().unwrap();
     assert_eq!((end.outcome, end.cause), (Outcome::Interrupted, Some(Cause::Stopping)), "{record:?}");
@@ -121,7 +120,7 @@ async fn while_it_drains_nothing_begins_and_a_second_signal_ends_it_at_once() {
     bridge.read_to("Draining: no new job starts.");
     assert_eq!(Client::send(bridge.admin, "GET", "/readyz", &[]).await.answer().await.status, 503);
     assert_eq!(Client::send(bridge.admin, "GET", "/livez", &[]).await.answer().await.status, 200);
-    let key = [("X-Proxbox-API-Key", KEY)];
+    let key = WITH_KEY;
     let refused = Client::send(bridge.address, "GET", DEVICES, &key).await.answer().await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("30")), "{}", refused.text());
     assert_eq!(reader.reported_ok(), None);

@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::bridge::{Client, KEY, TestBridge, configured, fast, recordings};
+use crate::support::bridge::{Client, KEY, TestBridge, configured, fast, recordings, replayed};
 use crate::support::scripted::{Backend, answer};
-use proxbox_bridge::replay::ReplayServer as Replay;
 
 async fn named(name: &'static str) -> Backend {
     Backend::start(move |_| async move { answer(200, &[], name) }).await
@@ -61,8 +60,8 @@ async fn a_name_that_no_backend_has_is_421_where_each_has_names() {
 
 #[tokio::test(start_paused = true)]
 async fn each_backend_has_its_own_jobs_key_and_channel_and_one_that_is_down_harms_no_other() {
-    let old = Replay::bind("127.0.0.1:0", recordings("0.0.2.post1", &[]), fast()).await.unwrap().spawn();
-    let new = Replay::bind("127.0.0.1:0", recordings("0.0.30.post2", &[]), fast()).await.unwrap().spawn();
+    let old = replayed(recordings("0.0.2.post1", &[]), fast()).await;
+    let new = replayed(recordings("0.0.30.post2", &[]), fast()).await;
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
     std::fs::write(&key, KEY).unwrap();

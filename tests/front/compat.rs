@@ -13,16 +13,13 @@ use serde_json::{Value, json};
 use tokio::time::Duration;
 
 use super::reload::{ReloadableBridge, file};
-use crate::support::bridge::{Answer, Client, KEY, TestBridge, config};
+use crate::support::bridge::{Answer, Client, DEVICES, KEY, MACHINES, STORAGE, TestBridge, WITH_KEY, config};
 use crate::support::scripted::{Backend, Body, ReceivedRequest, answer};
 use crate::support::session::stream::{self, Event};
 
 const FIREWALL: &str = "/proxmox/firewall/summary?source=database&proxmox_endpoint_ids=1";
 const CPU_MODELS: &str = "/proxmox/datacenter/cpu-models?source=database&proxmox_endpoint_ids=1";
 const GUESTS: &str = "/proxmox/cluster/resources?type=vm&source=database&proxmox_endpoint_ids=1";
-const DEVICES: &str = "/dcim/devices/create/stream";
-const STORAGE: &str = "/virtualization/virtual-machines/storage/create/stream";
-const MACHINES: &str = "/virtualization/virtual-machines/create/stream";
 const BACKUPS: &str = "/virtualization/virtual-machines/backups/all/create/stream";
 const NETBOX: &str = "/netbox/endpoint";
 /// The one template among the guests that were recorded.
@@ -137,10 +134,6 @@ async fn before_recorded(recorded: Recorded, settings: &[(&str, &str)]) -> (Back
 const RECORDED: [&str; 7] =
     ["0.0.2.post1", "0.0.4", "0.0.5", "0.0.6.post4", "0.0.7.post1", "0.0.11.post2", "0.0.19.post5"];
 
-fn key() -> [(&'static str, &'static str); 1] {
-    [("X-Proxbox-API-Key", KEY)]
-}
-
 /// What was asked of the backend that was no question of the bridge's own about what it can do.
 fn work(backend: &Backend) -> Vec<ReceivedRequest> {
     let own = ["/", "/version", "/health", "/auth/bootstrap-status"];
@@ -162,12 +155,12 @@ async fn what_an_old_backend_cannot_read_is_an_empty_list_and_the_next_stream_sa
     for version in ["0.0.6.post4", "0.0.11.post2"] {
         let (_backend, front) = before(version, &[]).await;
         for target in [FIREWALL, CPU_MODELS] {
-            let read = front.get(target, &key()).await;
+            let read = front.get(target, &WITH_KEY).await;
             assert_eq!((read.status, read.text()), (200, "[]"), "{version} {target}");
             assert_eq!(read.header("x-proxbox-bridge-shim"), Some("inventory"));
         }
         let began = tokio::time::Instant::now();
-        let first = events(&front.get(DEVICES, &key()).await);
+        let first = events(&front.get(DEVICES, &WITH_KEY).await);
         assert!(began.elapsed() >= Duration::from_millis(1600), "the plugin would drop it");
         let notice = first[1].text("message");
         assert_eq!(first[0].text("status"), "started");
@@ -177,7 +170,7 @@ async fn what_an_old_backend_cannot_read_is_an_empty_list_and_the_next_stream_sa
                 "Notice: proxbox-api {version} cannot read firewalls and CPU models. NetBox keeps what it has of them."
             )
         );
-        let second = events(&front.get(MACHINES, &key()).await);
+        let second = events(&front.get(MACHINES, &WITH_KEY).await);
         assert!(second.iter().all(|event| !event.text("message").starts_with("Notice")), "once is enough");
         let other =
             events(&front.get(DEVICES, &[("X-Proxbox-API-Key", "another-key-of-another-netbox")]).await);
@@ -189,7 +182,7 @@ async fn what_an_old_backend_cannot_read_is_an_empty_list_and_the_next_stream_sa
 async fn only_a_backend_that_does_not_know_the_path_is_stood_in_for() {
     let (_backend, front) = before("0.0.19.post5", &[]).await;
     let direct = Recorded::new("0.0.19.post5").answer(&Method::GET, FIREWALL);
-    let read = front.get(FIREWALL, &key()).await;
+    let read = front.get(FIREWALL, &WITH_KEY).await;
     assert_eq!((read.status, read.text()), (direct.0, direct.1.as_str()));
     assert_eq!(read.header("x-proxbox-bridge-shim"), None);
 
@@ -218,7 +211,7 @@ async fn only_a_backend_that_does_not_know_the_path_is_stood_in_for() {
     assert_eq!((read.status, read.text()), (200, "[]"));
 
     let (_backend, front) = before("0.0.6.post4", &[("shims.inventory", "off")]).await;
-    assert_eq!(front.get(FIREWALL, &key()).await.status, 404);
+    assert_eq!(front.get(FIREWALL, &WITH_KEY).await.status, 404);
 }
 
 /// The numbers of the guests in an answer, and those of the templates among them, as the plugin reads it.
@@ -243,7 +236,7 @@ async fn the_one_template_is_listed_as_one_whatever_the_release() {
         // 0.0.2 cannot be asked by id.
         let target = if version == "0.0.2.post1" { "/proxmox/cluster/resources?type=vm" } else { GUESTS };
         let (backend, front) = before(version, &[]).await;
-        let read = front.get(target, &key()).await;
+        let read = front.get(target, &WITH_KEY).await;
         assert_eq!(read.status, 200, "{version}: {}", read.text());
         let (all, templates) = guests(&read);
         assert_eq!((all.len(), templates), (12, vec![TEMPLATE]), "{version}");
@@ -279,14 +272,14 @@ async fn a_list_that_would_delete_templates_is_refused_where_the_job_can_read_it
         })
         .await;
         let front = TestBridge::start(config(backend.address, &[])).await;
-        let mut client = front.open(GUESTS, &key()).await;
+        let mut client = front.open(GUESTS, &WITH_KEY).await;
         assert_eq!(client.line().await, format!("HTTP/1.1 422 {REASON}"), "{path} {broken:?}");
-        let refused = front.get(GUESTS, &key()).await;
+        let refused = front.get(GUESTS, &WITH_KEY).await;
         assert!(refused.detail().contains("Set \"VM template\" to Disabled"), "{}", refused.text());
     }
     // What the backend refuses itself is its own.
     let (_backend, front) = before("0.0.11.post2", &[("shims.templates", "off")]).await;
-    assert_eq!(front.get(GUESTS, &key()).await.status, 502);
+    assert_eq!(front.get(GUESTS, &WITH_KEY).await.status, 502);
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,7 +294,7 @@ async fn the_configuration_of_a_template_is_read_where_the_release_gives_it() {
         ("0.0.4", r#"{"digest":"d","template":true,"acpi":null,"scsi0":"a:1"}"#, 200),
     ] {
         let (backend, front) = before_recorded(Recorded::new(version).with(PLACE, given), &[]).await;
-        let read = front.get(CONFIG, &key()).await;
+        let read = front.get(CONFIG, &WITH_KEY).await;
         assert_eq!(read.status, expected, "{version} {given}: {}", read.text());
         if expected == 200 {
             assert_eq!(read.json(), json!({ "digest": "d", "template": 1, "scsi0": "a:1" }));
@@ -341,7 +334,7 @@ async fn the_list_of_a_backend_whose_release_is_not_known_must_say_of_every_gues
         })
         .await;
         let front = TestBridge::start(config(backend.address, &[])).await;
-        let read = front.get(GUESTS, &key()).await;
+        let read = front.get(GUESTS, &WITH_KEY).await;
         let is_true = body.contains("template") || version != "no release";
         assert_eq!(read.status, if is_true { 200 } else { 422 }, "{version} {body}: {}", read.text());
     }
@@ -365,13 +358,13 @@ async fn a_sync_for_one_endpoint_deletes_nothing_of_the_others() {
             version => Recorded::new(version),
         };
         let (backend, front) = before_recorded(recorded.with("/proxmox/endpoints", rows), &[]).await;
-        let read = front.get(&format!("{BACKUPS}?{scope}{PRUNING}"), &key()).await;
+        let read = front.get(&format!("{BACKUPS}?{scope}{PRUNING}"), &WITH_KEY).await;
         let is_told = events(&read).iter().any(|event| {
             event.data["message"].as_str().is_some_and(|message| message.contains("stay in NetBox"))
         });
         assert_eq!(is_told, !is_kept, "{version} {scope}: {}", read.text());
         let plain = BACKUPS.trim_end_matches("/stream");
-        front.get(&format!("{plain}?{scope}{PRUNING}"), &key()).await;
+        front.get(&format!("{plain}?{scope}{PRUNING}"), &WITH_KEY).await;
         let asked = targets(&backend);
         for path in [BACKUPS, plain] {
             let query = asked.iter().find_map(|asked| asked.strip_prefix(&format!("GET {path}?"))).unwrap();
@@ -401,7 +394,7 @@ async fn a_full_update_that_would_delete_backups_of_other_endpoints_is_refused()
         .await;
         let front = TestBridge::start(config(backend.address, &[])).await;
         for path in ["/full-update/stream", "/full-update"] {
-            let read = front.get(&format!("{path}?proxmox_endpoint_ids=1"), &key()).await;
+            let read = front.get(&format!("{path}?proxmox_endpoint_ids=1"), &WITH_KEY).await;
             assert_eq!(read.status, status, "{path}: {}", read.text());
             assert_eq!(
                 status == 422,
@@ -418,20 +411,20 @@ async fn storages_of_other_endpoints_are_not_moved() {
     for (rows, alone) in [(r#"[{"id":1},{"id":2}]"#, 422), (r#"[{"id":1}]"#, 200)] {
         let recorded = Recorded::new("0.0.6.post4").with("/proxmox/endpoints", rows);
         let (backend, front) = before_recorded(recorded, &[]).await;
-        let read = front.get(&format!("{STORAGE}?proxmox_endpoint_ids=1"), &key()).await;
+        let read = front.get(&format!("{STORAGE}?proxmox_endpoint_ids=1"), &WITH_KEY).await;
         assert_eq!(read.status, alone, "{}", read.text());
         assert_eq!(alone == 422, read.text().contains("would take the storages of other"), "{}", read.text());
         // Behind devices it is a stage of a full update, which goes on.
-        front.get(&format!("{DEVICES}?proxmox_endpoint_ids=1"), &key()).await;
+        front.get(&format!("{DEVICES}?proxmox_endpoint_ids=1"), &WITH_KEY).await;
         let end =
-            events(&front.get(&format!("{STORAGE}?proxmox_endpoint_ids=1"), &key()).await).pop().unwrap();
+            events(&front.get(&format!("{STORAGE}?proxmox_endpoint_ids=1"), &WITH_KEY).await).pop().unwrap();
         assert_eq!(end.data["ok"], true);
         let message = end.data["message"].as_str().unwrap();
         assert_eq!(alone == 422, message.starts_with("Storage sync skipped. proxbox-api 0.0.6"), "{message}");
         let asked =
             targets(&backend).iter().filter(|asked| asked.starts_with(&format!("GET {STORAGE}"))).count();
         assert_eq!(asked, if alone == 422 { 0 } else { 2 });
-        let read = front.get(&format!("{STORAGE}?proxmox_endpoint_ids=all"), &key()).await;
+        let read = front.get(&format!("{STORAGE}?proxmox_endpoint_ids=all"), &WITH_KEY).await;
         assert!(read.status == 422 && read.text().contains("takes ids with commas"), "{}", read.text());
     }
 }
@@ -441,7 +434,7 @@ async fn a_full_update_of_stages_moves_no_storages_of_other_endpoints_either() {
     let rows = r#"[{"id":1},{"id":2}]"#;
     let recorded = Recorded::new("0.0.6.post4").with("/proxmox/endpoints", rows);
     let (_backend, front) = before_recorded(recorded, &[("backend.channel", "json")]).await;
-    let read = front.get("/full-update/stream?proxmox_endpoint_ids=1", &key()).await;
+    let read = front.get("/full-update/stream?proxmox_endpoint_ids=1", &WITH_KEY).await;
     assert_eq!(read.status, 422, "{}", read.text());
     assert!(read.text().contains("would take the storages of other"), "{}", read.text());
 }
@@ -456,7 +449,7 @@ async fn a_scope_is_given_in_both_ways_where_the_release_is_not_known() {
     })
     .await;
     let front = TestBridge::start(config(backend.address, &[])).await;
-    front.get("/proxmox/cluster/status?proxmox_endpoint_ids=1", &key()).await;
+    front.get("/proxmox/cluster/status?proxmox_endpoint_ids=1", &WITH_KEY).await;
     let asked = "/proxmox/cluster/status?proxmox_endpoint_ids=1&endpoint_ids=1";
     assert_eq!(backend.last().target, asked);
 }
@@ -480,7 +473,7 @@ async fn a_backend_that_is_too_busy_to_say_its_release_is_the_one_that_it_was() 
     for busy in [false, true] {
         is_busy.store(busy, std::sync::atomic::Ordering::Relaxed);
         tokio::time::advance(Duration::from_secs(2)).await;
-        let rows = front.get(NETBOX, &key()).await;
+        let rows = front.get(NETBOX, &WITH_KEY).await;
         assert_eq!((rows.status, rows.text()), (200, r#"[{"id":1}]"#), "{busy}");
     }
 }
@@ -505,8 +498,8 @@ async fn a_scope_is_put_in_the_words_of_the_release() {
         ("0.0.19.post5", ""),
     ] {
         let (backend, front) = before(version, &[]).await;
-        assert_eq!(front.get(status, &key()).await.status, 200, "{version}");
-        front.get(&format!("{DEVICES}?a=%20&proxmox_endpoint_ids=1"), &key()).await;
+        assert_eq!(front.get(status, &WITH_KEY).await.status, 200, "{version}");
+        front.get(&format!("{DEVICES}?a=%20&proxmox_endpoint_ids=1"), &WITH_KEY).await;
         let asked = targets(&backend);
         assert!(asked.contains(&format!("GET {status}{scoped}")), "{version}: {asked:?}");
         let stream = format!("GET {DEVICES}?a=%20&proxmox_endpoint_ids=1{scoped}");
@@ -514,13 +507,13 @@ async fn a_scope_is_put_in_the_words_of_the_release() {
     }
     let (backend, front) = before("0.0.2.post1", &[]).await;
     for target in [status.to_owned(), format!("{DEVICES}?proxmox_endpoint_ids=1")] {
-        let refused = front.get(&target, &key()).await;
+        let refused = front.get(&target, &WITH_KEY).await;
         assert_eq!(refused.status, 422);
         assert!(refused.detail().contains("would synchronise all of them"), "{}", refused.text());
     }
     assert!(work(&backend).is_empty(), "{:?}", targets(&backend));
     let (backend, front) = before("0.0.2.post1", &[("shims.scope", "off")]).await;
-    front.get(status, &key()).await;
+    front.get(status, &WITH_KEY).await;
     assert_eq!(targets(&backend), [format!("GET {status}")]);
 }
 
@@ -584,13 +577,13 @@ async fn the_vm_stream_of_two_releases_gets_the_list_that_it_fails_without() {
         [("0.0.4", ""), ("0.0.5", "?netbox_vm_ids=,"), ("0.0.6.post4", "?netbox_vm_ids=,")]
     {
         let (backend, front) = before(version, &[]).await;
-        front.get(MACHINES, &key()).await;
-        front.get(DEVICES, &key()).await;
+        front.get(MACHINES, &WITH_KEY).await;
+        front.get(DEVICES, &WITH_KEY).await;
         let streams = [format!("GET {MACHINES}{expected}"), format!("GET {DEVICES}")];
         assert_eq!(targets(&backend), streams, "{version}");
     }
     let (backend, front) = before("0.0.6.post4", &[("shims.vm_ids", "off")]).await;
-    front.get(MACHINES, &key()).await;
+    front.get(MACHINES, &WITH_KEY).await;
     assert_eq!(targets(&backend), [format!("GET {MACHINES}")]);
 }
 
@@ -598,39 +591,39 @@ async fn the_vm_stream_of_two_releases_gets_the_list_that_it_fails_without() {
 async fn a_stage_is_skipped_in_a_full_update_and_refused_alone() {
     let (_backend, front) = before("0.0.4", &[]).await;
     let read_first = async || {
-        front.get(FIREWALL, &key()).await;
-        front.get(GUESTS, &key()).await;
+        front.get(FIREWALL, &WITH_KEY).await;
+        front.get(GUESTS, &WITH_KEY).await;
     };
     read_first().await;
-    let alone = front.get(STORAGE, &key()).await;
+    let alone = front.get(STORAGE, &WITH_KEY).await;
     assert_eq!(alone.status, 404);
     assert!(alone.detail().starts_with("This backend cannot synchronise storage."), "{}", alone.text());
 
     read_first().await;
-    assert_eq!(front.get(DEVICES, &key()).await.status, 200);
+    assert_eq!(front.get(DEVICES, &WITH_KEY).await.status, 200);
     let began = tokio::time::Instant::now();
-    let skipped = events(&front.get(STORAGE, &key()).await);
+    let skipped = events(&front.get(STORAGE, &WITH_KEY).await);
     assert!(began.elapsed() >= Duration::from_millis(1600), "the plugin would drop it");
     let said: Vec<&str> = skipped.iter().map(|event| event.text("message")).collect();
     assert_eq!(said[1], "Storage synchronization skipped: this backend has no usable channel for it.");
     assert_eq!((skipped.len(), &skipped[2].data["ok"]), (3, &json!(true)), "{said:?}");
     // What the plugin can do without is 404 there too: it warns and goes on.
     assert_eq!(
-        front.get("/virtualization/virtual-machines/snapshots/all/create/stream", &key()).await.status,
+        front.get("/virtualization/virtual-machines/snapshots/all/create/stream", &WITH_KEY).await.status,
         404
     );
-    assert_eq!(front.get(BACKUPS, &key()).await.status, 200);
+    assert_eq!(front.get(BACKUPS, &WITH_KEY).await.status, 200);
 
     read_first().await;
-    assert_eq!(front.get(STORAGE, &key()).await.status, 404, "another job");
+    assert_eq!(front.get(STORAGE, &WITH_KEY).await.status, 404, "another job");
     let task_history = "/virtualization/virtual-machines/task-history/create/stream";
     for (version, status) in [("0.0.6.post4", 404), ("0.0.7.post1", 200)] {
         let (_backend, front) = before(version, &[]).await;
-        assert_eq!(front.get(task_history, &key()).await.status, status, "{version}");
+        assert_eq!(front.get(task_history, &WITH_KEY).await.status, status, "{version}");
     }
     let (_backend, front) = before("0.0.4", &[("backend.unsupported", "refuse")]).await;
-    front.get(DEVICES, &key()).await;
-    assert_eq!(front.get(STORAGE, &key()).await.status, 404);
+    front.get(DEVICES, &WITH_KEY).await;
+    assert_eq!(front.get(STORAGE, &WITH_KEY).await.status, 404);
 }
 
 #[tokio::test(start_paused = true)]
@@ -646,10 +639,10 @@ async fn a_stage_that_a_young_backend_seems_to_lack_is_not_skipped() {
     })
     .await;
     let front = TestBridge::start(config(backend.address, &[])).await;
-    assert_eq!(front.get(DEVICES, &key()).await.status, 200);
-    let interfaces = front.get("/dcim/devices/interfaces/create/stream", &key()).await;
+    assert_eq!(front.get(DEVICES, &WITH_KEY).await.status, 200);
+    let interfaces = front.get("/dcim/devices/interfaces/create/stream", &WITH_KEY).await;
     assert_eq!(interfaces.status, 404, "{}", interfaces.text());
-    assert_eq!(front.get("/health", &key()).await.status, 404, "nobody knows whether it is there");
+    assert_eq!(front.get("/health", &WITH_KEY).await.status, 404, "nobody knows whether it is there");
 }
 
 #[tokio::test(start_paused = true)]
@@ -658,7 +651,7 @@ async fn a_key_that_is_refused_is_tried_once_and_no_more() {
     let backend = Backend::start(move |_| async move { answer(401, &[], refused) }).await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     for target in [NETBOX, GUESTS, "/proxmox/cluster/status?proxmox_endpoint_ids=1", NETBOX] {
-        assert_eq!(front.get(target, &key()).await.status, 401, "{target}");
+        assert_eq!(front.get(target, &WITH_KEY).await.status, 401, "{target}");
     }
     let with_key = backend.requests().into_iter().filter(|asked| asked.header("x-proxbox-api-key").is_some());
     assert_eq!(with_key.count(), 1, "{:?}", backend.requests());
@@ -671,18 +664,19 @@ async fn a_client_is_the_same_to_a_bridge_with_a_key_of_its_own() {
     fs::write(&file, "the-bridges-own-key-the-bridges-own-key").unwrap();
     let settings = [("backend.api_key_file", file.to_str().unwrap())];
     let (_backend, front) = before("0.0.6.post4", &settings).await;
-    front.get(FIREWALL, &key()).await;
-    let told = events(&front.get(DEVICES, &key()).await);
+    front.get(FIREWALL, &WITH_KEY).await;
+    let told = events(&front.get(DEVICES, &WITH_KEY).await);
     assert!(told[1].text("message").starts_with("Notice: proxbox-api 0.0.6.post4 cannot read firewalls."));
-    front.get(FIREWALL, &key()).await;
-    let alone = front.get("/proxmox/replication/stream", &key()).await;
+    front.get(FIREWALL, &WITH_KEY).await;
+    let alone = front.get("/proxmox/replication/stream", &WITH_KEY).await;
     assert_eq!(alone.status, 404, "a job of its own: {}", alone.text());
 }
 
 #[tokio::test(start_paused = true)]
 async fn rows_of_a_young_backend_are_passed_on_as_they_are() {
     let (backend, front) = before("0.0.19.post5", &[]).await;
-    let headers = [key()[0], ("Cookie", "proxy=1"), ("Accept-Encoding", "gzip"), ("If-None-Match", "\"a\"")];
+    let headers =
+        [WITH_KEY[0], ("Cookie", "proxy=1"), ("Accept-Encoding", "gzip"), ("If-None-Match", "\"a\"")];
     front.get(NETBOX, &headers).await;
     let asked = backend.last();
     for (name, value) in [("cookie", "proxy=1"), ("accept-encoding", "gzip"), ("if-none-match", "\"a\"")] {
@@ -694,26 +688,26 @@ async fn rows_of_a_young_backend_are_passed_on_as_they_are() {
 async fn options_that_a_release_ignores_are_named_and_a_branch_is_refused() {
     let query = "overwrite_vm_tags=false&overwrite_vm_role=true&sync_mode_vm=bootstrap_only";
     let (_backend, front) = before("0.0.6.post4", &[]).await;
-    let told = events(&front.get(&format!("{DEVICES}?{query}"), &key()).await);
+    let told = events(&front.get(&format!("{DEVICES}?{query}"), &WITH_KEY).await);
     assert_eq!(
         told[1].text("message"),
         "Warning: proxbox-api 0.0.6.post4 does not know overwrite_vm_tags=false, sync_mode_vm=bootstrap_only. It \
          overwrites what they protect."
     );
-    let refused = front.get(&format!("{DEVICES}?netbox_branch_schema_id=td5smq0f"), &key()).await;
+    let refused = front.get(&format!("{DEVICES}?netbox_branch_schema_id=td5smq0f"), &WITH_KEY).await;
     assert_eq!(refused.status, 422);
     assert!(refused.detail().contains("it would write to main"), "{}", refused.text());
 
     let (backend, front) = before("0.0.19.post5", &[]).await;
     for target in ["/sync/individual/vm", "/virtualization/virtual-machines/create", DEVICES] {
-        let refused = front.get(&format!("{target}?netbox_branch_schema_id=td5smq0f"), &key()).await;
+        let refused = front.get(&format!("{target}?netbox_branch_schema_id=td5smq0f"), &WITH_KEY).await;
         assert_eq!(refused.status, 422, "{target}: {}", refused.text());
     }
     assert!(work(&backend).is_empty(), "{:?}", targets(&backend));
-    let told = events(&front.get(&format!("{DEVICES}?{query}"), &key()).await);
+    let told = events(&front.get(&format!("{DEVICES}?{query}"), &WITH_KEY).await);
     assert!(told.iter().all(|event| !event.text("message").starts_with("Warning")), "it knows them");
     let (_backend, front) = before("0.0.6.post4", &[("shims.options", "off")]).await;
-    let told = events(&front.get(&format!("{DEVICES}?{query}&netbox_branch_schema_id=b"), &key()).await);
+    let told = events(&front.get(&format!("{DEVICES}?{query}&netbox_branch_schema_id=b"), &WITH_KEY).await);
     assert!(told.iter().all(|event| !event.text("message").starts_with("Warning")));
     // Without a key, nothing but the options needs the release.
     let (_backend, front) = before("0.0.6.post4", &[]).await;
@@ -726,7 +720,7 @@ async fn secrets_are_shown_by_no_release_and_rows_say_their_token_version() {
     for version in RECORDED {
         let (_backend, front) = before(version, &[]).await;
         for path in [NETBOX, "/proxmox/endpoints"] {
-            let read = front.get(path, &key()).await;
+            let read = front.get(path, &WITH_KEY).await;
             if version == "0.0.2.post1" && path == "/proxmox/endpoints" {
                 assert_eq!(read.status, 422);
                 assert!(read.detail().starts_with("proxbox-api 0.0.2 reads its Proxmox credentials"));
@@ -744,23 +738,23 @@ async fn secrets_are_shown_by_no_release_and_rows_say_their_token_version() {
         }
     }
     let (_backend, front) = before("0.0.6.post4", &[("shims.secrets", "off")]).await;
-    assert!(front.get(NETBOX, &key()).await.json()[0].get("token").is_some());
+    assert!(front.get(NETBOX, &WITH_KEY).await.json()[0].get("token").is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_version_of_a_backend_that_has_none_is_the_one_that_its_streams_tell() {
     for (version, expected) in [("0.0.2.post1", "0.0.2"), ("0.0.4", "0.0.4"), ("0.0.5", "0.0.5")] {
         let (_backend, front) = before(version, &[]).await;
-        let told = front.get("/version", &key()).await;
+        let told = front.get("/version", &WITH_KEY).await;
         assert_eq!((told.status, &told.json()["version"]), (200, &json!(expected)));
         assert_eq!(told.json()["bridge"]["detected_by"], "streams");
         assert_eq!(told.header("x-proxbox-bridge-shim"), Some("version"));
     }
     let (_backend, front) = before("0.0.6.post4", &[]).await;
-    let told = front.get("/version", &key()).await;
+    let told = front.get("/version", &WITH_KEY).await;
     assert_eq!((&told.json()["version"], told.json().get("bridge")), (&json!("0.0.6.post4"), None));
     let (_backend, front) = before("0.0.4", &[("shims.version", "off")]).await;
-    assert_eq!(front.get("/version", &key()).await.status, 404);
+    assert_eq!(front.get("/version", &WITH_KEY).await.status, 404);
 }
 
 /// The rows of NetBox in 0.0.2, which knows how to store, list and delete them.
@@ -829,7 +823,7 @@ async fn a_row_of_0_0_2_that_is_pushed_again_is_left_alone_and_a_new_one_waits_f
     assert!(same.json().get("token").is_none(), "{}", same.text());
     assert!(work(&backend).iter().all(|asked| asked.method == "GET"), "{:?}", targets(&backend));
     assert_eq!(
-        front.get(DEVICES, &key()).await.status,
+        front.get(DEVICES, &WITH_KEY).await.status,
         404,
         "there is no /ws here, and nothing else is wrong"
     );
@@ -845,17 +839,17 @@ async fn a_row_of_0_0_2_that_is_pushed_again_is_left_alone_and_a_new_one_waits_f
         [json!(8080)]
     );
 
-    let held = front.get(DEVICES, &key()).await;
+    let held = front.get(DEVICES, &WITH_KEY).await;
     assert_eq!((held.status, held.header("retry-after")), (503, Some("30")));
     assert!(held.detail().starts_with("Restart proxbox-api: NetBox has changed"), "{}", held.text());
     front.stop().await;
     let front = TestBridge::start(config(backend.address, &settings)).await;
-    let held = front.get(DEVICES, &key()).await;
+    let held = front.get(DEVICES, &WITH_KEY).await;
     assert!(held.detail().starts_with("Restart proxbox-api"), "it outlives the bridge: {}", held.text());
 
     drop(backend);
     loop {
-        let answer = front.get(DEVICES, &key()).await;
+        let answer = front.get(DEVICES, &WITH_KEY).await;
         if !answer.detail().starts_with("Restart proxbox-api") {
             assert_eq!(answer.json()["message"], "The ProxBox backend cannot be reached.");
             break;
@@ -896,7 +890,7 @@ async fn while_a_backend_waits_for_a_restart_nothing_there_writes_to_netbox() {
     for target in
         ["/full-update", "/virtualization/virtual-machines/create", "/dcim/devices/pve1/interfaces/create"]
     {
-        let held = front.get(target, &key()).await;
+        let held = front.get(target, &WITH_KEY).await;
         assert_eq!(held.status, 503, "{target}: {}", held.text());
         assert!(held.detail().starts_with("Restart proxbox-api"), "{}", held.text());
     }
@@ -909,7 +903,7 @@ async fn while_a_backend_waits_for_a_restart_nothing_there_writes_to_netbox() {
     assert_eq!(front.get("/ws/virtual-machines", &upgrade).await.status, 503);
     assert_eq!(work(&backend).len(), before, "{:?}", targets(&backend));
     for harmless in [NETBOX, "/proxmox/version", "/health"] {
-        assert_ne!(front.get(harmless, &key()).await.status, 503, "{harmless}");
+        assert_ne!(front.get(harmless, &WITH_KEY).await.status, 503, "{harmless}");
     }
 }
 
@@ -927,13 +921,13 @@ async fn a_backend_that_waits_for_a_restart_does_so_under_another_url_too_and_an
     assert_eq!(changing.reload(text.replace("http://127.0.0.1", "http://localhost")).await.0, 200);
     let before = work(&backend).len();
     for target in ["/full-update", DEVICES] {
-        let held = front.get(target, &key()).await;
+        let held = front.get(target, &WITH_KEY).await;
         assert!(held.detail().starts_with("Restart proxbox-api"), "{target}: {}", held.text());
     }
     assert_eq!(work(&backend).len(), before, "{:?}", targets(&backend));
     assert_eq!(changing.reload(file(other.address, "")).await.0, 200);
     for target in ["/full-update", DEVICES] {
-        let free = front.get(target, &key()).await;
+        let free = front.get(target, &WITH_KEY).await;
         assert!(!free.detail().starts_with("Restart proxbox-api"), "{target}: {}", free.text());
     }
 }
@@ -951,11 +945,11 @@ async fn a_backend_goes_on_waiting_for_its_restart_when_the_bridge_starts_again_
     let url = format!("http://localhost:{}", backend.address.port());
     let front = TestBridge::start(config(backend.address, &[data_dir, ("backend.url", &url)])).await;
     for target in [DEVICES, "/full-update"] {
-        let held = front.get(target, &key()).await;
+        let held = front.get(target, &WITH_KEY).await;
         assert!(held.detail().starts_with("Restart proxbox-api"), "{target}: {}", held.text());
     }
     drop(backend);
-    while front.get(DEVICES, &key()).await.detail().starts_with("Restart proxbox-api") {
+    while front.get(DEVICES, &WITH_KEY).await.detail().starts_with("Restart proxbox-api") {
         tokio::task::yield_now().await;
     }
 }
@@ -1000,7 +994,7 @@ async fn a_stream_that_is_not_announced_as_one_is_read_where_it_can_be_nothing_e
         let folder = tempfile::tempdir().unwrap();
         let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
         let front = TestBridge::start(config(backend.address, &settings)).await;
-        let answer = front.get(DEVICES, &key()).await;
+        let answer = front.get(DEVICES, &WITH_KEY).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert!(
             answer.text().contains("event: complete") && answer.text().contains("\"ok\": true"),
@@ -1033,13 +1027,13 @@ async fn an_answer_that_is_no_readable_stream_is_named_by_what_it_is() {
         ),
     ] {
         let (_backend, front) = with_stream(headers, body).await;
-        let answer = front.get(DEVICES, &key()).await;
+        let answer = front.get(DEVICES, &WITH_KEY).await;
         assert_eq!(answer.status, 502, "{}", answer.text());
         assert!(answer.detail().contains(named), "{}", answer.text());
     }
     let identity = &[("content-type", "text/event-stream"), ("content-encoding", "Identity")];
     let (_backend, front) = with_stream(identity, STREAM).await;
-    assert_eq!(front.get(DEVICES, &key()).await.status, 200);
+    assert_eq!(front.get(DEVICES, &WITH_KEY).await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]
@@ -1066,7 +1060,7 @@ async fn an_answer_that_cannot_be_read_is_never_taken_for_one_that_says_nothing(
         let front = TestBridge::start(config(backend.address, &[("backend.endpoint_ids", "plugin")])).await;
         let target =
             if target == "?" { format!("{DEVICES}?proxmox_endpoint_ids=1") } else { target.to_owned() };
-        let read = front.get(&target, &key()).await;
+        let read = front.get(&target, &WITH_KEY).await;
         assert_eq!(read.status, 502, "{unread}: {}", read.text());
         assert!(read.detail().contains(named) && !read.text().contains("unread"), "{}", read.text());
     }

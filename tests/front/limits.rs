@@ -3,11 +3,9 @@
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::support::bridge::{Client, KEY, TestBridge, config};
+use crate::support::bridge::{Client, DEVICES, KEY, TestBridge, WITH_KEY, config};
 use crate::support::manual::ManualBackend;
 use crate::support::scripted::{Backend, answer};
-
-const DEVICES: &str = "/dcim/devices/create/stream";
 
 async fn metric(front: &TestBridge, limit: &str) -> u64 {
     let text = front.ask("GET", "/metrics", &[]).await.text().to_owned();
@@ -96,7 +94,7 @@ async fn one_stream_too_many_is_refused_and_one_that_ends_makes_room() {
     ] {
         let mut puppet = ManualBackend::start().await;
         let front = TestBridge::start(config(puppet.address, &[(key, "1")])).await;
-        let headers = [("X-Proxbox-API-Key", KEY)];
+        let headers = WITH_KEY;
         let mut first = front.open(DEVICES, &headers).await;
         let played = puppet.played().await;
         assert_eq!(first.head().await.0, 200);

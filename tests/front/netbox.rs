@@ -19,7 +19,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::compat::{Rows, push};
 use super::tls::Authority;
-use crate::support::bridge::{Answer, Client, KEY, NOWHERE, TestBridge, config};
+use crate::support::bridge::{Answer, Client, DEVICES, KEY, NOWHERE, TestBridge, WITH_KEY, config};
 use crate::support::scripted::{Backend, Body, ReceivedRequest, answer};
 
 pub(super) const STATUS: &str = "/api/status/";
@@ -28,7 +28,6 @@ pub(super) const PROCESSES: &str = "/api/plugins/proxbox/sync-processes/";
 pub(super) const FIELDS: &str = "/api/extras/custom-fields/";
 const INTERFACES: &str = "/api/virtualization/interfaces/";
 const SETTINGS: &str = "/proxbox/settings/netbox";
-const DEVICES: &str = "/dcim/devices/create/stream";
 pub(super) const V1: &str = "Token 0123456789abcdef";
 
 /// A NetBox that authorises every request.
@@ -135,10 +134,6 @@ pub(super) async fn get(listener: SocketAddr, target: &str, token: &str) -> Answ
     ask(listener, "GET", target, token, &Value::Null).await
 }
 
-pub(super) fn key() -> [(&'static str, &'static str); 1] {
-    [("X-Proxbox-API-Key", KEY)]
-}
-
 #[tokio::test]
 async fn the_backend_is_given_the_listener_and_the_plugin_is_shown_its_own_netbox() {
     let (rows, _backend, netbox, _, front, listener) = between(&[]).await;
@@ -150,7 +145,7 @@ async fn the_backend_is_given_the_listener_and_the_plugin_is_shown_its_own_netbo
     let row = rows.0.lock().unwrap()[0].clone();
     assert_eq!((&row["ip_address"], &row["port"]), (&json!("127.0.0.1"), &json!(listener.port())));
     assert_eq!(row["token"], "0123456789abcdef");
-    let shown = front.get("/netbox/endpoint", &key()).await.json();
+    let shown = front.get("/netbox/endpoint", &WITH_KEY).await.json();
     assert_eq!(
         (&shown[0]["port"], &shown[0]["token_version"]),
         (&json!(netbox.address.port()), &json!("v1"))
@@ -211,7 +206,7 @@ async fn proxmox_credentials_are_filled_in_for_whom_netbox_authorises_and_for_no
     });
     let stored = push(&front, "POST", "/proxmox/endpoints", &endpoint).await;
     assert_eq!((stored.status, &stored.json()["id"]), (200, &json!(7)), "{}", stored.text());
-    let listed = front.get("/proxmox/endpoints", &key()).await;
+    let listed = front.get("/proxmox/endpoints", &WITH_KEY).await;
     assert_eq!(listed.json()[0]["name"], "pve (nb:7)");
     assert!(!listed.text().contains("s3cret-value"));
     assert!(backend.requests().iter().all(|asked| !asked.target.starts_with("/proxmox/endpoints")));
@@ -250,20 +245,20 @@ async fn a_request_for_one_of_several_proxmox_endpoints_selects_it_by_its_addres
     let (_, backend, netbox, _, front, _) = between(&[]).await;
     push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
     let status = |ids: &str| format!("/proxmox/cluster/status?proxmox_endpoint_ids={ids}");
-    let early = front.get(&status("7"), &key()).await;
+    let early = front.get(&status("7"), &WITH_KEY).await;
     assert_eq!(early.status, 422, "{}", early.text());
     assert!(early.detail().contains("NetBox has not pushed it since the bridge started"), "{}", early.text());
     for row in [proxmox(7, "pve.example", "10.0.0.5/24"), proxmox(8, "", "10.0.0.6/24")] {
         assert_eq!(push(&front, "POST", "/proxmox/endpoints", &row).await.status, 200);
     }
     for (ids, selected) in [("7", "&domain=pve.example"), ("8", "&ip_address=10.0.0.6"), ("7,8", "")] {
-        front.get(&status(ids), &key()).await;
+        front.get(&status(ids), &WITH_KEY).await;
         assert_eq!(backend.last().target, format!("{}{selected}", status(ids)));
     }
     let before = backend.requests().len();
     push(&front, "POST", "/proxmox/endpoints", &proxmox(9, "other.example", "10.0.0.7/24")).await;
     for (ids, why) in [("7,8", "Start one sync for each"), ("10", "has not pushed the Proxmox endpoint 10")] {
-        let refused = front.get(&status(ids), &key()).await;
+        let refused = front.get(&status(ids), &WITH_KEY).await;
         assert_eq!(refused.status, 422, "{}", refused.text());
         assert!(refused.detail().contains(why), "{}", refused.text());
     }
@@ -277,13 +272,13 @@ async fn a_proxmox_endpoint_that_netbox_does_not_list_any_more_is_forgotten_with
     for row in [proxmox(7, "pve.example", "10.0.0.5"), proxmox(9, "gone.example", "10.0.0.7")] {
         assert_eq!(push(&front, "POST", "/proxmox/endpoints", &row).await.status, 200);
     }
-    let kept = async || front.get("/proxmox/endpoints", &key()).await.json().as_array().unwrap().len();
+    let kept = async || front.get("/proxmox/endpoints", &WITH_KEY).await.json().as_array().unwrap().len();
     let page = get(listener, &format!("{ENDPOINTS}?name=pve"), V1).await;
     assert!(page.text().contains("s3cret-7") && !page.text().contains("s3cret-9"), "{}", page.text());
     assert_eq!(kept().await, 2, "this list was to leave rows out");
     get(listener, &format!("{ENDPOINTS}?limit=0"), V1).await;
     assert_eq!(kept().await, 1);
-    assert_eq!(front.get("/proxmox/endpoints/9", &key()).await.status, 404);
+    assert_eq!(front.get("/proxmox/endpoints/9", &WITH_KEY).await.status, 404);
 }
 
 #[tokio::test]
@@ -336,21 +331,21 @@ async fn a_replaced_token_is_exchanged_for_the_release_that_was_learned_last() {
 async fn syncs_wait_until_the_backend_has_bound_its_session_to_the_listener() {
     let (_, _backend, netbox, _, front, listener) = between(&[]).await;
     push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
-    let held = front.get(DEVICES, &key()).await;
+    let held = front.get(DEVICES, &WITH_KEY).await;
     assert_eq!(held.status, 503);
     assert!(held.detail().starts_with("Restart proxbox-api"), "{}", held.text());
     // Its own `/netbox/status` reads the new row, and the session that writes has the old one still.
     for (target, token) in [(STATUS, V1), (ENDPOINTS, V1), ("/api/dcim/sites/", "Bearer nbt_key.secret")] {
         assert_eq!(get(listener, target, token).await.status, 200);
-        assert_eq!(front.get(DEVICES, &key()).await.status, 503, "{target} says nothing of the session");
+        assert_eq!(front.get(DEVICES, &WITH_KEY).await.status, 503, "{target} says nothing of the session");
     }
     assert_eq!(get(listener, "/api/dcim/manufacturers/?name=x", V1).await.status, 200);
-    assert_ne!(front.get(DEVICES, &key()).await.status, 503, "they go on at once");
+    assert_ne!(front.get(DEVICES, &WITH_KEY).await.status, 503, "they go on at once");
     // Another NetBox needs no restart: the backend's own row stays.
     let mut moved = pushed(netbox.address);
     moved["domain"] = json!("localhost");
     assert_eq!(push(&front, "PUT", "/netbox/endpoint/1", &moved).await.status, 200);
-    assert_ne!(front.get(DEVICES, &key()).await.status, 503);
+    assert_ne!(front.get(DEVICES, &WITH_KEY).await.status, 503);
 }
 
 #[tokio::test]
@@ -471,7 +466,7 @@ async fn syncs_wait_for_a_restart_where_the_client_hangs_up_before_the_row_is_an
     stored.notified().await;
     drop(client);
     let held = tokio::time::timeout(std::time::Duration::from_secs(30), async {
-        while front.get(DEVICES, &key()).await.status != 503 {
+        while front.get(DEVICES, &WITH_KEY).await.status != 503 {
             tokio::task::yield_now().await;
         }
     });
@@ -543,7 +538,7 @@ async fn a_custom_field_that_0_0_1_looks_for_is_created_with_its_token() {
     let (_backend, _server, netbox, front, listener) = first(&[]).await;
     let field = format!("{FIELDS}?name=proxmox_vm_id&limit=0");
     assert_eq!(get(listener, &field, V1).await.json()["count"], 0, "the release is not known yet");
-    assert_eq!(front.get("/version", &key()).await.json()["version"], "0.0.1");
+    assert_eq!(front.get("/version", &WITH_KEY).await.json()["version"], "0.0.1");
     assert_eq!(get(listener, &field, "Token wrong").await.status, 403);
     assert!(netbox.written.lock().unwrap().is_empty());
     for _ in 0..2 {
@@ -567,7 +562,7 @@ async fn what_netbox_refuses_of_a_custom_field_is_answered() {
     .await;
     let url = format!("http://{}", netbox.address);
     let (_backend, _server, _, front, listener) = first(&[("backend.netbox_url", &url)]).await;
-    assert_eq!(front.get("/version", &key()).await.json()["version"], "0.0.1");
+    assert_eq!(front.get("/version", &WITH_KEY).await.json()["version"], "0.0.1");
     let refused = get(listener, &format!("{FIELDS}?name=proxmox_vm_id&limit=0"), V1).await;
     assert_eq!((refused.status, refused.text()), (400, r#"{"object_types":["Invalid value."]}"#));
 }
@@ -593,8 +588,8 @@ async fn release_0_0_1_is_given_no_listener_that_it_cannot_reach_and_no_sync_who
     let refused = push(&front, "POST", "/netbox/endpoint", &pushed(server.address)).await;
     assert_eq!(refused.status, 422);
     assert!(refused.detail().contains("only on port 8000"), "{}", refused.text());
-    assert_eq!(front.get("/netbox/endpoint", &key()).await.json(), json!([]));
-    let refused = front.get(DEVICES, &key()).await;
+    assert_eq!(front.get("/netbox/endpoint", &WITH_KEY).await.json(), json!([]));
+    let refused = front.get(DEVICES, &WITH_KEY).await;
     assert_eq!(refused.status, 422, "{}", refused.text());
     assert!(refused.detail().contains("0.0.2.post1 or newer"), "{}", refused.text());
 }
@@ -603,10 +598,10 @@ async fn release_0_0_1_is_given_no_listener_that_it_cannot_reach_and_no_sync_who
 async fn release_0_0_1_is_asked_for_the_endpoints_of_netbox_and_shows_no_token_anywhere() {
     let (backend, _server, _, front, _) = first(&[]).await;
     push(&front, "POST", "/proxmox/endpoints", &json!({ "name": "pve (nb:7)", "token_value": "x" })).await;
-    let read = front.get("/proxmox/cluster/status?source=database&proxmox_endpoint_ids=7", &key()).await;
+    let read = front.get("/proxmox/cluster/status?source=database&proxmox_endpoint_ids=7", &WITH_KEY).await;
     assert_eq!(read.status, 200, "{}", read.text());
     assert_eq!(backend.last().target, "/proxmox/cluster/status?proxmox_endpoint_ids=7");
-    let settings = front.get(SETTINGS, &key()).await;
+    let settings = front.get(SETTINGS, &WITH_KEY).await;
     assert_eq!(settings.json(), json!({ "domain": "nb", "http_port": 8000 }));
 }
 
@@ -618,7 +613,7 @@ async fn release_0_0_1_is_not_read_for_one_of_several_proxmox_endpoints() {
     }
     for ids in ["7", "7,8"] {
         let path = format!("/proxmox/cluster/status?proxmox_endpoint_ids={ids}");
-        let refused = front.get(&path, &key()).await;
+        let refused = front.get(&path, &WITH_KEY).await;
         assert_eq!(refused.status, 422, "{}", refused.text());
         assert!(refused.detail().contains("2 are enabled"), "{}", refused.text());
     }
@@ -648,7 +643,7 @@ async fn a_push_that_the_backend_refuses_changes_nothing() {
     assert_eq!(refused.status, 403, "{}", refused.text());
     assert_eq!(get(listener, STATUS, V1).await.status, 503, "where NetBox is is not known");
     assert!(elsewhere.requests().is_empty());
-    let shown = front.get("/netbox/endpoint", &key()).await.json();
+    let shown = front.get("/netbox/endpoint", &WITH_KEY).await.json();
     assert_eq!(shown[0]["ip_address"], "10.0.0.9", "a row that leads past the listener is shown as it is");
 }
 

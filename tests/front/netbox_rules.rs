@@ -11,9 +11,9 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::compat::{Rows, push};
-use super::netbox::{ENDPOINTS, FIELDS, NetBox, PROCESSES, STATUS, V1, between, get, key, pushed};
+use super::netbox::{ENDPOINTS, FIELDS, NetBox, PROCESSES, STATUS, V1, between, get, pushed};
 use super::reload::{ReloadableBridge, file};
-use crate::support::bridge::{Client, NOWHERE, TestBridge, config, configured};
+use crate::support::bridge::{Client, NOWHERE, TestBridge, WITH_KEY, config, configured};
 use crate::support::scripted::{Backend, Body, answer};
 
 const OFF: [(&str, &str); 6] = [
@@ -222,7 +222,7 @@ async fn without_the_listener_its_netbox_is_forgotten_and_the_backend_is_given_t
         tokio::task::yield_now().await;
     }
     assert_eq!(seen(front).await, Value::Null);
-    let row = front.get("/netbox/endpoint", &key()).await.json();
+    let row = front.get("/netbox/endpoint", &WITH_KEY).await.json();
     assert_eq!(row[0]["port"], first.port(), "the plugin sees that the backend has another address");
     assert_eq!(push(front, "PUT", "/netbox/endpoint/1", &pushed(netbox.address)).await.status, 200);
     let row = rows.0.lock().unwrap().last().unwrap().clone();
@@ -231,7 +231,7 @@ async fn without_the_listener_its_netbox_is_forgotten_and_the_backend_is_given_t
     // Moved in again, it begins anew.
     assert_eq!(changing.reload(text).await.0, 200);
     assert_eq!(seen(front).await["netbox"], Value::Null);
-    assert_eq!(front.get("/proxmox/endpoints", &key()).await.json(), json!([]));
+    assert_eq!(front.get("/proxmox/endpoints", &WITH_KEY).await.json(), json!([]));
 }
 
 #[tokio::test]

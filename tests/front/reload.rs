@@ -6,13 +6,9 @@ use std::sync::{Arc, Mutex};
 use proxbox_bridge::config::{Config, Flags, keys};
 use tokio::time::Instant;
 
-use crate::support::bridge::{Client, TOKEN, TestBridge, configured};
+use crate::support::bridge::{Client, DEVICES, MACHINES, STORAGE, TOKEN, TestBridge, configured};
 use crate::support::manual::ManualBackend;
 use crate::support::scripted::{Backend, answer};
-
-const DEVICES: &str = "/dcim/devices/create/stream";
-const MACHINES: &str = "/virtualization/virtual-machines/create/stream";
-const STORAGE: &str = "/virtualization/virtual-machines/storage/create/stream";
 
 /// A bridge whose file can be changed.
 pub(super) struct ReloadableBridge {
@@ -172,18 +168,8 @@ async fn the_number_of_jobs_at_once_may_change() {
 async fn waiting(front: &TestBridge, path: &str) -> Client {
     let mut stream = front.open(path, &[]).await;
     assert_eq!(stream.head().await.0, 200);
-    until(&mut stream, "Waiting for ").await;
+    stream.read_until("Waiting for ").await;
     stream
-}
-
-/// Reads `stream` until `text` has come.
-async fn until(stream: &mut Client, text: &str) {
-    let mut read = String::new();
-    while !read.contains(text) {
-        let chunk = stream.chunk().await;
-        assert!(!chunk.is_empty(), "no {text:?} in {read}");
-        read.push_str(&String::from_utf8(chunk).unwrap());
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,7 +203,7 @@ async fn jobs_that_wait_are_given_no_place_while_more_run_than_the_configuration
     playing.complete().await;
     assert!(first.answer().await.text().contains("\"ok\": true"));
     // By the time it is told again that it waits, it would have begun.
-    until(&mut third, "Waiting for virtual machines synchronization to finish").await;
+    third.read_until("Waiting for virtual machines synchronization to finish").await;
     assert!(puppet.is_idle(), "two run at once");
     also_playing.complete().await;
     assert!(puppet.played().await.target.starts_with(STORAGE));

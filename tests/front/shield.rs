@@ -9,10 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::advance;
 
-use crate::support::bridge::{KEY, Place, TestBridge, config, fast, recordings};
+use crate::support::bridge::{KEY, Place, TestBridge, WITH_KEY, config, fast, recordings, replayed};
 use crate::support::manual::ManualBackend;
 use crate::support::scripted::{Backend, answer};
-use proxbox_bridge::replay::{ReplayOptions, ReplayServer as Replay, Speed};
+use proxbox_bridge::replay::{ReplayOptions, Speed};
 
 #[tokio::test(start_paused = true)]
 async fn the_same_cheap_question_is_asked_once_a_second_and_others_every_time() {
@@ -24,7 +24,7 @@ async fn the_same_cheap_question_is_asked_once_a_second_and_others_every_time() 
     })
     .await;
     let front = TestBridge::start(config(backend.address, &[])).await;
-    let key = [("X-Proxbox-API-Key", KEY)];
+    let key = WITH_KEY;
     let answers = join_all((0..20).map(|_| front.get("/version", &key))).await;
     assert!(answers.iter().all(|answer| answer.text() == "{\"n\":0}"), "{answers:?}");
     assert!(answers.iter().all(|answer| answer.header("content-type") == Some("application/json")));
@@ -73,8 +73,7 @@ async fn a_backend_that_hangs_is_asked_the_same_cheap_question_once_and_whoever_
 #[tokio::test(start_paused = true)]
 async fn a_wrong_key_costs_one_attempt_and_the_right_one_goes_on_working() {
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
-    let backend =
-        Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
+    let backend = replayed(recordings("0.0.11.post2", &[]), options).await;
     let front = TestBridge::start(config(backend.local_addr(), &[])).await;
     let wrong = [("X-Proxbox-API-Key", "a-key-that-nobody-has-ever-registered")];
     for target in
@@ -89,7 +88,7 @@ async fn a_wrong_key_costs_one_attempt_and_the_right_one_goes_on_working() {
     let asked = backend.log().requests().len();
     assert_eq!(asked, 1, "{:?}", backend.log().requests());
     // Nobody is locked out.
-    let answer = front.get("/dcim/devices/create/stream", &[("X-Proxbox-API-Key", KEY)]).await;
+    let answer = front.get("/dcim/devices/create/stream", &WITH_KEY).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     // And after a while it is asked again.
     advance(Duration::from_secs(300)).await;
@@ -111,8 +110,7 @@ async fn with_key(
 /// A backend that wants a key and counts the wrong ones of all clients together, and a bridge in front of it.
 async fn guarded() -> (proxbox_bridge::replay::ReplayHandle, TestBridge) {
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
-    let backend =
-        Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
+    let backend = replayed(recordings("0.0.11.post2", &[]), options).await;
     let front = TestBridge::start(config(backend.local_addr(), &[("trusted_proxies", "127.0.0.1")])).await;
     (backend, front)
 }
@@ -172,10 +170,9 @@ async fn a_wrong_key_that_is_tried_many_times_at_once_costs_no_more_attempts_tha
 async fn the_wrong_key_of_a_sync_that_has_waited_for_its_turn_costs_one_attempt_too() {
     let options =
         ReplayOptions { api_key: Some(KEY.to_owned()), speed: Speed::Times(1.0), ..ReplayOptions::default() };
-    let backend =
-        Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
+    let backend = replayed(recordings("0.0.11.post2", &[]), options).await;
     let front = TestBridge::start(config(backend.local_addr(), &[])).await;
-    let running = front.open("/dcim/devices/create/stream", &[("X-Proxbox-API-Key", KEY)]).await;
+    let running = front.open("/dcim/devices/create/stream", &WITH_KEY).await;
     let wrong = [("X-Proxbox-API-Key", "a-key-that-nobody-has-ever-registered")];
     let mut waiting = Vec::new();
     for target in ["/full-update/stream", "/virtualization/virtual-machines/storage/create/stream"] {
@@ -197,7 +194,7 @@ async fn the_wrong_key_of_a_sync_that_has_waited_for_its_turn_costs_one_attempt_
 async fn while_a_backend_answers_nothing_no_more_unknown_keys_reach_it_than_a_client_has_attempts() {
     let backend = Backend::start(|_| std::future::pending()).await;
     let front = TestBridge::start(config(backend.address, &[])).await;
-    let key = [("X-Proxbox-API-Key", KEY)];
+    let key = WITH_KEY;
     let mut stalled = Vec::new();
     for _ in 0..3 {
         stalled.push(front.open("/proxmox/version", &key).await);
@@ -223,7 +220,7 @@ async fn a_key_that_was_right_for_the_version_holds_nobody_up_while_a_stream_tak
     })
     .await;
     let front = TestBridge::start(config(backend.address, &[("limits.wrong_keys", "1")])).await;
-    let key = [("X-Proxbox-API-Key", KEY)];
+    let key = WITH_KEY;
     let _stalled = front.open("/dcim/devices/create/stream", &key).await;
     while backend.requests().last().is_none_or(|asked| asked.target != "/dcim/devices/create/stream") {
         tokio::task::yield_now().await;
@@ -247,8 +244,7 @@ async fn keys_of_streams_that_have_begun_hold_no_other_key_up() {
 #[tokio::test(start_paused = true)]
 async fn a_client_without_a_key_costs_one_attempt_too_and_open_paths_stay_open() {
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
-    let backend =
-        Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
+    let backend = replayed(recordings("0.0.11.post2", &[]), options).await;
     let front = TestBridge::start(config(backend.local_addr(), &[])).await;
     for _ in 0..7 {
         assert_eq!(front.get("/proxmox/version", &[]).await.status, 401);
@@ -278,7 +274,7 @@ async fn a_key_that_is_registered_is_right_at_once() {
     })
     .await;
     let front = TestBridge::start(config(backend.address, &[])).await;
-    let key = [("X-Proxbox-API-Key", KEY)];
+    let key = WITH_KEY;
     for _ in 0..2 {
         assert_eq!(front.get("/proxmox/version", &key).await.status, 401);
     }
@@ -299,7 +295,7 @@ async fn a_path_is_the_same_when_it_is_percent_encoded() {
     .await;
     let front =
         TestBridge::start(config(backend.address, &[("shims.health", "off"), ("shims.auth", "off")])).await;
-    let key = [("X-Proxbox-API-Key", KEY)];
+    let key = WITH_KEY;
     for _ in 0..2 {
         assert_eq!(front.get("/proxmox/version", &key).await.status, 401);
     }
@@ -366,8 +362,8 @@ async fn a_backend_that_is_down_is_left_alone_and_found_again_when_it_is_back() 
 #[tokio::test(start_paused = true)]
 async fn a_new_backend_in_the_old_place_is_not_judged_by_the_old_ones_keys_for_long() {
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
-    let strict = Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
-    let open = Replay::bind("127.0.0.1:0", recordings("0.0.2.post1", &[]), fast()).await.unwrap().spawn();
+    let strict = replayed(recordings("0.0.11.post2", &[]), options).await;
+    let open = replayed(recordings("0.0.2.post1", &[]), fast()).await;
     let place = Place::new(strict.local_addr()).await;
     let front = TestBridge::start(config(place.address, &[("limits.refused_key", "10s")])).await;
     assert_eq!(front.get("/proxmox/version", &[]).await.status, 401);
@@ -424,8 +420,7 @@ async fn what_an_answer_depends_on_is_never_mixed_up() {
 #[tokio::test(start_paused = true)]
 async fn a_key_that_goes_on_being_tried_is_asked_for_again_all_the_same() {
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
-    let backend =
-        Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
+    let backend = replayed(recordings("0.0.11.post2", &[]), options).await;
     let front = TestBridge::start(config(backend.local_addr(), &[])).await;
     let wrong = [("X-Proxbox-API-Key", "a-key-that-nobody-has-ever-registered")];
     // A plugin that tries again every two minutes.
@@ -455,7 +450,7 @@ async fn a_refusal_that_was_on_its_way_when_keys_changed_is_not_remembered() {
     })
     .await;
     let front = TestBridge::start(config(backend.address, &[])).await;
-    let key = [("X-Proxbox-API-Key", KEY)];
+    let key = WITH_KEY;
     assert_eq!(front.get("/version", &key).await.status, 401);
     let request =
         b"POST /auth/keys HTTP/1.1\r\nHost: a\r\nX-Proxbox-API-Key: admin\r\nContent-Length: 2\r\n\r\n{}";

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::bridge::{Answer, Client, KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::bridge::{Answer, Client, KEY, Pair, TestBridge, WITH_KEY, config, fast, recordings};
 use crate::support::scripted::{Backend, answer};
 
 const OLD: &str = "0.0.2.post1";
@@ -44,7 +44,7 @@ async fn a_plugin_of_today_can_begin_a_sync_on_a_backend_that_knows_no_keys() {
     assert_eq!((health.status, health.json()), (200, json!({ "status": "ready", "init_ok": true })));
     let status = pair.front.get(STATUS, &[]).await;
     assert_eq!(status.json(), json!({ "needs_bootstrap": true, "has_db_keys": false }));
-    assert_eq!(pair.front.get(KEYS, &[("X-Proxbox-API-Key", KEY)]).await.status, 401);
+    assert_eq!(pair.front.get(KEYS, &WITH_KEY).await.status, 401);
 
     assert_eq!(register(&pair.front, "short").await.status, 400);
     let registered = register(&pair.front, KEY).await;
@@ -53,12 +53,12 @@ async fn a_plugin_of_today_can_begin_a_sync_on_a_backend_that_knows_no_keys() {
     assert_eq!((again.status, again.detail().as_str()), (409, "An API key is already configured."));
 
     let status = pair.front.get(STATUS, &[]).await;
-    let keys = pair.front.get(KEYS, &[("X-Proxbox-API-Key", KEY)]).await;
+    let keys = pair.front.get(KEYS, &WITH_KEY).await;
     assert!(preflight(&status, &keys), "{} {}", status.text(), keys.text());
     let wrong = pair.front.get(KEYS, &[("X-Proxbox-API-Key", &"x".repeat(32))]).await;
     assert_eq!((wrong.status, wrong.detail().as_str()), (401, "Invalid API key."));
     assert_eq!(pair.front.get(KEYS, &[]).await.detail(), "API key required.");
-    let stream = pair.front.get("/dcim/devices/create/stream", &[("X-Proxbox-API-Key", KEY)]).await;
+    let stream = pair.front.get("/dcim/devices/create/stream", &WITH_KEY).await;
     assert_eq!(stream.status, 200);
 }
 
@@ -71,7 +71,7 @@ async fn a_key_that_was_registered_outlives_the_bridge_and_a_configured_one_need
     let address = pair.backend.local_addr();
     pair.front.stop().await;
     let again = TestBridge::start(config(address, &data)).await;
-    assert_eq!(again.get(KEYS, &[("X-Proxbox-API-Key", KEY)]).await.status, 200);
+    assert_eq!(again.get(KEYS, &WITH_KEY).await.status, 200);
     again.stop().await;
 
     let file = folder.path().join("key");
@@ -159,7 +159,7 @@ async fn health_does_not_wait_for_another_question_that_hangs() {
     })
     .await;
     let front = TestBridge::start(config(backend.address, &[])).await;
-    let _sync = front.open("/dcim/devices/create/stream", &[("X-Proxbox-API-Key", KEY)]).await;
+    let _sync = front.open("/dcim/devices/create/stream", &WITH_KEY).await;
     hangs.recv().await.unwrap();
     let began = tokio::time::Instant::now();
     let health = front.get("/health", &[]).await;
@@ -183,7 +183,7 @@ async fn the_two_paths_that_no_backend_has_are_those_that_were_meant() {
         ("/cluster/replication/stream", "/proxmox/replication/stream"),
         ("/cluster/backup/stream", "/proxmox/cluster/backup/stream"),
     ] {
-        pair.front.get(alias, &[("X-Proxbox-API-Key", KEY)]).await;
+        pair.front.get(alias, &WITH_KEY).await;
         let asked = pair.log().requests();
         assert!(asked.iter().any(|(_, target)| target == meant), "{alias}: {asked:?}");
         assert!(asked.iter().all(|(_, target)| target != alias), "{asked:?}");

@@ -1,14 +1,14 @@
 //! `/ws`, as pages and clients that know nothing else use it.
 
 use futures::{SinkExt, StreamExt};
-use proxbox_bridge::replay::{ReplayOptions, ReplayServer as Replay};
+use proxbox_bridge::replay::ReplayOptions;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::support::bridge::{KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::bridge::{KEY, Pair, TestBridge, config, fast, recordings, replayed};
 use crate::support::manual::ManualBackend;
 
 const OLD: &str = "0.0.2.post1";
@@ -377,8 +377,8 @@ async fn a_deep_or_broken_text_is_no_command_and_harms_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn a_page_whose_backend_is_gone_from_the_configuration_is_sent_away_at_its_next_command() {
-    let old = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
-    let other = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
+    let old = replayed(recordings(OLD, &[]), fast()).await;
+    let other = replayed(recordings(OLD, &[]), fast()).await;
     let address = other.local_addr();
     let front = TestBridge::reloading(config(old.local_addr(), &[]), move || Ok(config(address, &[]))).await;
     let mut page = Page::greeted(&front).await;

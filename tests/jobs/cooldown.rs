@@ -9,16 +9,17 @@ use proxbox_bridge::ledger::{Cooldown, JobUpdate, Record, Timestamp};
 use proxbox_bridge::replay::ReplayOptions;
 use tokio::time::{Duration, Instant, advance};
 
-use super::{DEVICES, JOB, Reader, STORAGE, front, ledger, recorded};
-use crate::support::bridge::{KEY, Pair, TestBridge, config, configured, fast, recordings};
+use super::{JOB, Reader, front, ledger, recorded};
+use crate::support::bridge::{
+    DEVICES, FULL_UPDATE, Pair, STORAGE, TestBridge, WITH_KEY, config, configured, fast, recordings,
+};
 use crate::support::manual::{ManualBackend, ManualStream};
 
-const FULL_UPDATE: &str = "/full-update/stream";
 const OLD: &str = "0.0.6.post4";
 const NEW: &str = "0.0.11.post2";
 
 async fn open(front: &TestBridge, path: &str) -> Reader {
-    Reader::open(front, path, &[("X-Proxbox-API-Key", KEY)]).await
+    Reader::open(front, path, &WITH_KEY).await
 }
 
 /// A job that has begun, and the backend's side of it.

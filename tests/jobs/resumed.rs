@@ -1,6 +1,7 @@
 //! Who may go on behind an event of a job that only the ledger knows.
 
-use super::{DEVICES, Reader, front};
+use super::{Reader, front};
+use crate::support::bridge::DEVICES;
 use crate::support::manual::ManualBackend;
 
 #[tokio::test(start_paused = true)]

@@ -6,8 +6,8 @@ use proxbox_bridge::replay::{ReplayOptions, ServerEvent, Side};
 use serde_json::{Value, json};
 
 use super::document::{Api, ids, path};
-use super::{DEVICES, NEW, OLD, key};
-use crate::support::bridge::{KEY, Pair, TestBridge, config, fast, recordings};
+use super::{NEW, OLD};
+use crate::support::bridge::{DEVICES, KEY, Pair, TestBridge, WITH_KEY, config, fast, recordings};
 use crate::support::session::stream;
 
 /// A backend that is silent after its first words.
@@ -54,7 +54,7 @@ async fn every_path_of_the_plugin_queues_its_kind_with_and_without_the_slash() {
         ("/sync/full-update", "full-update"),
     ] {
         for target in [target.to_owned(), format!("{target}/")] {
-            let job = api.start(&target, &key()).await;
+            let job = api.start(&target, &WITH_KEY).await;
             assert_eq!(job["kind"], kind, "{target}");
             assert_eq!(api.ended(&job).await["status"], "completed", "{target}");
         }
@@ -67,20 +67,20 @@ async fn two_that_want_the_same_get_one_job_and_one_run_however_they_ask() {
     let api = Api::new(&pair.front).await;
     let query = "proxmox_endpoint_ids=1%2C2&&x=%20+";
     let target = format!("/sync/devices/?{query}&bridge.events=all");
-    let first = api.start(&target, &key()).await;
-    let again = api.start(&target, &key()).await;
+    let first = api.start(&target, &WITH_KEY).await;
+    let again = api.start(&target, &WITH_KEY).await;
     assert_eq!(first["id"], again["id"]);
     assert_eq!(again["query"], query);
-    let mut client = pair.front.open(&format!("{DEVICES}?{query}"), &key()).await;
+    let mut client = pair.front.open(&format!("{DEVICES}?{query}"), &WITH_KEY).await;
     let (status, headers) = client.head().await;
     let id = ("x-proxbox-bridge-job".to_owned(), first["id"].as_str().unwrap().to_owned());
     assert!(status == 200 && headers.contains(&id), "{headers:?}");
 
-    let fresh = api.ask("POST", &format!("{target}&bridge.fresh=1"), &key()).await;
+    let fresh = api.ask("POST", &format!("{target}&bridge.fresh=1"), &WITH_KEY).await;
     assert_eq!((fresh.status, fresh.header("x-proxbox-bridge-job")), (409, first["id"].as_str()));
     assert!(fresh.detail().contains(first["id"].as_str().unwrap()), "{}", fresh.text());
 
-    let other = api.start("/sync/devices/", &key()).await;
+    let other = api.start("/sync/devices/", &WITH_KEY).await;
     assert_ne!(first["id"], other["id"], "another query is another job");
     assert_eq!(other["status"], "pending");
     let asked = pair.log().requests();
@@ -133,8 +133,8 @@ async fn what_may_not_begin_is_503_with_the_reason() {
 async fn a_job_that_is_cancelled_lets_its_backend_go_and_says_so() {
     let pair = Pair::start(recordings(NEW, &[]), stalling(), &[]).await;
     let api = Api::new(&pair.front).await;
-    let job = api.start("/sync/devices/", &key()).await;
-    let waiting = api.start("/sync/storage/", &key()).await;
+    let job = api.start("/sync/devices/", &WITH_KEY).await;
+    let waiting = api.start("/sync/storage/", &WITH_KEY).await;
     let mut watcher = api.watch(&job).await;
     let mut body = watcher.chunk().await;
     while !String::from_utf8_lossy(&body).contains("pve1") {
@@ -176,7 +176,7 @@ async fn a_job_that_is_cancelled_lets_its_backend_go_and_says_so() {
 async fn only(version: &str, uses: &[&str], target: &str, settings: &[(&str, &str)]) -> Value {
     let pair = Pair::start(recordings(version, uses), fast(), settings).await;
     let api = Api::new(&pair.front).await;
-    let job = api.start(target, &key()).await;
+    let job = api.start(target, &WITH_KEY).await;
     api.ended(&job).await
 }
 
@@ -216,7 +216,7 @@ async fn a_sync_that_failed_is_told_from_one_that_could_not_run() {
 async fn keys_are_told_apart_and_never_shown() {
     let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
     let api = Api::new(&pair.front).await;
-    let one = api.start("/sync/devices/", &key()).await;
+    let one = api.start("/sync/devices/", &WITH_KEY).await;
     let other = api.start("/sync/devices/", &[("X-Proxbox-API-Key", "another-key")]).await;
     let none = api.start("/sync/devices/", &[]).await;
     let prints = [&one, &other, &none].map(|job| job["who"]["fingerprint"].clone());

@@ -6,8 +6,8 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::document::{Api, ids, path};
-use super::{NEW, OLD, key};
-use crate::support::bridge::{Client, Pair, TestBridge, config, fast, recordings};
+use super::{NEW, OLD};
+use crate::support::bridge::{Client, Pair, TestBridge, WITH_KEY, config, fast, recordings};
 use crate::support::session::stream;
 
 const SOMEONE: &str = "01890000-0000-7000-8000-000000000000";
@@ -103,7 +103,7 @@ async fn the_events_of_a_job_come_again_from_where_its_reader_was() {
     for replay in ["5m", "0s"] {
         let pair = Pair::start(recordings(NEW, &[]), fast(), &[("limits.replay", replay)]).await;
         let api = Api::new(&pair.front).await;
-        let job = api.start("/sync/devices/", &key()).await;
+        let job = api.start("/sync/devices/", &WITH_KEY).await;
         let target = format!("{}/events", path(&job));
         let live = stream::read_with_ids(&api.ask("GET", &target, &[]).await.body);
         let again = api.ask("GET", &target, &[]).await;
@@ -145,7 +145,7 @@ async fn events_of_the_backends_own_types_reach_only_readers_that_want_them() {
     for replay in ["5m", "0s"] {
         let pair = Pair::start(recordings(NEW, &[]), fast(), &[("limits.replay", replay)]).await;
         let api = Api::new(&pair.front).await;
-        let job = api.start("/sync/devices/?bridge.events=all", &key()).await;
+        let job = api.start("/sync/devices/?bridge.events=all", &WITH_KEY).await;
         api.ended(&job).await;
         for (query, wanted) in [("", false), ("?bridge.events=all", true)] {
             let answer = api.ask("GET", &format!("{}/events{query}", path(&job)), &[]).await;
@@ -202,7 +202,7 @@ async fn what_the_backend_said_is_there_if_it_was_to_be_kept() {
         let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", recording)];
         let pair = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
         let api = Api::new(&pair.front).await;
-        let job = api.start("/sync/full-update/", &key()).await;
+        let job = api.start("/sync/full-update/", &WITH_KEY).await;
         api.ended(&job).await;
         let answer = api.ask("GET", &format!("{}/recording", path(&job)), &[]).await;
         if recording == "off" {
@@ -302,7 +302,7 @@ async fn an_operator_has_old_records_removed_at_once() {
     {
         let api = Api::new(&front).await;
         for target in ["/sync/devices/", "/sync/devices/?x=1", "/sync/devices/?x=2"] {
-            let job = api.start(target, &key()).await;
+            let job = api.start(target, &WITH_KEY).await;
             api.ended(&job).await;
         }
     }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use proxbox_bridge::admin;
 
 use super::OLD;
-use crate::support::bridge::{Answer, Client, TOKEN, TestBridge, config, fast, recordings};
-use proxbox_bridge::replay::{ReplayHandle, ReplayServer as Replay};
+use crate::support::bridge::{Answer, Client, TOKEN, TestBridge, config, fast, recordings, replayed};
+use proxbox_bridge::replay::ReplayHandle;
 
 /// A bridge whose admin listener others reach.
 async fn open(settings: &[(&str, &str)]) -> (ReplayHandle, TestBridge) {
@@ -14,7 +14,7 @@ async fn open(settings: &[(&str, &str)]) -> (ReplayHandle, TestBridge) {
 }
 
 async fn started(settings: &[(&str, &str)]) -> (ReplayHandle, TestBridge) {
-    let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
+    let backend = replayed(recordings(OLD, &[]), fast()).await;
     let mut front = TestBridge::start(config(backend.local_addr(), settings)).await;
     front.admin = SocketAddr::from(([127, 0, 0, 1], front.admin.port()));
     (backend, front)
@@ -97,7 +97,7 @@ async fn where_reading_is_opened_it_is_free_under_the_machines_own_name_and_acti
 
 #[tokio::test]
 async fn without_a_token_nobody_gets_more_than_health_and_the_answer_says_what_to_do() {
-    let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
+    let backend = replayed(recordings(OLD, &[]), fast()).await;
     let config = |is_open| proxbox_bridge::config::Config {
         admin_token: None,
         admin_open_reads: is_open,

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::{DEVICES, OLD};
-use crate::support::bridge::{Client, Pair, TOKEN, TestBridge, config, fast, recordings};
+use super::OLD;
+use crate::support::bridge::{Client, DEVICES, Pair, TOKEN, TestBridge, config, fast, recordings};
 use crate::support::manual::ManualBackend;
 
 /// Somebody who reads the stream.

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use super::{DEVICES, OLD, RunningBridge};
-use crate::support::bridge::{Client, Pair, fast, recordings};
+use super::{OLD, RunningBridge};
+use crate::support::bridge::{Client, DEVICES, Pair, fast, recordings};
 use crate::support::manual::ManualBackend;
 
 #[tokio::test]

@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 
-use super::{FULL_UPDATE, OLD, RunningBridge};
-use crate::support::bridge::{fast, recordings};
-use proxbox_bridge::replay::{ReplayOptions, ReplayServer as Replay};
+use super::{OLD, RunningBridge};
+use crate::support::bridge::{FULL_UPDATE, fast, recordings, replayed};
+use proxbox_bridge::replay::ReplayOptions;
 
 #[tokio::test]
 async fn every_line_of_a_job_says_which_it_is_whatever_the_filter() {
     for (filter, cut, wanted) in [("debug", None, "Job completed."), ("warn", Some(10), "Job failed.")] {
         let options = ReplayOptions { cut_after: cut, ..fast() };
-        let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), options).await.unwrap().spawn();
+        let backend = replayed(recordings(OLD, &[]), options).await;
         let bridge = RunningBridge::start(backend.local_addr(), &[]);
         assert_eq!(bridge.admin("PUT", &format!("/log?filter={filter}")).await.status, 200);
         assert_eq!(bridge.get(FULL_UPDATE).await.status, 200);

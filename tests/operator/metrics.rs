@@ -3,14 +3,14 @@
 use rcgen::{CertificateParams, KeyPair};
 use tokio::net::TcpListener;
 
-use super::{DEVICES, FULL_UPDATE, OLD, RunningBridge};
-use crate::support::bridge::{Client, Pair, fast, recordings};
+use super::{OLD, RunningBridge};
+use crate::support::bridge::{Client, DEVICES, FULL_UPDATE, Pair, fast, recordings, replayed};
 use crate::support::manual::ManualBackend;
-use proxbox_bridge::replay::{ReplayOptions, ReplayServer as Replay};
+use proxbox_bridge::replay::ReplayOptions;
 
 #[tokio::test]
 async fn a_job_is_counted_from_its_first_frame_to_its_last() {
-    let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
+    let backend = replayed(recordings(OLD, &[]), fast()).await;
     let name = backend.local_addr().to_string();
     let bridge = RunningBridge::start(backend.local_addr(), &[]);
     assert_eq!(bridge.get(FULL_UPDATE).await.status, 200);
@@ -64,7 +64,7 @@ async fn a_job_is_counted_from_its_first_frame_to_its_last() {
 #[tokio::test]
 async fn a_backend_that_is_cut_off_is_blamed_and_its_end_is_ours() {
     let options = ReplayOptions { cut_after: Some(10), ..fast() };
-    let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), options).await.unwrap().spawn();
+    let backend = replayed(recordings(OLD, &[]), options).await;
     let bridge = RunningBridge::start(backend.local_addr(), &[]);
     assert_eq!(bridge.get(FULL_UPDATE).await.status, 200);
     let ended =
@@ -168,7 +168,7 @@ async fn clients_that_come_back_and_what_they_have_missed_are_counted() {
 
 #[tokio::test]
 async fn a_backend_that_is_gone_is_down_without_anybody_asking_and_is_back_when_it_is() {
-    let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
+    let backend = replayed(recordings(OLD, &[]), fast()).await;
     let address = backend.local_addr();
     let settings =
         [("limits.check", "50ms"), ("limits.breaker_failures", "2"), ("limits.breaker_open", "1s")];
@@ -237,8 +237,7 @@ async fn what_a_release_lacks_is_counted_by_gap() {
 
 #[tokio::test]
 async fn requests_of_a_backend_to_netbox_are_counted_by_rule_and_the_first_of_each_is_logged() {
-    let (netbox, silent) =
-        (Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn(), "127.0.0.1:1");
+    let (netbox, silent) = (replayed(recordings(OLD, &[]), fast()).await, "127.0.0.1:1");
     let url = format!("http://{}", netbox.local_addr());
     let settings = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
     let mut bridge = RunningBridge::start(silent.parse().unwrap(), &settings);

@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
-use super::{DEVICES, RunningBridge, TOKEN, until};
-use crate::support::bridge::{Answer, Client};
+use super::{RunningBridge, TOKEN, until};
+use crate::support::bridge::{Answer, Client, DEVICES, STORAGE};
 use crate::support::scripted::{Backend, Body, answer};
 
 pub(super) const CLIENT: &str = "client-key/with+\"quotes\"-0123456789";
@@ -20,7 +20,6 @@ const IN_QUERY: &str = "query-key-0123456789";
 const CONFIGURED: &str = "configured-key-0123456789abcdef";
 const PUSHED: &str = "pushed-password-0123456789";
 const SECRETS: [&str; 5] = [CLIENT, IN_QUERY, CONFIGURED, PUSHED, TOKEN];
-const STORAGE: &str = "/virtualization/virtual-machines/storage/create/stream";
 
 /// The forms in which a secret may be repeated.
 fn forms(secret: &str) -> [String; 5] {

@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::secrets::{CLIENT, ask, files, hides_all, repeating};
-use super::{DEVICES, RunningBridge, TOKEN, until};
-use crate::support::bridge::{Answer, Client};
+use super::{RunningBridge, TOKEN, until};
+use crate::support::bridge::{Answer, Client, DEVICES};
 use crate::support::netbox::{NetBox, PROXMOX_ENDPOINTS, Received, SYNC_PROCESSES, json_answer, row};
 use crate::support::scripted::{Backend, Body, answer, whole};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{DEVICES, RunningBridge, until};
-use crate::support::bridge::Client;
+use super::{RunningBridge, until};
+use crate::support::bridge::{Client, DEVICES};
 use crate::support::manual::{ManualBackend, ManualStream};
 
 #[path = "../bench/memory/backend.rs"]
@@ -47,15 +47,8 @@ async fn begun(bridge: &RunningBridge, puppet: &mut ManualBackend) -> (Client, M
     let mut played = puppet.played().await;
     assert_eq!(client.head().await.0, 200);
     played.device("pve1", "completed").await;
-    read_until(&mut client, "pve1").await;
+    client.read_until("pve1").await;
     (client, played)
-}
-
-async fn read_until(client: &mut Client, text: &str) {
-    let mut body = String::new();
-    while !body.contains(text) {
-        body.push_str(&String::from_utf8(client.chunk().await).unwrap());
-    }
 }
 
 #[tokio::test]
@@ -86,7 +79,7 @@ async fn a_late_failure_that_came_during_a_pause_is_read_though_the_wait_for_it_
     bridge.until("backend_frames_total{channel=\"native\",type=\"complete\"}", 1.0).await;
     // It is not silent: what ends the wait is the limit for the whole of it.
     played.device("pve2", "completed").await;
-    read_until(&mut client, "pve2").await;
+    client.read_until("pve2").await;
     bridge.process.pause();
     let paused = Instant::now();
     played.fail().await;

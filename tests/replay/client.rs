@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
 use proxbox_bridge::recording::{Direction, Headers, Protocol, RecordedEvent, RecordedKey, Recording};
-use proxbox_bridge::replay::{Library, ReplayHandle, ReplayOptions, ReplayServer, Speed};
+use proxbox_bridge::replay::{Library, ReplayHandle, ReplayOptions, Speed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::bridge::dechunked;
+use crate::support::bridge::{dechunked, replayed};
 
 pub const OLD: &str = "0.0.2.post1";
 pub const WITH_KEYS: &str = "0.0.11.post2";
@@ -28,7 +28,7 @@ pub const AT_ONCE: ReplayOptions = ReplayOptions {
 
 pub async fn serve(version: &str, recordings: Vec<Recording>, options: ReplayOptions) -> ReplayHandle {
     let library = Library::from_recordings(version, recordings).unwrap();
-    ReplayServer::bind("127.0.0.1:0", library, options).await.unwrap().spawn()
+    replayed(library, options).await
 }
 
 /// Fails a test that hangs.

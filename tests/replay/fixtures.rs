@@ -1,10 +1,11 @@
 //! Every recording of a real backend comes out of the replay as it went in.
 
+use crate::support::bridge::replayed;
 use std::path::{Path, PathBuf};
 
 use proxbox_bridge::core::upstream::dialect::BARRIER;
 use proxbox_bridge::recording::{Direction, Protocol, RecordedEvent, RecordedKey, Recording};
-use proxbox_bridge::replay::{Library, ReplayHandle, ReplayServer};
+use proxbox_bridge::replay::{Library, ReplayHandle};
 
 use super::client::{AT_ONCE, Ws, ask, send, soon};
 
@@ -33,7 +34,7 @@ fn recordings(version: &Path) -> Vec<(String, Recording)> {
 
 async fn using(version: &Path, name: &str) -> ReplayHandle {
     let library = Library::load(version, &[name.to_owned()]).unwrap();
-    ReplayServer::bind("127.0.0.1:0", library, AT_ONCE).await.unwrap().spawn()
+    replayed(library, AT_ONCE).await
 }
 
 #[tokio::test]

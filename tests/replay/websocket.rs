@@ -1,3 +1,4 @@
+use crate::support::bridge::replayed;
 use futures::SinkExt as _;
 use proxbox_bridge::recording::{Direction, Headers, Protocol, RecordedEvent, RecordedKey, Recording};
 use proxbox_bridge::replay::{ReplayOptions, ServerEvent, Side, Speed};
@@ -128,10 +129,7 @@ async fn a_session_can_end_right_after_its_key() {
     for (uses, first) in [(vec!["fail/down".to_owned()], "close 1001 Session ended"), (vec![], "Connected!")]
     {
         let library = proxbox_bridge::replay::Library::load(dir.path(), &uses).unwrap();
-        let server = proxbox_bridge::replay::ReplayServer::bind("127.0.0.1:0", library, AT_ONCE)
-            .await
-            .unwrap()
-            .spawn();
+        let server = replayed(library, AT_ONCE).await;
         let mut ws = Ws::connect(server.local_addr(), Some("k")).await;
         ws.hears(&[first]).await;
     }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use proxbox_bridge::config::{self, Config, Flags};
-use proxbox_bridge::replay::{
-    Library, ReplayHandle, ReplayOptions, ReplayServer as Replay, ServerLog, Speed,
-};
+use proxbox_bridge::ledger::{JobFilter, Ledger, LedgerOptions, Record, Retention, SystemClock};
+use proxbox_bridge::replay::{Library, ReplayHandle, ReplayOptions, ReplayServer, ServerLog, Speed};
 use proxbox_bridge::server::Server;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -16,6 +16,15 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub const KEY: &str = "lab-key-0123456789abcdef0123456789abcdef";
+
+/// The header with it.
+pub const WITH_KEY: [(&str, &str); 1] = [("X-Proxbox-API-Key", KEY)];
+
+pub const DEVICES: &str = "/dcim/devices/create/stream";
+pub const DISKS: &str = "/virtualization/virtual-machines/virtual-disks/create/stream";
+pub const FULL_UPDATE: &str = "/full-update/stream";
+pub const MACHINES: &str = "/virtualization/virtual-machines/create/stream";
+pub const STORAGE: &str = "/virtualization/virtual-machines/storage/create/stream";
 
 /// An address where nobody listens.
 pub const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
@@ -31,9 +40,33 @@ pub fn recordings(version: &str, uses: &[&str]) -> Library {
     Library::load(folder, &uses).unwrap()
 }
 
+/// The ledger in `directory`, when no bridge has it open.
+pub async fn ledger(directory: &Path) -> Arc<Ledger> {
+    let year = Duration::from_secs(365 * 24 * 60 * 60);
+    let retention = Retention { jobs: year, logs: year, clock_jump: year, clock_hold: year, share: 10 };
+    let clock = Arc::new(SystemClock);
+    let options = LedgerOptions { directory: Some(directory.to_owned()), retention, log_frames: 1000, clock };
+    Ledger::open(options).await.unwrap()
+}
+
+/// Every record in it, the newest first.
+pub async fn recorded(directory: &Path) -> Vec<Record> {
+    let ledger = ledger(directory).await;
+    let everything =
+        JobFilter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 10_000 };
+    let records = ledger.jobs(everything).await.unwrap();
+    ledger.close().await;
+    records
+}
+
 /// Everything as fast as it can be.
 pub fn fast() -> ReplayOptions {
     ReplayOptions { speed: Speed::Max, ..ReplayOptions::default() }
+}
+
+/// A backend that answers as recorded.
+pub async fn replayed(library: Library, options: ReplayOptions) -> ReplayHandle {
+    ReplayServer::bind("127.0.0.1:0", library, options).await.unwrap().spawn()
 }
 
 /// A bridge that serves.
@@ -171,7 +204,7 @@ pub struct Pair {
 
 impl Pair {
     pub async fn start(library: Library, options: ReplayOptions, settings: &[(&str, &str)]) -> Self {
-        let backend = Replay::bind("127.0.0.1:0", library, options).await.unwrap().spawn();
+        let backend = replayed(library, options).await;
         let front = TestBridge::start(config(backend.local_addr(), settings)).await;
         Self { backend, front }
     }
@@ -294,6 +327,16 @@ impl Client {
         self.stream.read_exact(&mut chunk).await.unwrap();
         assert_eq!(self.line().await, "", "the end of a chunk");
         chunk
+    }
+
+    /// Reads a chunked body until `text` has come.
+    pub async fn read_until(&mut self, text: &str) {
+        let mut read = String::new();
+        while !read.contains(text) {
+            let chunk = self.chunk().await;
+            assert!(!chunk.is_empty(), "no {text:?} in {read}");
+            read.push_str(&String::from_utf8(chunk).unwrap());
+        }
     }
 
     /// So many bytes of a body.
