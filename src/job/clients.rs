@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::request::{JobKey, SyncRequest};
@@ -116,7 +116,7 @@ impl Clients {
     }
 
     fn with<T>(&self, id: ClientId, what: impl FnOnce(&mut Client) -> T) -> T {
-        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.0.lock();
         let now = Instant::now();
         if !clients.contains_key(&id) && clients.len() >= MAX_CLIENTS {
             clients.retain(|_, client| client.seen.elapsed() < REMEMBERED);
@@ -211,7 +211,7 @@ mod tests {
             clients.note_missing(client(number, other), Inventory::Firewalls);
         }
         assert_eq!(clients.missing(client(7, 255)), [Inventory::Firewalls]);
-        assert_eq!(clients.0.lock().unwrap().len(), MAX_CLIENTS);
+        assert_eq!(clients.0.lock().len(), MAX_CLIENTS);
         assert_eq!(clients.missing(client(9, 9)), [], "the oldest has gone");
     }
 }

@@ -1,8 +1,9 @@
 //! The handle of a job, as its watchers use it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tracing::Span;
 
@@ -233,11 +234,11 @@ impl Job {
     }
 
     fn permit(&self) -> MutexGuard<'_, PermitState> {
-        self.permit.lock().unwrap_or_else(PoisonError::into_inner)
+        self.permit.lock()
     }
 
     pub(super) fn record_lock(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+        self.record.lock()
     }
 
     /// Publishes the result of the start. Only the first one counts.

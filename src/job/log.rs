@@ -12,8 +12,9 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 pub use cursor::{Batch, Cursor};
@@ -171,7 +172,7 @@ impl JobLog {
 
     /// The positions of its live cursors.
     fn cursors(&self) -> MutexGuard<'_, Vec<Weak<AtomicU64>>> {
-        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cursors = self.cursors.lock();
         cursors.retain(|place| place.strong_count() > 0);
         cursors
     }
@@ -182,7 +183,7 @@ impl JobLog {
     }
 
     fn frames(&self) -> MutexGuard<'_, LogFrames> {
-        self.frames.lock().unwrap_or_else(PoisonError::into_inner)
+        self.frames.lock()
     }
 
     fn grow(&self, by: usize) {

@@ -1,8 +1,8 @@
 //! The secrets that must not appear in anything stored or logged.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::request::SyncRequest;
@@ -51,7 +51,7 @@ impl SecretStore {
     }
 
     fn inner(&self) -> MutexGuard<'_, KnownSecrets> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

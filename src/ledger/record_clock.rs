@@ -5,8 +5,10 @@
 //! between two runs. A jump of the wall clock by more than `limits.clock_jump` is not counted, unless an operator
 //! orders it. After a jump, cleaning is held for a while, so that an operator can check the clock.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::retention::milliseconds;
 use super::{Clock, Retention, Timestamp};
@@ -197,7 +199,7 @@ impl RecordClock {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

@@ -1,9 +1,10 @@
 //! The memory that all logs and their readers share.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::JobLog;
 
@@ -49,7 +50,7 @@ impl LogMemory {
     }
 
     pub(super) fn add(&self, log: &Arc<JobLog>) {
-        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logs = self.logs.lock();
         logs.retain(|log| log.strong_count() > 0);
         logs.push(Arc::downgrade(log));
     }
@@ -97,7 +98,7 @@ impl LogMemory {
         let target = limit - limit / SLACK;
         let mut excess = logged - target;
         let logs: Vec<Arc<JobLog>> = {
-            let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+            let logs = self.logs.lock();
             logs.iter().filter_map(Weak::upgrade).collect()
         };
         let share = target / logs.len().max(1);
@@ -146,6 +147,6 @@ mod tests {
         for _ in 0..3 {
             drop(JobLog::new(1024, Arc::clone(&memory)));
         }
-        assert_eq!(memory.logs.lock().unwrap().len(), 1, "until the next one is added");
+        assert_eq!(memory.logs.lock().len(), 1, "until the next one is added");
     }
 }
