@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Replays the oldest recorded backend, puts the bridge in front of it, and prints the stream that comes
-# out of a full update. Installs what is missing first.
+# Replays a recording of an old backend, starts the bridge in front of it, and prints the stream of a full update.
+# Installs missing programs first.
 #
-#   deploy/quickstart.sh          the main job
-#   deploy/quickstart.sh --test   the main job, then all tests
+#   deploy/quickstart.sh          the demonstration
+#   deploy/quickstart.sh --test   the demonstration, then all tests
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,7 +18,7 @@ case "${1-}" in
     *) usage ;;
 esac
 
-# --- what is missing -------------------------------------------------------------------------------
+# --- missing programs ------------------------------------------------------------------------------
 
 missing=()
 command -v cc >/dev/null && command -v make >/dev/null || missing+=(build-essential)
@@ -26,7 +26,7 @@ command -v curl >/dev/null || missing+=(curl ca-certificates)
 command -v python3 >/dev/null || missing+=(python3)
 if [ ${#missing[@]} -gt 0 ]; then
     if ! command -v apt-get >/dev/null; then
-        echo "quickstart: install these first, by the names that they have here: ${missing[*]}" >&2
+        echo "quickstart: install these packages first (names of Debian): ${missing[*]}" >&2
         exit 1
     fi
     as_root=()
@@ -35,7 +35,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     "${as_root[@]}" apt-get install -y "${missing[@]}"
 fi
 if ! cargo --version >/dev/null 2>&1; then
-    # Rust's own installer: what distributions package is mostly too old for this edition.
+    # rustup, because most distributions package a Rust that is too old.
     if ! curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --no-modify-path; then
         echo "quickstart: install Rust 1.90 or newer with rustup, then run this again" >&2
         exit 1
@@ -43,14 +43,14 @@ if ! cargo --version >/dev/null 2>&1; then
     PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 fi
 
-# --- the main job ----------------------------------------------------------------------------------
+# --- demonstration ---------------------------------------------------------------------------------
 
 cargo build --locked
 target=$(cargo metadata --locked --no-deps --format-version 1 |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 bridge=$target/debug/proxbox-bridge
 
-# Nothing of the caller's own configuration, and the lines that are waited for below.
+# Ignores the configuration of the caller, and logs the line that `start` waits for.
 for name in $(compgen -e PROXBOX_BRIDGE_); do unset "$name"; done
 export PROXBOX_BRIDGE_LOG=info
 
@@ -62,7 +62,7 @@ stop() {
 }
 trap stop EXIT
 
-# Starts the bridge's command with the given arguments and sets `address` to where it listens.
+# Starts a subcommand of the bridge and sets `address` to its listening address.
 start() {
     exec {log}< <(exec "$bridge" "$@" 2>&1)
     started+=($!)
@@ -82,13 +82,13 @@ echo "\$ curl -N http://$address/full-update/stream"
 curl -sSN --fail-with-body --noproxy '*' --max-time 60 "http://$address/full-update/stream" | tee "$target/quickstart.txt"
 grep -q '^data: {"ok": true' "$target/quickstart.txt"
 
-# --- the tests -------------------------------------------------------------------------------------
+# --- tests -----------------------------------------------------------------------------------------
 
 if [ "$tests" = yes ]; then
     python3 fixtures/convert.py --check fixtures/recordings
     tests/install.sh
     cargo test --locked --no-run
-    # Nothing but what tests/programs.txt lists.
+    # Only the programs in tests/programs.txt are on the PATH.
     PATH=$target/peers/programs cargo test --locked
     tests/plugin/run
     tests/deploy/run
