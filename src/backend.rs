@@ -68,7 +68,7 @@ const AGENT: &str = concat!("proxbox-bridge/", env!("CARGO_PKG_VERSION"));
 /// A backend.
 #[derive(Debug)]
 pub struct Backend {
-    config: config::Backend,
+    config: config::BackendConfig,
     dialer: Arc<Dialer>,
     pool: Pool,
     /// Its cached capabilities.
@@ -98,7 +98,7 @@ impl Backend {
     /// # Errors
     ///
     /// A file for the verification of its certificate cannot be used.
-    pub fn new(config: config::Backend) -> Result<Self, TlsError> {
+    pub fn new(config: config::BackendConfig) -> Result<Self, TlsError> {
         Self::at(Remote::Backend, config)
     }
 
@@ -107,11 +107,11 @@ impl Backend {
     /// # Errors
     ///
     /// A file for the verification of its certificate cannot be used.
-    pub fn netbox(config: config::Backend) -> Result<Self, TlsError> {
+    pub fn netbox(config: config::BackendConfig) -> Result<Self, TlsError> {
         Self::at(Remote::Netbox, config)
     }
 
-    fn at(remote: Remote, config: config::Backend) -> Result<Self, TlsError> {
+    fn at(remote: Remote, config: config::BackendConfig) -> Result<Self, TlsError> {
         let metrics = match config.netbox {
             Some(_) => BackendMetrics::with_netbox_listener(&config.name),
             None => BackendMetrics::new(remote, &config.name),
@@ -172,7 +172,7 @@ impl Backend {
     }
 
     /// Its configuration.
-    pub fn config(&self) -> &config::Backend {
+    pub fn config(&self) -> &config::BackendConfig {
         &self.config
     }
 

@@ -18,7 +18,6 @@ mod netbox;
 mod problem;
 mod schema;
 mod shims;
-mod suggest;
 mod validate;
 mod value;
 
@@ -28,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-pub use backend::Backend;
+pub use backend::BackendConfig;
 pub use env::{CONFIG_VARIABLE, LOG_VARIABLE};
 pub use flags::Flags;
 pub use jobs::{Jobs, OnDisconnect, WithoutLedger};
@@ -71,7 +70,7 @@ keys! {
 
     /// The configuration of a bridge.
     pub struct Config from values.bridge:
-        fn new(values: Values, admin_token: Option<ApiKey>, shim_key: Option<ApiKey>, backends: Vec<Backend>)
+        fn new(values: Values, admin_token: Option<ApiKey>, shim_key: Option<ApiKey>, backends: Vec<BackendConfig>)
     {
         /// The keys whose change needs a restart, with their values.
         needing_restart: Vec<(&'static str, String)> = values.needing_restart();
@@ -80,7 +79,7 @@ keys! {
         /// The files for TLS with clients, if it is used.
         tls: Option<ServerFiles> = values.tls.files();
         /// The backends, at least one.
-        backends: Vec<Backend> = backends;
+        backends: Vec<BackendConfig> = backends;
         /// What the bridge does where a backend lacks something.
         shims: ShimsConfig = ShimsConfig::new(&values.shims, shim_key);
         /// Jobs without clients, jobs that cannot be recorded, and what is kept of a job.
@@ -145,7 +144,7 @@ impl Config {
         }
         let backends = backends.into_iter().zip(keys).filter_map(|(values, key)| {
             let Values { backend, netbox, limits, .. } = values;
-            Some(Backend::new(backend.url.clone()?, backend, netbox, limits, key))
+            Some(BackendConfig::new(backend.url.clone()?, backend, netbox, limits, key))
         });
         Ok(Self::new(common, admin_token, shim_key, backends.collect()))
     }

@@ -22,7 +22,6 @@ mod misbehaviour;
 mod script;
 mod server;
 mod session;
-mod shared;
 mod socket;
 mod speed;
 
@@ -30,6 +29,8 @@ pub use library::{Library, LibraryError};
 pub use log::{ServerEvent, ServerLog, Side};
 pub use server::{ReplayHandle, ReplayServer};
 pub use speed::{NotASpeed, Speed};
+
+use keys::KeyCheck;
 
 /// Options of a [`ReplayServer`].
 ///
@@ -48,4 +49,12 @@ pub struct ReplayOptions {
     pub stall_after: Option<u64>,
     /// Send garbage after this many frames, then continue with the recording.
     pub garbage_after: Option<u64>,
+}
+
+/// The state that all connections of a server share.
+struct Shared {
+    library: Library,
+    options: ReplayOptions,
+    keys: KeyCheck,
+    log: ServerLog,
 }

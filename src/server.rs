@@ -35,7 +35,7 @@ use crate::tls::{TlsError, Trust};
 
 use certificate::Certificates;
 use files::{FileReader, ReadResult};
-use listener::Listeners;
+use listener::ListenerSet;
 use role::ListenerRole;
 
 pub use crate::proxy::OpenError;
@@ -57,7 +57,7 @@ const CERTIFICATE: Duration = Duration::from_secs(60);
 /// The bridge, with its listeners bound.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Listeners,
+    listeners: ListenerSet,
     proxy: Arc<Proxy>,
     certificates: Certificates,
     reloader: Reloader,
@@ -128,12 +128,12 @@ impl Server {
     pub async fn bind_with(config: Config, mut inherited: InheritedListeners) -> Result<Self, StartError> {
         let mut certificates = Certificates::load(&config)?;
         let mut bound = Vec::new();
-        for (door, address) in listener_roles(&config) {
-            let listener = match inherited.take_for(door.key()) {
-                Some(listener) => adopt_listener(door, address, listener, &config)?,
-                None => bind(door, address).await?,
+        for (role, address) in listener_roles(&config) {
+            let listener = match inherited.take_for(role.key()) {
+                Some(listener) => adopt_listener(role, address, listener, &config)?,
+                None => bind(role, address).await?,
             };
-            bound.push((door, address, listener));
+            bound.push((role, address, listener));
         }
         if let Some(name) = inherited.unused_key() {
             return Err(StartError::UnusedSocket(name));
@@ -155,9 +155,9 @@ impl Server {
         let proxy = Arc::new(Proxy::new(config, ledger, Arc::new(reloader.clone()))?);
         proxy.app.registry.restore_lost_records();
         proxy.app.resume_cooldowns().await;
-        let mut listeners = Listeners::new(Arc::clone(&proxy));
-        for (door, address, listener) in bound {
-            listeners.open(door, address, listener, certificates.of(door));
+        let mut listeners = ListenerSet::new(Arc::clone(&proxy));
+        for (role, address, listener) in bound {
+            listeners.open(role, address, listener, certificates.config_for(role));
         }
         certificates.log_validity(SystemTime::now());
         telemetry::ConfigReloaded::in_force_now();
@@ -195,7 +195,7 @@ impl Server {
     ///
     /// The error of the system for a socket without an address.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listeners.address(|door| matches!(door, ListenerRole::Clients(_)))
+        self.listeners.address(|role| matches!(role, ListenerRole::Clients(_)))
     }
 
     /// The address of the admin listener.
@@ -204,7 +204,7 @@ impl Server {
     ///
     /// The error of the system for a socket without an address.
     pub fn admin_address(&self) -> std::io::Result<SocketAddr> {
-        self.listeners.address(|door| *door == ListenerRole::Admin)
+        self.listeners.address(|role| *role == ListenerRole::Admin)
     }
 
     /// Every listening address, with the key that configures it.
@@ -242,7 +242,7 @@ impl Server {
         let Self { listeners, reloads, reloading, .. } = self;
         // Dropping these answers all pending and later reload requests with an error.
         drop((reloads, reloading));
-        let patience = async {
+        let grace_period = async {
             tokio::select! {
                 () = sleep(STOP_LINGER) => {}
                 // Also if `hurry` completed before.
@@ -251,7 +251,7 @@ impl Server {
         };
         tokio::select! {
             () = listeners.close() => {}
-            () = patience => telemetry::BridgeStopped::WithoutClients.emit(),
+            () = grace_period => telemetry::BridgeStopped::WithoutClients.emit(),
         }
         // A hung disk must not block the exit.
         if timeout(limits.ledger, registry.ledger().close()).await.is_err() {
@@ -344,14 +344,14 @@ impl Server {
 
 /// Takes the inherited listener that replaces the one at `address`.
 fn adopt_listener(
-    door: ListenerRole,
+    role: ListenerRole,
     address: SocketAddr,
     listener: std::net::TcpListener,
     config: &Config,
 ) -> Result<TcpListener, StartError> {
-    let failed = |source| StartError::Bind { address, key: door.key(), source };
+    let failed = |source| StartError::Bind { address, key: role.key(), source };
     let real = listener.local_addr().map_err(failed)?;
-    if door == ListenerRole::Admin && !real.ip().to_canonical().is_loopback() && config.admin_token.is_none()
+    if role == ListenerRole::Admin && !real.ip().to_canonical().is_loopback() && config.admin_token.is_none()
     {
         return Err(StartError::OpenAdmin(real));
     }
@@ -361,7 +361,7 @@ fn adopt_listener(
 /// Logs the configured backends, and insecure settings.
 fn log_startup(config: &Config) {
     for backend in &config.backends {
-        let config::Backend { name, url, channel, trust, .. } = backend;
+        let config::BackendConfig { name, url, channel, trust, .. } = backend;
         let is_insecure = *trust == Trust::Insecure;
         telemetry::BackendConfigured { backend: name, url, channel: *channel, is_insecure }.emit();
     }
@@ -370,18 +370,18 @@ fn log_startup(config: &Config) {
 /// The configured addresses for clients and operators.
 fn listener_roles(config: &Config) -> Vec<(ListenerRole, SocketAddr)> {
     let own = config.backends.iter().filter_map(|backend| backend.listen);
-    let mut doors: Vec<_> =
+    let mut roles: Vec<_> =
         own.map(|own| (ListenerRole::Clients(ClientListener::Dedicated(own)), own)).collect();
     if config.backends.iter().any(|backend| backend.listen.is_none()) {
-        doors.insert(0, (ListenerRole::Clients(ClientListener::Shared), config.listen));
+        roles.insert(0, (ListenerRole::Clients(ClientListener::Shared), config.listen));
     }
-    doors.push((ListenerRole::Admin, config.admin_listen));
+    roles.push((ListenerRole::Admin, config.admin_listen));
     let netbox = config.backends.iter().filter_map(|backend| Some(backend.netbox.as_ref()?.listen));
-    doors.extend(netbox.map(|address| (ListenerRole::Netbox(address), address)));
-    doors
+    roles.extend(netbox.map(|address| (ListenerRole::Netbox(address), address)));
+    roles
 }
 
-async fn bind(door: ListenerRole, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let key = door.key();
+async fn bind(role: ListenerRole, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let key = role.key();
     TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, key, source })
 }

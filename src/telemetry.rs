@@ -18,7 +18,7 @@ pub use backend::{
 };
 pub use front::{
     AcceptFailed, CERTIFICATE, CertificateRead, CertificateShown, CertificatesOverdue, ConnectionClosed,
-    ConnectionOpened, ConnectionStalled, FilesOf, HandshakeFailed, ListenerOpened, NetboxStranger,
+    ConnectionOpened, ConnectionStalled, FilesOf, HandshakeFailed, ListenerOpened, NetboxAccessDenied,
     NetboxUnreachable, OverLimit, RequestAnswered, RequestRejected, RequestShimmed, TunnelClosed,
     TunnelOpened, Validity, flush_throttled_lines,
 };
@@ -36,7 +36,7 @@ pub use metrics::{
     Circuit, ConnectResult, GaugeReadings, Listener, ResumeSource, Route, Surface, WatcherDeparture,
     text as metrics_text,
 };
-pub use netbox::{NetboxRequest, RuleApplied};
+pub use netbox::{NetboxRequestAnswered, RuleApplied};
 pub use process::{
     BackendConfigured, BridgeStopped, ConfigReloaded, DrainStarted, LogFilterChanged, OpenFilesLimited,
     RestartAwaited, RestartSeen, StateNotWritten, SupervisorUnreachable,

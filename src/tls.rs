@@ -13,7 +13,6 @@ mod files;
 mod fingerprint;
 mod front;
 mod plain;
-mod printable;
 mod problem;
 mod trust;
 mod verifier;

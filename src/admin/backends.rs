@@ -96,7 +96,7 @@ async fn backend_object(proxy: &Proxy, shims: &ShimsConfig, backend: &Backend) -
         concurrency: config.concurrency,
         queue: config.queue,
         plugin_job: forecast(&capabilities, &shims.settings(config)),
-        netbox_listener: NetboxListenerObject::of(proxy, backend).await,
+        netbox_listener: NetboxListenerObject::from_backend(proxy, backend).await,
         kinds,
     }
 }

@@ -51,7 +51,7 @@ struct RuleObject {
 
 impl NetboxListenerObject {
     /// The listener of `backend`, if it has one.
-    pub(super) async fn of(proxy: &Proxy, backend: &Backend) -> Option<Self> {
+    pub(super) async fn from_backend(proxy: &Proxy, backend: &Backend) -> Option<Self> {
         let listener = backend.config().netbox.as_ref()?;
         let target = proxy.netbox.endpoints.target(backend.config());
         let source = if listener.url.is_some() { "configured" } else { "pushed" };
@@ -73,13 +73,13 @@ impl NetboxListenerObject {
                 count: backend.proxmox.count(),
                 without_secrets: backend.proxmox.without_secrets(),
             }),
-            requests: all.map(RuleObject::of).collect(),
+            requests: all.map(RuleObject::from_count).collect(),
         })
     }
 }
 
 impl RuleObject {
-    fn of((rule, count): (Option<Shim>, Option<u64>)) -> Self {
+    fn from_count((rule, count): (Option<Shim>, Option<u64>)) -> Self {
         Self { rule: rule.map(Shim::as_str), count: count.unwrap_or_default() }
     }
 }

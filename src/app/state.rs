@@ -28,7 +28,7 @@ impl AppState {
     ///
     /// A TLS file for a backend or for NetBox is not usable.
     pub fn new(config: Config, before: Option<&Self>) -> Result<Self, TlsError> {
-        let previous = |backend_config: &crate::config::Backend| {
+        let previous = |backend_config: &crate::config::BackendConfig| {
             let previous = before?.backends.iter().find(|previous| previous.config() == backend_config);
             previous.filter(|previous| previous.has_current_files()).cloned()
         };

@@ -60,7 +60,7 @@ struct TlsFiles {
 }
 
 impl TlsSettings {
-    fn new(config: &config::Backend) -> Result<Self, TlsError> {
+    fn new(config: &config::BackendConfig) -> Result<Self, TlsError> {
         // Hashed before the files are loaded: a change in between is detected by the next check.
         let contents = file_hashes(config);
         let tls = client_config(config)?;
@@ -89,7 +89,7 @@ pub(super) struct Dialer {
 impl Dialer {
     pub(super) fn new(
         remote: Remote,
-        config: &config::Backend,
+        config: &config::BackendConfig,
         metrics: Arc<BackendMetrics>,
     ) -> Result<Self, TlsError> {
         let limits = &config.limits;
@@ -107,7 +107,7 @@ impl Dialer {
     }
 
     /// Returns whether the files of `config` are unchanged since they were loaded. It reads them, and blocks.
-    pub(super) fn has_current_files(&self, config: &config::Backend) -> bool {
+    pub(super) fn has_current_files(&self, config: &config::BackendConfig) -> bool {
         self.tls.as_ref().is_none_or(|tls| {
             let now = file_hashes(config);
             let files = tls.files.lock();
@@ -117,7 +117,7 @@ impl Dialer {
 
     /// Reloads the files of `config` if they have changed. `None` if they have not, or if another thread reads them.
     /// Unusable files change nothing, and are reported once. It reads them, and blocks.
-    pub(super) fn reload_files(&self, config: &config::Backend) -> Option<Result<(), TlsError>> {
+    pub(super) fn reload_files(&self, config: &config::BackendConfig) -> Option<Result<(), TlsError>> {
         let tls = self.tls.as_ref()?;
         let mut files = tls.files.try_lock()?;
         let now = file_hashes(config);
@@ -242,16 +242,16 @@ impl Dialer {
     }
 }
 
-fn client_config(config: &config::Backend) -> Result<Arc<ClientConfig>, TlsError> {
+fn client_config(config: &config::BackendConfig) -> Result<Arc<ClientConfig>, TlsError> {
     tls::client(&config.trust, client_identity(config))
 }
 
-fn file_hashes(config: &config::Backend) -> FileHashes {
+fn file_hashes(config: &config::BackendConfig) -> FileHashes {
     FileHashes::for_client(&config.trust, client_identity(config))
 }
 
 /// The files of the client certificate and its key.
-fn client_identity(config: &config::Backend) -> Option<(&Path, &Path)> {
+fn client_identity(config: &config::BackendConfig) -> Option<(&Path, &Path)> {
     let own = config.client_certificate.as_ref();
     own.map(|(certificate, key)| (certificate.as_path(), key.as_path()))
 }

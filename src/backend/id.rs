@@ -44,8 +44,8 @@ impl Configured {
 
 impl BackendId {
     /// The identity of the backend in `config`.
-    pub fn new(config: &config::Backend) -> Self {
-        let config::Backend { name, listen, hosts, .. } = config;
+    pub fn new(config: &config::BackendConfig) -> Self {
+        let config::BackendConfig { name, listen, hosts, .. } = config;
         let configured = Configured { name: name.clone(), listen: *listen, hosts: hosts.clone() };
         Self::with_config(config.url.clone(), Some(configured))
     }
@@ -112,10 +112,13 @@ impl BackendId {
     }
 
     /// Finds its configuration in `backends`: by its name, or else by its listener and host names.
-    pub fn configured_in<'a>(&self, backends: &'a [config::Backend]) -> Option<&'a config::Backend> {
+    pub fn configured_in<'a>(
+        &self,
+        backends: &'a [config::BackendConfig],
+    ) -> Option<&'a config::BackendConfig> {
         let own = self.0.configured.as_ref()?;
         let named = backends.iter().find(|backend| backend.name == own.name);
-        let same = |backend: &&config::Backend| own.is(&backend.name, backend.listen, &backend.hosts);
+        let same = |backend: &&config::BackendConfig| own.is(&backend.name, backend.listen, &backend.hosts);
         named.or_else(|| backends.iter().find(same))
     }
 }

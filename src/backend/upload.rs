@@ -132,9 +132,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B> {
         let Poll::Ready(polled) = Pin::new(&mut this.body).poll_frame(cx) else {
             return Poll::Ready(Some(Err(ready!(this.poll_timeout(cx)))));
         };
-        if let Some(BodyWait { since, timeout: patience, .. }) = this.waiting.take() {
+        if let Some(BodyWait { since, timeout, .. }) = this.waiting.take() {
             // A pause of the process does not count against the client.
-            this.waited += since.elapsed().min(patience);
+            this.waited += since.elapsed().min(timeout);
         }
         this.progress.note();
         Poll::Ready(match polled {

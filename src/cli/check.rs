@@ -120,8 +120,8 @@ fn select_backends<'a>(
     config: &'a Config,
     only: Option<&str>,
     key_file: Option<&Path>,
-) -> Result<(Vec<&'a config::Backend>, Option<ApiKey>), String> {
-    let is_wanted = |backend: &&config::Backend| only.is_none_or(|name| backend.name == name);
+) -> Result<(Vec<&'a config::BackendConfig>, Option<ApiKey>), String> {
+    let is_wanted = |backend: &&config::BackendConfig| only.is_none_or(|name| backend.name == name);
     let backends: Vec<_> = config.backends.iter().filter(is_wanted).collect();
     if backends.is_empty() {
         let names = names(config.backends.iter());
@@ -146,7 +146,7 @@ fn select_backends<'a>(
     }
 }
 
-fn names<'a>(backends: impl Iterator<Item = &'a config::Backend>) -> String {
+fn names<'a>(backends: impl Iterator<Item = &'a config::BackendConfig>) -> String {
     backends.map(|backend| backend.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 

@@ -60,7 +60,7 @@ keys! {
     }
 
     /// A table `[backend]` or `[[backend]]`.
-    pub struct Backend from keys:
+    pub struct BackendConfig from keys:
         pub(super) fn new(
             url: BackendUrl, keys: BackendKeys, netbox: NetboxKeys, limits: Limits, api_key: Option<ApiKey>
         )
@@ -87,7 +87,7 @@ keys! {
     }
 }
 
-impl Backend {
+impl BackendConfig {
     /// NetBox at `url`, which this backend reaches through `listener`, as an upstream with the limits of this backend. Its
     /// certificate is verified by `default_trust` if the configuration does not say how.
     #[must_use]

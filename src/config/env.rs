@@ -2,9 +2,9 @@
 
 use super::flags::Flags;
 use super::key::{ConfigKey, PREFIX};
+use super::problem::suggest;
 use super::problem::{ConfigProblem, ValueOrigin};
 use super::schema::keys;
-use super::suggest::suggest;
 
 /// A value for a key.
 #[derive(Debug)]

@@ -7,9 +7,9 @@ use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::env::{Setting, SourceSettings};
 use super::key::ConfigKey;
+use super::problem::suggest;
 use super::problem::{ConfigProblem, ValueOrigin};
 use super::schema::keys;
-use super::suggest::suggest;
 
 /// The content of a configuration file.
 #[derive(Debug, Default)]

@@ -80,7 +80,7 @@ pub(super) trait Table {
 /// made of them, with the expression for each field, and the keys that are marked `pub` as they are:
 ///
 /// ```text
-///     pub struct Backend from keys: pub(super) fn new(keys: BackendKeys, limits: Limits) {
+///     pub struct BackendConfig from keys: pub(super) fn new(keys: BackendKeys, limits: Limits) {
 ///         /// The name in logs and metrics.
 ///         name: String = keys.name.unwrap_or_else(|| "none".to_owned());
 ///     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::backend::Backend;
+use super::backend::BackendConfig;
 use super::key::{Table, keys};
 use crate::core::compat::Shim;
 use crate::core::compat::netbox::ListenerAddress;
@@ -89,7 +89,7 @@ impl ShimsConfig {
     }
 
     /// The settings, here and for `backend`, that matter to a job of the plugin.
-    pub fn settings(&self, backend: &Backend) -> ForecastSettings {
+    pub fn settings(&self, backend: &BackendConfig) -> ForecastSettings {
         ForecastSettings {
             on: self.on,
             unsupported: backend.unsupported,

@@ -18,7 +18,7 @@ mod stages;
 mod tests;
 
 use super::domain::event::StepStatus;
-use super::domain::kind::{Command, Kind};
+use super::domain::kind::{Kind, WsCommand};
 use super::domain::object::Object;
 use super::text::detail::{self, SENTENCE};
 use super::text::plain;
@@ -49,7 +49,7 @@ pub enum CommandEnding {
 /// One command of one page, from its first frame to its last.
 #[derive(Debug)]
 pub struct LegacyClient {
-    command: Command,
+    command: WsCommand,
     envelope: ClientEnvelope,
     rows: RowTracker,
     stages: StageTracker,
@@ -60,7 +60,7 @@ pub struct LegacyClient {
 
 impl LegacyClient {
     /// Creates the state of a page that sent `command`. If it sent a `run_id`, its frames carry it.
-    pub fn new(command: Command, run_id: Option<String>) -> Self {
+    pub fn new(command: WsCommand, run_id: Option<String>) -> Self {
         Self {
             command,
             envelope: ClientEnvelope::new(run_id.as_deref()),
@@ -74,8 +74,8 @@ impl LegacyClient {
     /// The frames before the log begins. Releases from 0.0.7 on echo this command and no other.
     pub fn greeting(&self) -> Vec<String> {
         match self.command {
-            Command::SyncNodes => vec![self.envelope.message(self.command.text())],
-            Command::SyncVirtualMachines | Command::FullUpdate => Vec::new(),
+            WsCommand::SyncNodes => vec![self.envelope.message(self.command.text())],
+            WsCommand::SyncVirtualMachines | WsCommand::FullUpdate => Vec::new(),
         }
     }
 
@@ -208,7 +208,7 @@ impl LegacyClient {
     /// Writes the end of a full update. A failed one is only written for clients that correlate, because others treat
     /// any end as a success.
     fn full_update_end(&self, status: &str, verdicts: &str, out: &mut Vec<String>) {
-        if self.command != Command::FullUpdate {
+        if self.command != WsCommand::FullUpdate {
             return;
         }
         // Pages ignore the status. A bridge treats an end without it as a failure.

@@ -1,4 +1,4 @@
-//! The clocks that records age by.
+//! The system clocks.
 
 use std::fmt;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Timestamp;
 
-/// The clocks of the system. Tests substitute their own.
+/// The wall clock and the monotonic clock. Tests substitute their own.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The wall clock. It may be set at any time.
     fn wall(&self) -> Timestamp;

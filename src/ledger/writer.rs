@@ -162,8 +162,8 @@ impl LedgerWriter {
                 _ = looks.tick() => self.check_due = true,
                 () = at(self.overdue), if !idle => {
                     self.overdue = None;
-                    let patience = humantime::format_duration(OVERDUE_AFTER);
-                    self.set_health(Health::Unavailable(format!("the disk has not answered for {patience}")));
+                    let timeout = humantime::format_duration(OVERDUE_AFTER);
+                    self.set_health(Health::Unavailable(format!("the disk has not answered for {timeout}")));
                 }
             }
         }

@@ -261,7 +261,7 @@ impl Proxy {
             let count = |listener: &mut ListenerState| listener.activity.count(token, &rules);
             let rules = self.netbox.listener(backend, count);
             let (method, metrics) = (method.as_str(), &backend.metrics);
-            telemetry::NetboxRequest { backend: metrics, method, path: &path, rules: &rules }.emit();
+            telemetry::NetboxRequestAnswered { backend: metrics, method, path: &path, rules: &rules }.emit();
         }
         if writes && response.status().is_success() {
             self.restarts.netbox_session_bound(&self.app.registry, backend);

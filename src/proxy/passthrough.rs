@@ -41,7 +41,7 @@ where
         Ok(slot) => slot,
         Err(limit) => return respond::limit_exceeded(limit),
     };
-    let asked = RequestInfo::new(context, &parts);
+    let request_info = RequestInfo::new(context, &parts);
     let (body, pushed) = ObservedBody::new(body, &parts.headers);
     let mut request = Request::from_parts(parts, body);
     // A safe request may be retried, so the response can ask for a later retry (R16).
@@ -59,8 +59,8 @@ where
                 proxy.app.registry.secrets.remember(pushed.secrets());
             }
             inbound(response.headers_mut());
-            hold_until_sent(asked.learn_from(proxy, context, response).await, slot)
+            hold_until_sent(request_info.learn_from(proxy, context, response).await, slot)
         }
-        Err(error) => error_response(context, &method, asked.path(), &error),
+        Err(error) => error_response(context, &method, request_info.path(), &error),
     }
 }

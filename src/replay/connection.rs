@@ -16,13 +16,13 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
+use super::Shared;
 use super::answer::{RecordedResponse, ResponseHead};
 use super::body::{Body, whole};
 use super::http::{detail, replay, respond};
 use super::line::{ConnectionDropped, ConnectionHandle, CountedStream};
 use super::log::{ServerEvent, ServerLog, Side};
 use super::session::ReplaySession;
-use super::shared::Shared;
 use crate::core::http::headers::text;
 
 /// The HTTP service of one connection.

@@ -5,12 +5,12 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::ReplayOptions;
+use super::Shared;
 use super::answer::{RecordedResponse, ResponseHead};
 use super::body::{Body, replayed, whole};
 use super::keys::{KeyRefusal, LOCK_OUT_SECONDS};
 use super::line::{ConnectionDropped, ConnectionHandle};
 use super::misbehaviour::FaultCounter;
-use super::shared::Shared;
 use crate::recording::{RecordedKey, Recording};
 
 /// The header that carries the API key.

@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::warn;
 
+use super::Shared;
 use super::connection::serve;
 use super::keys::KeyCheck;
-use super::shared::Shared;
 use super::{Library, ReplayOptions, ServerLog};
 
 /// The pause after an accept error, which is mostly caused by too many open files.

@@ -13,12 +13,12 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::Shared;
 use super::Speed;
 use super::conversation::key_in;
 use super::log::{ServerEvent, Side};
 use super::misbehaviour::{Fault, FaultCounter, TEXT_GARBAGE};
 use super::script::{Script, ScriptAction};
-use super::shared::Shared;
 use super::socket::ReplaySocket;
 
 /// The time limit for the key in backends that do not explain refusals.

@@ -66,9 +66,9 @@ impl Certificates {
         owners.map(|(owner, files)| ServerCertificate::load(owner, files)).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The TLS configuration for `door`.
-    pub(super) fn of(&self, door: ListenerRole) -> CurrentConfig {
-        let owner = if let ListenerRole::Clients(_) = door { CLIENTS } else { door };
+    /// The TLS configuration for `role`.
+    pub(super) fn config_for(&self, role: ListenerRole) -> CurrentConfig {
+        let owner = if let ListenerRole::Clients(_) = role { CLIENTS } else { role };
         let found = self.0.iter().find(|certificate| certificate.owner == owner);
         found.map(|certificate| Arc::clone(&certificate.current)).unwrap_or_default()
     }

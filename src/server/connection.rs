@@ -116,8 +116,8 @@ async fn served(
     scheme: Scheme,
     connection: ConnectionContext,
 ) -> Result<(), BoxError> {
-    let ConnectionContext { address, role: door, listen_address, proxy, limits, mut closing } = connection;
-    let entrance = match door {
+    let ConnectionContext { address, role, listen_address, proxy, limits, mut closing } = connection;
+    let entrance = match role {
         ListenerRole::Clients(entrance) => entrance,
         ListenerRole::Admin | ListenerRole::Netbox(_) => ClientListener::Shared,
     };
@@ -142,8 +142,8 @@ async fn served(
     };
     let io = Http1Guard::new(io, address, limits.bounds(), limits.client_head, signals);
     let watched = Arc::clone(&activity);
-    let stranger = turned_stranger(Arc::clone(&proxy), door, address);
-    let mut stranger = std::pin::pin!(stranger);
+    let revoked = access_revoked(Arc::clone(&proxy), role, address);
+    let mut revoked = std::pin::pin!(revoked);
     let requests = AtomicU64::new(0);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let request_number = requests.fetch_add(1, Ordering::Relaxed) + 1;
@@ -167,7 +167,7 @@ async fn served(
             if version == http::Version::HTTP_11 {
                 peer.informational.begin(request_number);
             }
-            let mut response = answer(&proxy, door, request, &peer).await;
+            let mut response = answer(&proxy, role, request, &peer).await;
             peer.informational.end();
             if is_head && version == http::Version::HTTP_2 {
                 // hyper omits the body over HTTP/1 only, and in HTTP/2 a body is a protocol error.
@@ -204,8 +204,8 @@ async fn served(
             // A dropped sender closes it too.
             _ = closing.wait_for(|closing| *closing), if closed.is_none() => {}
             () = activity.drained(), if closed.is_none() => {}
-            () = &mut stranger => {
-                telemetry::NetboxStranger { client: address }.emit();
+            () = &mut revoked => {
+                telemetry::NetboxAccessDenied { client: address }.emit();
                 return Ok(());
             }
             overdue = activity.timed_out(&limits, closed) => {
@@ -227,25 +227,25 @@ async fn served(
 
 async fn answer(
     proxy: &Arc<Proxy>,
-    door: ListenerRole,
+    role: ListenerRole,
     request: Request<Incoming>,
     peer: &Peer,
 ) -> Response<Body> {
-    match door {
+    match role {
         ListenerRole::Clients(_) => proxy.answer(request, peer).await,
         ListenerRole::Admin => admin::answer(proxy, request, peer).await,
         ListenerRole::Netbox(wanted) => tokio::select! {
             biased;
             // The connection closes with it.
-            () = turned_stranger(Arc::clone(proxy), door, peer.address) => std::future::pending().await,
+            () = access_revoked(Arc::clone(proxy), role, peer.address) => std::future::pending().await,
             response = proxy.answer_netbox(request, peer, wanted) => response,
         },
     }
 }
 
-/// Waits until a reloaded configuration no longer allows `address` to use `door`.
-async fn turned_stranger(proxy: Arc<Proxy>, door: ListenerRole, address: IpAddr) {
-    match door {
+/// Waits until a reloaded configuration no longer allows `address` to use `role`.
+async fn access_revoked(proxy: Arc<Proxy>, role: ListenerRole, address: IpAddr) {
+    match role {
         ListenerRole::Netbox(wanted) => proxy.netbox_listener_refuses(wanted, address).await,
         ListenerRole::Clients(_) | ListenerRole::Admin => std::future::pending().await,
     }

@@ -75,7 +75,7 @@ impl<T> Http1Guard<T> {
         io: T,
         client: IpAddr,
         bounds: HeadLimits,
-        patience: Duration,
+        head_timeout: Duration,
         signals: GuardSignals,
     ) -> Self {
         Self {
@@ -88,8 +88,8 @@ impl<T> Http1Guard<T> {
             is_flushed: true,
             is_rejected: false,
             is_broken: false,
-            head_timeout: patience,
-            timer: DeadlineTimer::after(patience),
+            head_timeout,
+            timer: DeadlineTimer::after(head_timeout),
             is_timed: true,
             has_begun: false,
             leftovers: MAX_DISCARDED,

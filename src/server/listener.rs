@@ -26,15 +26,15 @@ const MAX_REFUSALS: usize = 64;
 
 /// The open listeners.
 #[derive(Debug)]
-pub(super) struct Listeners {
+pub(super) struct ListenerSet {
     proxy: Arc<Proxy>,
     connections: Quota<ConnectionQuotaKey>,
-    open: Vec<OpenListener>,
+    open: Vec<ListenerTask>,
     tasks: JoinSet<()>,
 }
 
 #[derive(Debug)]
-struct OpenListener {
+struct ListenerTask {
     role: ListenerRole,
     /// The configured address; port 0 stands for any port.
     configured: SocketAddr,
@@ -53,7 +53,7 @@ pub(super) enum ConnectionQuotaKey {
     Refused(telemetry::Listener),
 }
 
-impl Listeners {
+impl ListenerSet {
     pub(super) fn new(proxy: Arc<Proxy>) -> Self {
         let (connections, tasks) = (Quota::default(), JoinSet::new());
         Self { proxy, connections, open: Vec::new(), tasks }
@@ -87,7 +87,7 @@ impl Listeners {
             self.proxy.app.listeners.open(role.key(), configured, *address);
         }
         self.tasks.spawn(accepting.run(listener));
-        self.open.push(OpenListener { role, configured, address, certificate, close });
+        self.open.push(ListenerTask { role, configured, address, certificate, close });
     }
 
     /// Logs the listening addresses again.
@@ -123,7 +123,7 @@ impl Listeners {
 
     pub(super) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
         let known =
-            |open: &OpenListener| open.address.as_ref().ok().map(|address| (open.role.key(), *address));
+            |open: &ListenerTask| open.address.as_ref().ok().map(|address| (open.role.key(), *address));
         self.open.iter().filter_map(known).collect()
     }
 
@@ -186,7 +186,7 @@ impl AcceptLoop {
         if let ListenerRole::Netbox(wanted) = self.role
             && !self.proxy.netbox_listener_allows(wanted, address)
         {
-            telemetry::NetboxStranger { client: address }.emit();
+            telemetry::NetboxAccessDenied { client: address }.emit();
             return;
         }
         let slot = match self.acquire_quota(&state.config, address) {

@@ -203,17 +203,17 @@ impl Server {
         let PreparedReload { certificates, state } = prepared;
         let wanted = listener_roles(&state.config);
         let mut bound = Vec::new();
-        for (door, address) in &wanted {
-            if !self.listeners.has(*door, *address) {
-                bound.push((*door, *address, bind(*door, *address).await?));
+        for (role, address) in &wanted {
+            if !self.listeners.has(*role, *address) {
+                bound.push((*role, *address, bind(*role, *address).await?));
             }
         }
         // Nothing can fail from here on.
         self.proxy.replace(state);
         self.certificates.replace(certificates);
         self.listeners.retain(&wanted);
-        for (door, address, listener) in bound {
-            self.listeners.open(door, address, listener, self.certificates.of(door));
+        for (role, address, listener) in bound {
+            self.listeners.open(role, address, listener, self.certificates.config_for(role));
         }
         log_startup(&self.proxy.app.state().config);
         self.listeners.log_addresses();

@@ -291,24 +291,24 @@ fn netbox_unreachable((count, (backend, error)): (u64, (String, String))) {
 
 /// A connection to a NetBox listener was closed because its address is not allowed.
 #[derive(Debug)]
-pub struct NetboxStranger {
+pub struct NetboxAccessDenied {
     /// The address.
     pub client: IpAddr,
 }
 
 /// The newest of these addresses. Throttled, because any peer can cause them.
-static NETBOX_STRANGERS: LazyLock<Throttle<IpAddr>> = LazyLock::new(Throttle::default);
+static NETBOX_ACCESS_DENIED: LazyLock<Throttle<IpAddr>> = LazyLock::new(Throttle::default);
 
-impl NetboxStranger {
+impl NetboxAccessDenied {
     /// Writes the log line, at most one a second.
     pub fn emit(self) {
-        if let Some(line) = NETBOX_STRANGERS.add(Instant::now(), self.client) {
-            netbox_strangers(line);
+        if let Some(line) = NETBOX_ACCESS_DENIED.add(Instant::now(), self.client) {
+            netbox_access_denied(line);
         }
     }
 }
 
-fn netbox_strangers((count, client): (u64, IpAddr)) {
+fn netbox_access_denied((count, client): (u64, IpAddr)) {
     tracing::warn!(
         count,
         %client,
@@ -330,8 +330,8 @@ pub fn flush_throttled_lines() {
     if let Some(line) = NETBOX_UNREACHABLE.flush(Instant::now()) {
         netbox_unreachable(line);
     }
-    if let Some(line) = NETBOX_STRANGERS.flush(Instant::now()) {
-        netbox_strangers(line);
+    if let Some(line) = NETBOX_ACCESS_DENIED.flush(Instant::now()) {
+        netbox_access_denied(line);
     }
 }
 

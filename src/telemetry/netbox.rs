@@ -17,7 +17,7 @@ pub struct RuleApplied {
 
 /// A request of a backend to NetBox was answered.
 #[derive(Debug)]
-pub struct NetboxRequest<'a> {
+pub struct NetboxRequestAnswered<'a> {
     /// The backend.
     pub backend: &'a BackendMetrics,
     /// Its method.
@@ -28,7 +28,7 @@ pub struct NetboxRequest<'a> {
     pub rules: &'a [RuleApplied],
 }
 
-impl NetboxRequest<'_> {
+impl NetboxRequestAnswered<'_> {
     /// Writes a log line for each rule and updates the metrics. The first request that a rule changes is logged at
     /// info, later ones at debug.
     pub fn emit(self) {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
-use super::printable::printable;
+use super::certificate::printable;
 use super::verifier::{MIN_RSA_BITS, PinMismatch, ShortKey};
 use crate::core::remote::Remote;
 

@@ -8,8 +8,8 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::CertificateResult;
 
+use super::certificate::printable;
 use super::fingerprint::Fingerprint;
-use super::printable::printable;
 use super::problem::TlsError;
 use super::verifier::{ListedVerifier, UnchainedVerifier};
 use super::{HTTP_1, files, provider};

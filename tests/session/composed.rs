@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proxbox_bridge::core::domain::channel::{Channel, ChannelChoice};
-use proxbox_bridge::core::domain::kind::{Command, FULL_UPDATE, Kind, SyncEndpoint};
+use proxbox_bridge::core::domain::kind::{FULL_UPDATE, Kind, SyncEndpoint, WsCommand};
 use proxbox_bridge::core::domain::outcome::Cause;
 use proxbox_bridge::core::run::capabilities::Capabilities;
 use proxbox_bridge::core::run::plan::{Leg, RunPlan, plan};
@@ -266,7 +266,7 @@ fn the_full_update_of_0_0_2_is_one_command_and_names_what_it_lacks() {
     let mut setup = composed(plan.legs, plan.skipped);
     setup.dialect = known.dialect();
     let mut drive = begun(setup);
-    assert_eq!((drive.opened.len(), drive.opened[0].command), (1, Some(Command::FullUpdate)));
+    assert_eq!((drive.opened.len(), drive.opened[0].command), (1, Some(WsCommand::FullUpdate)));
     drive
         .text("Connected!")
         .text("Connected 2!")

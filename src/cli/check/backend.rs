@@ -17,7 +17,7 @@ const CAPABILITIES_TTL: Duration = Duration::from_secs(60 * 60);
 /// Checks a backend. Uses `key` if none is configured. A key that is refused is not sent again.
 pub(super) async fn check_backend(
     config: &Config,
-    backend_config: &config::Backend,
+    backend_config: &config::BackendConfig,
     key: Option<&ApiKey>,
 ) -> BackendReport {
     let mut report = BackendReport::new(backend_config);
@@ -38,7 +38,7 @@ pub(super) async fn check_backend(
 }
 
 /// The line on the client certificate for the backend.
-fn client_certificate_line(backend_config: &config::Backend) -> Option<CheckLine> {
+fn client_certificate_line(backend_config: &config::BackendConfig) -> Option<CheckLine> {
     let (certificate, key) = backend_config.client_certificate.clone()?;
     let files = ServerFiles { certificate, key, client_ca: None };
     Some(match tls::read_certificate(&files) {

@@ -28,7 +28,7 @@ fn clients_lines(config: &Config) -> Vec<CheckLine> {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let mut reported = Vec::new();
     let mut lines = Vec::new();
-    for config::Backend { name, listen, hosts, .. } in &config.backends {
+    for config::BackendConfig { name, listen, hosts, .. } in &config.backends {
         let address = listen.unwrap_or(config.listen);
         let hosts = if hosts.is_empty() { String::new() } else { format!(", as {}", hosts.join(" or ")) };
         let line = CheckLine::ok(CheckName::Clients, format!("{scheme}://{address}{hosts}, for {name}"));

@@ -138,7 +138,7 @@ fn rule_lines(shims: &ShimsConfig, release: Option<Release>) -> Vec<CheckLine> {
 }
 
 /// Whether NetBox answers at `backend.netbox_url`, if that is set.
-async fn url_line(backend: &config::Backend, listener: &NetboxListener) -> Option<CheckLine> {
+async fn url_line(backend: &config::BackendConfig, listener: &NetboxListener) -> Option<CheckLine> {
     let wanted = backend.netbox_upstream(listener, listener.url.clone()?, Trust::System);
     let url = wanted.url.clone();
     let netbox = match Backend::netbox(wanted) {
@@ -165,7 +165,10 @@ async fn url_line(backend: &config::Backend, listener: &NetboxListener) -> Optio
 
 /// Whether NetBox answers through the listener, and whether a running bridge has it open. `None` if the listener has
 /// port 0: its actual port is unknown.
-async fn listener_line(backend: &config::Backend, listener: &NetboxListener) -> Option<(CheckLine, bool)> {
+async fn listener_line(
+    backend: &config::BackendConfig,
+    listener: &NetboxListener,
+) -> Option<(CheckLine, bool)> {
     // Backends get an IPv4-mapped address as IPv4, and the certificate is issued for that.
     let listen = SocketAddr::new(listener.listen.ip().to_canonical(), listener.listen.port());
     if listen.port() == 0 {
@@ -174,7 +177,7 @@ async fn listener_line(backend: &config::Backend, listener: &NetboxListener) -> 
     let line = |verdict, found: String| CheckLine::new(CheckName::NetboxListener, verdict, found);
     let certificate = listener.tls.as_ref().map(|files| &files.certificate);
     let scheme = if certificate.is_some() { "https" } else { "http" };
-    let wanted = config::Backend {
+    let wanted = config::BackendConfig {
         trust: certificate.cloned().map_or(Trust::System, Trust::Authority),
         ..other(backend, format!("{scheme}://{listen}").parse().ok()?)
     };
@@ -234,7 +237,7 @@ fn is_netbox(status: StatusCode) -> bool {
 /// What the running bridge reports about the listener, if this command may read it.
 async fn status_lines(
     config: &Config,
-    backend: &config::Backend,
+    backend: &config::BackendConfig,
     release: Option<Release>,
 ) -> Vec<CheckLine> {
     let lacks_store = release.is_some_and(|release| !stores_proxmox(release));
@@ -290,7 +293,7 @@ async fn status_lines(
 }
 
 /// The listener of `backend` in `GET /backends` of the running bridge.
-async fn read_status(config: &Config, backend: &config::Backend) -> Result<Option<Value>, String> {
+async fn read_status(config: &Config, backend: &config::BackendConfig) -> Result<Option<Value>, String> {
     let address = connectable_address(config.admin_listen);
     if config.admin_token.is_none() && !config.admin_open_reads {
         return Err("admin_token_file is not set".to_owned());
@@ -311,8 +314,8 @@ async fn read_status(config: &Config, backend: &config::Backend) -> Result<Optio
 }
 
 /// Another server with the limits of `backend`.
-fn other(backend: &config::Backend, url: BackendUrl) -> config::Backend {
-    config::Backend {
+fn other(backend: &config::BackendConfig, url: BackendUrl) -> config::BackendConfig {
+    config::BackendConfig {
         url,
         trust: Trust::System,
         client_certificate: None,

@@ -95,7 +95,7 @@ impl CheckLine {
 
 impl BackendReport {
     /// An empty report for a backend.
-    pub(super) fn new(backend: &config::Backend) -> Self {
+    pub(super) fn new(backend: &config::BackendConfig) -> Self {
         Self {
             name: backend.name.clone(),
             url: backend.url.to_string(),

@@ -106,10 +106,10 @@ mod tests {
     fn no_text_of_an_end_holds_a_secret() {
         let text = || "not with s3cret-key".to_owned();
         let failure = Failure { step: text(), error: text(), detail: text() };
-        let told =
+        let summary =
             ResultSummary { numbers: vec![(text(), 1)], warnings: vec![text()], ..ResultSummary::default() };
         let mut verdict =
-            StreamEnd { message: text(), counts: Counts::default(), summary: told, failure: Some(failure) };
+            StreamEnd { message: text(), counts: Counts::default(), summary, failure: Some(failure) };
         verdict.redact(&Redactor::new(["s3cret-key"]));
         let texts = format!("{verdict:?}");
         assert_eq!((texts.matches(HIDDEN).count(), texts.matches("s3cret").count()), (6, 0), "{texts}");

@@ -47,7 +47,7 @@ string_enum! {
 
 /// A command of the legacy `/ws` socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum WsCommand {
     /// Devices.
     SyncNodes,
     /// Virtual machines.
@@ -56,7 +56,7 @@ pub enum Command {
     FullUpdate,
 }
 
-impl Command {
+impl WsCommand {
     /// The command on the wire. Every release knows `Full Update Sync`; its alias `Full Update` is newer.
     pub const fn text(self) -> &'static str {
         match self {
@@ -113,7 +113,7 @@ pub struct KindRow {
     /// The releases in which the plain endpoint works, if any.
     pub json: Option<WorkingReleases>,
     /// Its command on `/ws`, if any.
-    pub command: Option<Command>,
+    pub command: Option<WsCommand>,
     /// The object type it creates.
     pub object: Object,
     /// Its name within a sentence.

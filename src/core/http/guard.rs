@@ -35,7 +35,6 @@ mod rejection;
 mod target;
 #[cfg(test)]
 mod tests;
-mod token;
 mod trailers;
 
 use bytes::BytesMut;

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 
 use super::markup::{self, ClientEnvelope};
-use crate::core::domain::kind::Command;
+use crate::core::domain::kind::WsCommand;
 
 /// The maximum length of a repeated unknown command, in characters.
 const MAX_REPEATED: usize = 200;
@@ -19,7 +19,7 @@ pub enum ClientCommand {
     /// Run a command.
     Sync {
         /// The command.
-        command: Command,
+        command: WsCommand,
         /// The `run_id` that every frame of the run carries.
         run_id: Option<String>,
     },
@@ -94,11 +94,11 @@ pub fn unknown_command_frames(text: &str, run_id: Option<&str>) -> Vec<String> {
     vec![what, envelope.message(VALID)]
 }
 
-fn command_from_name(text: &str) -> Option<Command> {
+fn command_from_name(text: &str) -> Option<WsCommand> {
     match text {
-        "Sync Nodes" => Some(Command::SyncNodes),
-        "Sync Virtual Machines" => Some(Command::SyncVirtualMachines),
-        "Full Update Sync" | "Full Update" => Some(Command::FullUpdate),
+        "Sync Nodes" => Some(WsCommand::SyncNodes),
+        "Sync Virtual Machines" => Some(WsCommand::SyncVirtualMachines),
+        "Full Update Sync" | "Full Update" => Some(WsCommand::FullUpdate),
         _ => None,
     }
 }

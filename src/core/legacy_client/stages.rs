@@ -1,6 +1,6 @@
 //! The progress of the stages for which a page has buttons.
 
-use crate::core::domain::kind::{Command, Kind};
+use crate::core::domain::kind::{Kind, WsCommand};
 
 /// The stages in the order of a full update.
 const KINDS: [Kind; 2] = [Kind::Devices, Kind::VirtualMachines];
@@ -19,13 +19,13 @@ enum StageState {
 /// The stages of one command.
 #[derive(Debug)]
 pub(super) struct StageTracker {
-    command: Command,
+    command: WsCommand,
     /// In the order of [`KINDS`].
     states: [StageState; 2],
 }
 
 impl StageTracker {
-    pub(super) fn new(command: Command) -> Self {
+    pub(super) fn new(command: WsCommand) -> Self {
         Self { command, states: [StageState::Waiting; 2] }
     }
 
@@ -46,7 +46,7 @@ impl StageTracker {
     pub(super) fn unfinished(&self) -> Vec<Kind> {
         let all = KINDS.into_iter().zip(self.states);
         let own =
-            |kind: Kind| self.command == Command::FullUpdate || kind.row().command == Some(self.command);
+            |kind: Kind| self.command == WsCommand::FullUpdate || kind.row().command == Some(self.command);
         all.filter(|(kind, state)| own(*kind) && *state != StageState::Ended).map(|(kind, _)| kind).collect()
     }
 
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_stage_that_began_ends_as_its_run_and_one_that_did_not_was_skipped() {
-        let mut stages = StageTracker::new(Command::FullUpdate);
+        let mut stages = StageTracker::new(WsCommand::FullUpdate);
         stages.begin(Kind::Devices);
         assert_eq!(stages.verdicts("completed"), r#""devices":"completed","virtual-machines":"skipped""#);
         assert_eq!(stages.verdicts("failed"), r#""devices":"failed","virtual-machines":"skipped""#);

@@ -120,7 +120,7 @@ fn end(failure: Option<(&str, &str)>) -> Log {
 }
 
 /// The frames that a page running `command` receives, parsed if they are JSON.
-fn sent(command: Command, run_id: Option<&str>, log: &Log) -> Vec<Value> {
+fn sent(command: WsCommand, run_id: Option<&str>, log: &Log) -> Vec<Value> {
     let frames = logs::page(log, command, run_id.map(str::to_owned)).0;
     let value = |frame: &String| serde_json::from_str(frame).unwrap_or_else(|_| Value::from(frame.as_str()));
     frames.iter().map(value).collect()
@@ -141,7 +141,7 @@ fn course(frames: &[Value]) -> Vec<(&str, Option<bool>)> {
 fn check_log(name: &str, log: &Log) {
     let ok = logs::events(log, "complete")[0]["ok"].as_bool().unwrap();
     let objects = logs::objects(log);
-    for command in [Command::FullUpdate, Command::SyncNodes, Command::SyncVirtualMachines] {
+    for command in [WsCommand::FullUpdate, WsCommand::SyncNodes, WsCommand::SyncVirtualMachines] {
         for run_id in [None, Some(RUN_ID)] {
             let (frames, ended) = logs::page(log, command, run_id.map(str::to_owned));
             let page = OldPage::reading(&frames);
@@ -153,10 +153,11 @@ fn check_log(name: &str, log: &Log) {
             }
             assert_eq!(matches!(ended.ending(), Some(CommandEnding::Done)), ok, "{name}");
             if ok {
-                let own = |kind: Kind| command == Command::FullUpdate || kind.row().command == Some(command);
+                let own =
+                    |kind: Kind| command == WsCommand::FullUpdate || kind.row().command == Some(command);
                 assert!(!own(Kind::Devices) || page.released.contains("device"), "{name}");
                 assert!(!own(Kind::VirtualMachines) || page.released.contains("virtual_machine"), "{name}");
-                assert_eq!(page.released.contains("full-update"), command == Command::FullUpdate, "{name}");
+                assert_eq!(page.released.contains("full-update"), command == WsCommand::FullUpdate, "{name}");
             } else {
                 let finished = |stage: &str| {
                     let mut steps = logs::events(log, "step").into_iter();
@@ -164,7 +165,7 @@ fn check_log(name: &str, log: &Log) {
                 };
                 assert_eq!(page.released.contains("device"), finished("devices"), "{name}");
                 assert_eq!(page.released.contains("virtual_machine"), finished("virtual-machines"), "{name}");
-                let is_told = command == Command::FullUpdate && run_id.is_some();
+                let is_told = command == WsCommand::FullUpdate && run_id.is_some();
                 assert_eq!(page.released.contains("full-update"), is_told, "{name}");
             }
             let marked = |frame: &String| frame.contains(&format!("\"run_id\":\"{RUN_ID}\"}}"));
@@ -198,7 +199,7 @@ fn the_frames_of_recorded_runs_are_these() {
         ("page_0.0.11.post2_full-update", full_update_of_0_0_11(), None),
         ("page_0.0.30.post2_full-update", full_update_of_0_0_30(), Some(RUN_ID)),
     ] {
-        let frames = logs::page(&log, Command::FullUpdate, run_id.map(str::to_owned)).0;
+        let frames = logs::page(&log, WsCommand::FullUpdate, run_id.map(str::to_owned)).0;
         settings().bind(|| insta::assert_snapshot!(name, frames.join("\n")));
     }
 }
@@ -244,7 +245,7 @@ fn what_is_said_of_an_object_is_heard_of_it() {
             ),
         ),
     ];
-    let (frames, _) = logs::page(&log, Command::FullUpdate, Some(RUN_ID.to_owned()));
+    let (frames, _) = logs::page(&log, WsCommand::FullUpdate, Some(RUN_ID.to_owned()));
     let heard = frames.iter().map(|frame| match dialect::parse_frame(frame) {
         WsMessage::Fact(Fact::Object { object, scope, name, state, .. }) => {
             let state = match state {
@@ -292,7 +293,7 @@ fn an_object_begins_before_anything_else_is_said_of_it_and_is_finished_once() {
     ] {
         for object in ["device", "virtual_machine", "storage"] {
             let log = words.iter().map(|status| step(object, *status, "a", json!(null))).collect();
-            assert_eq!(course(&sent(Command::FullUpdate, None, &log)), expected, "{object} {words:?}");
+            assert_eq!(course(&sent(WsCommand::FullUpdate, None, &log)), expected, "{object} {words:?}");
         }
     }
 }
@@ -303,7 +304,7 @@ fn a_frame_has_every_key_of_its_object() {
         let log = [StepStatus::Progress, StepStatus::Failed, StepStatus::Completed]
             .map(|status| step(object, status, "a", json!(null)))
             .to_vec();
-        let frames = sent(Command::FullUpdate, None, &log);
+        let frames = sent(WsCommand::FullUpdate, None, &log);
         assert_eq!(frames.len(), 3);
         for frame in data(&frames) {
             for key in keys.iter().chain(&["rowid", "increment_count"]) {
@@ -315,7 +316,7 @@ fn a_frame_has_every_key_of_its_object() {
         assert_eq!(frames[2]["data"].get("error"), None);
     }
     let frames =
-        sent(Command::FullUpdate, None, &vec![step("storage", StepStatus::Progress, "a", json!(null))]);
+        sent(WsCommand::FullUpdate, None, &vec![step("storage", StepStatus::Progress, "a", json!(null))]);
     assert_eq!(
         frames[0],
         json!({"object": "storage", "type": "create", "data": {"completed": false, "increment_count": "no",
@@ -334,7 +335,7 @@ fn what_was_known_of_an_object_stays_in_its_row() {
         machine(StepStatus::Failed, json!({"error": "Could not set primary IP.", "rowid": "web01"})),
         machine(StepStatus::Completed, remark),
     ];
-    let frames = sent(Command::SyncVirtualMachines, None, &log);
+    let frames = sent(WsCommand::SyncVirtualMachines, None, &log);
     for frame in data(&frames) {
         assert_eq!((&frame["cluster"], &frame["device"]), (&json!("lab"), &json!("pve1")), "{frame}");
         assert_eq!((&frame["status"], &frame["netbox_id"]), (&json!(null), &json!(null)), "{frame}");
@@ -348,7 +349,7 @@ fn what_was_known_of_an_object_stays_in_its_row() {
     fuller["disk"] = json!({"nested": true});
     fuller["vcpus"] = json!(1.5);
     fuller["role"] = json!(true);
-    let frames = sent(Command::SyncVirtualMachines, None, &vec![machine(StepStatus::Completed, fuller)]);
+    let frames = sent(WsCommand::SyncVirtualMachines, None, &vec![machine(StepStatus::Completed, fuller)]);
     let frame = &frames[1]["data"];
     assert_eq!((&frame["netbox_id"], &frame["status"]), (&json!(5), &json!("Active")));
     assert_eq!(frame["vm_interfaces"], json!(["<a href='http://n/1/'>net0</a>", "net1", null, 2, null]));
@@ -365,7 +366,7 @@ fn a_number_that_is_none_costs_only_its_own_cell() {
             "payload": {{"object": "device", "data": {{"netbox_id": {number}, "role": "r"}}}}}}"#
         );
         let log = vec![format!("event: step\ndata: {}\n\n", data.replace('\n', "")).into_bytes()];
-        let frames = sent(Command::FullUpdate, None, &log);
+        let frames = sent(WsCommand::FullUpdate, None, &log);
         assert_eq!((&frames[0]["data"]["netbox_id"], &frames[0]["data"]["role"]), (&shown, &json!("r")));
     }
 }
@@ -407,7 +408,7 @@ fn no_text_of_a_backend_becomes_markup() {
         ];
         for run_id in [None, Some(text)] {
             let log: Log = log.iter().cloned().chain(end(Some((text, text)))).collect();
-            let (frames, _) = logs::page(&log, Command::FullUpdate, run_id.map(str::to_owned));
+            let (frames, _) = logs::page(&log, WsCommand::FullUpdate, run_id.map(str::to_owned));
             OldPage::reading(&frames).check();
             let first: Value = serde_json::from_str(&frames[0]).unwrap();
             assert_eq!(first["data"]["name"], shown);
@@ -415,7 +416,7 @@ fn no_text_of_a_backend_becomes_markup() {
         }
     }
     let (frames, _) =
-        logs::page(&vec![step("device", StepStatus::Failed, image, json!(null))], Command::SyncNodes, None);
+        logs::page(&vec![step("device", StepStatus::Failed, image, json!(null))], WsCommand::SyncNodes, None);
     let frame: Value = serde_json::from_str(&frames[2]).unwrap();
     assert_eq!(frame["data"]["rowid"], "&lt;img src=x onerror=alert(1)&gt;");
     assert_eq!(frame["data"]["rowid"], frame["data"]["name"]);
@@ -431,7 +432,7 @@ fn no_text_is_longer_than_a_page_can_show() {
         (format!("<a href='http://n/{long}'>pve1</a>"), 4),
     ] {
         let log = vec![step("device", StepStatus::Progress, "a", legacy("device", json!({"role": text})))];
-        let frames = sent(Command::SyncNodes, None, &log);
+        let frames = sent(WsCommand::SyncNodes, None, &log);
         assert_eq!(frames[1]["data"]["role"].as_str().unwrap().chars().count(), length);
     }
 }
@@ -448,7 +449,7 @@ fn a_stage_ends_when_the_log_says_so_and_once() {
     ];
     let device = json!({"object": "device", "end": true});
     let machine = json!({"object": "virtual_machine", "end": true});
-    assert_eq!(sent(Command::FullUpdate, None, &log), [device, machine]);
+    assert_eq!(sent(WsCommand::FullUpdate, None, &log), [device, machine]);
 }
 
 #[test]
@@ -457,9 +458,9 @@ fn a_good_run_ends_every_stage_of_its_command() {
     let (device, machine) = (end_of("device"), end_of("virtual_machine"));
     let full = json!({"object": "full-update", "end": true, "status": "completed"});
     for (command, expected) in [
-        (Command::SyncNodes, vec![json!("Sync Nodes"), device.clone()]),
-        (Command::SyncVirtualMachines, vec![machine.clone()]),
-        (Command::FullUpdate, vec![device.clone(), machine.clone(), full]),
+        (WsCommand::SyncNodes, vec![json!("Sync Nodes"), device.clone()]),
+        (WsCommand::SyncVirtualMachines, vec![machine.clone()]),
+        (WsCommand::FullUpdate, vec![device.clone(), machine.clone(), full]),
     ] {
         assert_eq!(sent(command, None, &end(None)), expected);
     }
@@ -470,9 +471,9 @@ fn a_good_run_ends_every_stage_of_its_command() {
         frame["run_id"] = json!(RUN_ID);
         frame
     });
-    assert_eq!(sent(Command::FullUpdate, Some(RUN_ID), &log), marked);
+    assert_eq!(sent(WsCommand::FullUpdate, Some(RUN_ID), &log), marked);
     let echo = json!({"message": "Sync Nodes", "run_id": RUN_ID});
-    assert_eq!(sent(Command::SyncNodes, Some(RUN_ID), &vec![]), [echo]);
+    assert_eq!(sent(WsCommand::SyncNodes, Some(RUN_ID), &vec![]), [echo]);
 }
 
 #[test]
@@ -483,13 +484,13 @@ fn a_bad_run_ends_no_stage_that_did_not_and_says_why() {
         step("virtual_machine", StepStatus::Progress, "web01", json!(null)),
     ];
     let log = [begun, end(Some(("full-update", "no <b>room</b> & no\ntime")))].concat();
-    let (frames, page) = logs::page(&log, Command::FullUpdate, None);
+    let (frames, page) = logs::page(&log, WsCommand::FullUpdate, None);
     let reason = "no room & no time";
     assert_eq!(page.ending(), Some(CommandEnding::Failed { reason: reason.to_owned() }));
     assert_eq!(frames.last().unwrap(), "Error: no room &amp; no time");
     assert_eq!(OldPage::reading(&frames).released.into_iter().collect::<Vec<_>>(), ["device"]);
 
-    let frames = sent(Command::FullUpdate, Some(RUN_ID), &log);
+    let frames = sent(WsCommand::FullUpdate, Some(RUN_ID), &log);
     let [.., detail, full] = frames.as_slice() else { panic!("{frames:?}") };
     assert_eq!(
         *detail,
@@ -503,14 +504,14 @@ fn a_bad_run_ends_no_stage_that_did_not_and_says_why() {
     );
 
     let log = [vec![stage("devices", StepStatus::Failed)], end(Some(("devices", "x")))].concat();
-    let frames = sent(Command::FullUpdate, Some(RUN_ID), &log);
+    let frames = sent(WsCommand::FullUpdate, Some(RUN_ID), &log);
     assert_eq!(frames.last().unwrap()["stages"]["devices"], "failed", "it began");
 
     for (command, blamed, phase) in [
-        (Command::SyncNodes, "devices", "devices"),
-        (Command::SyncVirtualMachines, "virtual-machines", "virtual-machines"),
-        (Command::FullUpdate, "storage", "storage"),
-        (Command::FullUpdate, "<b>", "devices"),
+        (WsCommand::SyncNodes, "devices", "devices"),
+        (WsCommand::SyncVirtualMachines, "virtual-machines", "virtual-machines"),
+        (WsCommand::FullUpdate, "storage", "storage"),
+        (WsCommand::FullUpdate, "<b>", "devices"),
     ] {
         let frames = sent(command, Some(RUN_ID), &end(Some((blamed, "x"))));
         let detail = frames.iter().find(|frame| frame["event"] == "error_detail").unwrap();
@@ -528,7 +529,7 @@ fn a_log_that_ends_without_sense_is_no_good_end() {
         "event: complete\ndata: {\"ok\": \"true\", \"errors\": []}\n\n",
         "event: complete\ndata: {\"ok\": false, \"errors\": [7], \"message\": null}\n\n",
     ] {
-        let (frames, page) = logs::page(&vec![frame.into()], Command::SyncVirtualMachines, None);
+        let (frames, page) = logs::page(&vec![frame.into()], WsCommand::SyncVirtualMachines, None);
         assert!(
             matches!(page.ending(), Some(CommandEnding::Failed { reason }) if !reason.is_empty()),
             "{frame}"
@@ -539,7 +540,7 @@ fn a_log_that_ends_without_sense_is_no_good_end() {
 
 #[test]
 fn nothing_comes_after_the_end() {
-    let mut page = LegacyClient::new(Command::FullUpdate, None);
+    let mut page = LegacyClient::new(WsCommand::FullUpdate, None);
     let mut out = Vec::new();
     page.push_frame(&logs::frame(&end(None)[0]), &mut out);
     let told = out.len();

@@ -287,18 +287,18 @@ impl Normalizer {
             Fact::Aborted(failure) => {
                 self.leg.aborted.get_or_insert(failure);
             }
-            Fact::Complete { ok, message, detail, summary: told } => {
-                for (object, count) in &told.objects.0 {
+            Fact::Complete { ok, message, detail, summary } => {
+                for (object, count) in &summary.objects.0 {
                     self.tally.set_counted(*object, *count);
                 }
                 let kind = self.leg.stage.unwrap_or(self.kind);
-                self.apply_figures(&Stage::Known(kind), Figures::from_summary(&told));
-                for (stage, figures) in Figures::by_stage(&told) {
+                self.apply_figures(&Stage::Known(kind), Figures::from_summary(&summary));
+                for (stage, figures) in Figures::by_stage(&summary) {
                     if kind == Kind::FullUpdate || kind == stage {
                         self.apply_figures(&Stage::Known(stage), figures);
                     }
                 }
-                for (stage, names) in &told.names {
+                for (stage, names) in &summary.names {
                     let of_stage = Kind::of_field(stage).map(|kind| kind.row().object);
                     if let Some(object) = of_stage.filter(|object| object.has_rows()) {
                         let names = names.iter().map(|name| self.renamed.get(name).unwrap_or(name).clone());
@@ -306,10 +306,10 @@ impl Normalizer {
                         self.tally.add_recorded(object, names);
                     }
                 }
-                for (name, error) in told.failed.clone() {
+                for (name, error) in summary.failed.clone() {
                     self.apply(failed_object(Object::Sdn, name, error), out);
                 }
-                self.merge_summary(told);
+                self.merge_summary(summary);
                 let terminal = TerminalEvent { ok, message, detail };
                 // If there are two terminal events, the worse one counts.
                 if self.leg.terminal.as_ref().is_none_or(|previous| previous.ok == Some(true)) {

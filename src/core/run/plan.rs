@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::capabilities::{Capabilities, SocketSupport};
 use crate::core::domain::channel::{Channel, ChannelChoice};
-use crate::core::domain::kind::{Command, FULL_UPDATE, Kind, SyncEndpoint};
+use crate::core::domain::kind::{FULL_UPDATE, Kind, SyncEndpoint, WsCommand};
 use crate::core::domain::release::Release;
 
 /// One connection to the backend and its purpose.
@@ -17,7 +17,7 @@ pub struct Leg {
     /// The channel that drives it.
     pub channel: Channel,
     /// The command, for a leg over `/ws`.
-    pub command: Option<Command>,
+    pub command: Option<WsCommand>,
 }
 
 impl Leg {
@@ -127,7 +127,7 @@ pub fn plan(
                     && stage.kind == Kind::VirtualMachines =>
             {
                 last.kinds.push(stage.kind);
-                last.command = Some(Command::FullUpdate);
+                last.command = Some(WsCommand::FullUpdate);
             }
             _ => legs.push(Leg::new(stage, channel)),
         }
@@ -212,7 +212,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(channels(&plan), [(Channel::Websocket, &[Kind::Devices, Kind::VirtualMachines][..])]);
-        assert_eq!(plan.legs[0].command, Some(Command::FullUpdate));
+        assert_eq!(plan.legs[0].command, Some(WsCommand::FullUpdate));
         assert_eq!(
             plan.skipped,
             [

@@ -19,7 +19,7 @@ use super::fact::Fact;
 use super::legacy::{LegacyRow, tidy};
 use super::lenient::{LenientBool, LenientMap, LenientText};
 use super::native;
-use crate::core::domain::kind::{Command, Kind};
+use crate::core::domain::kind::{Kind, WsCommand};
 use crate::core::domain::release::Release;
 use crate::core::text::detail::SENTENCE;
 use crate::core::text::plain;
@@ -106,14 +106,16 @@ impl Dialect {
     }
 
     /// The frames that run `command` and show when it has returned.
-    pub fn command_frames(self, command: Command, run_id: &str) -> Vec<String> {
+    pub fn command_frames(self, command: WsCommand, run_id: &str) -> Vec<String> {
         let commands = match command {
             _ if self.marks_ends() => vec![command],
             // The full update of this dialect does not report whether virtual machines failed.
-            Command::FullUpdate => vec![Command::SyncNodes, Command::SyncVirtualMachines, Command::SyncNodes],
-            command => vec![command, Command::SyncNodes],
+            WsCommand::FullUpdate => {
+                vec![WsCommand::SyncNodes, WsCommand::SyncVirtualMachines, WsCommand::SyncNodes]
+            }
+            command => vec![command, WsCommand::SyncNodes],
         };
-        let texts = commands.into_iter().map(Command::text).chain([BARRIER]);
+        let texts = commands.into_iter().map(WsCommand::text).chain([BARRIER]);
         let frame = |text: &str| {
             if self.correlates() {
                 serde_json::json!({ "command": text, "run_id": run_id }).to_string()
@@ -125,12 +127,12 @@ impl Dialect {
     }
 
     /// Classifies an "Invalid command" answer. `echoed` is the command that the backend repeats in it, if any.
-    pub fn classify_invalid(self, command: Command, echoed: Option<&str>) -> InvalidCommand {
+    pub fn classify_invalid(self, command: WsCommand, echoed: Option<&str>) -> InvalidCommand {
         match echoed {
             None => InvalidCommand::Barrier,
             Some(BARRIER) => InvalidCommand::Barrier,
             Some(text) if text == command.text() => {
-                if self.denies_full_update() && command == Command::FullUpdate {
+                if self.denies_full_update() && command == WsCommand::FullUpdate {
                     InvalidCommand::Nothing
                 } else {
                     InvalidCommand::Command
@@ -256,13 +258,13 @@ fn parse_text(text: Cow<'_, str>) -> WsMessage<'_> {
         "Connected!" | "Connected 2!" => WsMessage::Greeting,
         "Invalid sync command" => WsMessage::Invalid { command: None },
         "Sync Nodes" => WsMessage::Ignored,
-        words if words.starts_with("Received message: ") || words.starts_with("Valid commands: ") => {
+        reply if reply.starts_with("Received message: ") || reply.starts_with("Valid commands: ") => {
             WsMessage::Ignored
         }
-        words if words.starts_with(INVALID) => WsMessage::Invalid {
+        reply if reply.starts_with(INVALID) => WsMessage::Invalid {
             command: Some(match text {
-                Cow::Borrowed(words) => Cow::Borrowed(&words[INVALID.len()..]),
-                Cow::Owned(words) => Cow::Owned(words[INVALID.len()..].to_owned()),
+                Cow::Borrowed(text) => Cow::Borrowed(&text[INVALID.len()..]),
+                Cow::Owned(text) => Cow::Owned(text[INVALID.len()..].to_owned()),
             }),
         },
         _ => WsMessage::Unknown(tidy(text, SENTENCE)),
@@ -306,7 +308,7 @@ mod tests {
 
     #[test]
     fn an_invalid_full_update_is_a_success_of_0_0_2_alone() {
-        let command = Command::FullUpdate;
+        let command = WsCommand::FullUpdate;
         assert_eq!(
             Dialect::V0_0_2.classify_invalid(command, Some("Full Update Sync")),
             InvalidCommand::Nothing
@@ -316,7 +318,7 @@ mod tests {
             InvalidCommand::Command
         );
         assert_eq!(
-            Dialect::V0_0_2.classify_invalid(Command::SyncNodes, Some("Sync Nodes")),
+            Dialect::V0_0_2.classify_invalid(WsCommand::SyncNodes, Some("Sync Nodes")),
             InvalidCommand::Command
         );
         assert_eq!(Dialect::V0_0_23.classify_invalid(command, None), InvalidCommand::Barrier);
@@ -335,8 +337,8 @@ mod tests {
         for text in ["Invalid sync command", r#"{"message":"Invalid sync command","run_id":"x"}"#] {
             assert!(matches!(parse_frame(text), WsMessage::Invalid { command: None }), "{text}");
         }
-        let heard = parse_frame("Invalid command: bogus <b>cmd</b>");
-        assert!(matches!(heard, WsMessage::Invalid { command: Some(c) } if c == "bogus <b>cmd</b>"));
+        let message = parse_frame("Invalid command: bogus <b>cmd</b>");
+        assert!(matches!(message, WsMessage::Invalid { command: Some(c) } if c == "bogus <b>cmd</b>"));
         assert!(matches!(parse_frame("{\"object\""), WsMessage::Unknown(_)));
         assert!(matches!(parse_frame(""), WsMessage::Unknown(_)));
     }
@@ -351,10 +353,10 @@ mod tests {
             parse_frame(r#"{"object":"task_history","end":true,"data":{"status":"completed"}}"#),
             WsMessage::StageEnd(Kind::TaskHistory)
         ));
-        let heard = parse_frame(
+        let message = parse_frame(
             r#"{"object":"full-update","end":true,"status":"failed","stages":{"devices":"completed","virtual-machines":"skipped"}}"#,
         );
-        let WsMessage::RunEnd(RunEnd { ok: false, incomplete }) = heard else { panic!("{heard:?}") };
+        let WsMessage::RunEnd(RunEnd { ok: false, incomplete }) = message else { panic!("{message:?}") };
         assert_eq!(incomplete, [("virtual-machines".to_owned(), "skipped".to_owned())]);
     }
 

@@ -81,14 +81,14 @@ pub fn parse_result(kind: Kind, body: &[u8]) -> Result<JsonResult, Failure> {
                 let detail = plain(&error, detail::DETAIL).into_owned();
                 return Err(fail("The backend answered 200 with an error inside.", detail));
             }
-            let told = result::summarize(Some(raw));
-            let mut figures = Figures::from_summary(&told);
+            let summary = result::summarize(Some(raw));
+            let mut figures = Figures::from_summary(&summary);
             if figures == Figures::default() {
                 // The length of its list of records.
-                let length = told.numbers.iter().find(|(name, _)| name.ends_with("_count"));
+                let length = summary.numbers.iter().find(|(name, _)| name.ends_with("_count"));
                 figures.count = LenientCount(length.map(|(_, length)| *length));
             }
-            Ok(JsonResult { figures, summary: told })
+            Ok(JsonResult { figures, summary })
         }
         Ok(Value::Null) => Err(fail(
             "The backend answered null.",

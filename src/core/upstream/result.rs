@@ -204,10 +204,10 @@ impl ObjectError<'_> {
 
 /// The counts that a bridge writes, by object type. Counts that do not add up are ignored.
 fn objects(json: &str) -> Vec<(Object, Count)> {
-    let sorts: BTreeMap<String, Value> = serde_json::from_str(json).unwrap_or_default();
-    let counts = sorts.into_iter().filter_map(|(word, count)| {
+    let counts: BTreeMap<String, Value> = serde_json::from_str(json).unwrap_or_default();
+    let counts = counts.into_iter().filter_map(|(name, count)| {
         let count = Count::deserialize(count).ok().filter(|count| count.adds_up())?;
-        Some((Object::from_step(&word).unwrap_or(Object::Other), count))
+        Some((Object::from_step(&name).unwrap_or(Object::Other), count))
     });
     counts.collect()
 }

@@ -289,6 +289,6 @@ fn parsed<T: for<'a> Deserialize<'a>>(row: &Row<'_>, name: &str) -> Result<T, St
     serde_json::from_str(&column::<String>(row, name)?).map_err(|error| format!("{name}: {error}"))
 }
 
-fn parse_name<T>(name: &str, sort: &str, named: impl FnOnce(&str) -> Option<T>) -> Result<T, String> {
-    named(name).ok_or_else(|| format!("no {sort} is called `{name}`"))
+fn parse_name<T>(name: &str, what: &str, named: impl FnOnce(&str) -> Option<T>) -> Result<T, String> {
+    named(name).ok_or_else(|| format!("no {what} is called `{name}`"))
 }

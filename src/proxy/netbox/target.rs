@@ -81,7 +81,7 @@ impl NetboxEndpoints {
     /// # Errors
     ///
     /// Why NetBox cannot be reached.
-    pub(crate) fn target(&self, backend: &config::Backend) -> Result<config::Backend, String> {
+    pub(crate) fn target(&self, backend: &config::BackendConfig) -> Result<config::BackendConfig, String> {
         target(backend, self.0.get().get(&backend.url.to_string()))
     }
 
@@ -163,7 +163,10 @@ impl NetboxEndpoints {
 }
 
 /// The configuration for connections to the NetBox of `backend`, for which the plugin has `pushed` an endpoint.
-fn target(backend: &config::Backend, pushed: Option<&PushedEndpoint>) -> Result<config::Backend, String> {
+fn target(
+    backend: &config::BackendConfig,
+    pushed: Option<&PushedEndpoint>,
+) -> Result<config::BackendConfig, String> {
     let netbox = backend.netbox.as_ref().ok_or("This backend has no NetBox listener.")?;
     let (url, verifies) = match (&netbox.url, pushed) {
         (Some(url), _) => (url.clone(), true),
@@ -188,7 +191,7 @@ fn target(backend: &config::Backend, pushed: Option<&PushedEndpoint>) -> Result<
 /// # Errors
 ///
 /// Why not, and what to do.
-pub(crate) fn check_pushed(backend: &config::Backend, pushed: &Value) -> Result<(), String> {
+pub(crate) fn check_pushed(backend: &config::BackendConfig, pushed: &Value) -> Result<(), String> {
     let mut endpoint = PushedEndpoint::default();
     endpoint.apply(pushed, "");
     target(backend, Some(&endpoint)).map(drop)

@@ -18,7 +18,7 @@ use tracing::Span;
 use crate::app::AppState;
 use crate::backend::{API_KEY, RequestIdentity};
 use crate::core::domain::credential::ApiKey;
-use crate::core::domain::kind::{Command, Kind, SyncEndpoint};
+use crate::core::domain::kind::{Kind, SyncEndpoint, WsCommand};
 use crate::core::domain::refusal::Refusal;
 use crate::core::http::query::{BridgeParameters, Query};
 use crate::core::legacy_client::ClientCommand;
@@ -105,7 +105,7 @@ struct SocketIo {
 impl LegacySocketSession {
     pub(super) async fn run(self, socket: WebSocketStream<TokioIo<Upgraded>>) {
         let limits = &self.context.state.config.limits;
-        let (heartbeat, patience) = (limits.heartbeat, limits.client_write);
+        let (heartbeat, write_timeout) = (limits.heartbeat, limits.client_write);
         let now = Instant::now();
         let mut io = SocketIo {
             socket,
@@ -115,7 +115,7 @@ impl LegacySocketSession {
             ping: now + heartbeat,
             is_overdue: false,
             heartbeat,
-            write_timeout: patience,
+            write_timeout,
             stall: self.context.stall.clone(),
         };
         if let Err(SessionEnd::Close(code, reason)) = self.serve(&mut io).await {
@@ -198,7 +198,7 @@ impl LegacySocketSession {
     async fn run_command(
         &self,
         io: &mut SocketIo,
-        command: Command,
+        command: WsCommand,
         run_id: Option<String>,
     ) -> Result<(), SessionEnd> {
         let backend = &self.context.backend;
@@ -231,7 +231,7 @@ impl LegacySocketSession {
     async fn watch(
         &self,
         io: &mut SocketIo,
-        command: Command,
+        command: WsCommand,
         page: &mut LegacyClient,
     ) -> Result<Result<(), Refusal>, SessionEnd> {
         let bridge = BridgeParameters { payloads: true, ..BridgeParameters::default() };
@@ -361,20 +361,20 @@ impl SocketIo {
             reason.pop();
         }
         let frame = CloseFrame { code: code.into(), reason: reason.into() };
-        let said = async {
+        let closing = async {
             if self.socket.close(Some(frame)).await.is_ok() {
                 while self.socket.next().await.is_some_and(|message| message.is_ok()) {}
             }
         };
-        let _ = timeout(self.heartbeat, said).await;
+        let _ = timeout(self.heartbeat, closing).await;
     }
 }
 
 /// The kind that `command` synchronises.
-const fn kind(command: Command) -> Kind {
+const fn kind(command: WsCommand) -> Kind {
     match command {
-        Command::SyncNodes => Kind::Devices,
-        Command::SyncVirtualMachines => Kind::VirtualMachines,
-        Command::FullUpdate => Kind::FullUpdate,
+        WsCommand::SyncNodes => Kind::Devices,
+        WsCommand::SyncVirtualMachines => Kind::VirtualMachines,
+        WsCommand::FullUpdate => Kind::FullUpdate,
     }
 }

@@ -1,7 +1,7 @@
 //! The rows of the table, in the order of the enum.
 
 use super::PluginStage::{Essential, Optional, Required};
-use super::{Command, Kind, KindRow, WorkingReleases};
+use super::{Kind, KindRow, WorkingReleases, WsCommand};
 use crate::core::domain::object::Object;
 use crate::core::domain::release::Release;
 
@@ -38,7 +38,7 @@ pub(super) static TABLE: [KindRow; 14] = [
         plugin: Essential,
         stream_path: "/dcim/devices/create/stream",
         json: between(Release::new(0, 0, 3), Release::new(0, 0, 4)),
-        command: Some(Command::SyncNodes),
+        command: Some(WsCommand::SyncNodes),
         object: Object::Device,
         title: "devices",
         aliases: &["device"],
@@ -63,7 +63,7 @@ pub(super) static TABLE: [KindRow; 14] = [
         plugin: Essential,
         stream_path: "/virtualization/virtual-machines/create/stream",
         json: between(Release::new(0, 0, 2), Release::new(0, 0, 6)),
-        command: Some(Command::SyncVirtualMachines),
+        command: Some(WsCommand::SyncVirtualMachines),
         object: Object::VirtualMachine,
         title: "virtual machines",
         aliases: &["virtual_machine"],
@@ -117,7 +117,7 @@ pub(super) static TABLE: [KindRow; 14] = [
         stream_path: "/full-update/stream",
         // The plain endpoint reports the errors of a stage inside a 200. Since 0.0.7 it answers 500 after all the
         // work. Requests for the single stages return more detail.
-        command: Some(Command::FullUpdate),
+        command: Some(WsCommand::FullUpdate),
         object: Object::Other,
         title: "full update",
         aliases: &["stream"],

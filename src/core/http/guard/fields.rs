@@ -3,7 +3,6 @@
 use super::authority::Authority;
 use super::rejection::{RejectReason, Rejection};
 use super::target::AbsoluteForm;
-use super::token::{is_token, trim};
 use crate::core::http::headers::elements;
 
 /// The maximum body length that hyper counts, in bytes.
@@ -288,4 +287,27 @@ fn two_lengths() -> Rejection {
 /// Whether an `Upgrade` leaves HTTP/1. The bridge never offers an upgrade to HTTP/2, so that one changes no framing.
 pub(super) fn is_opaque_upgrade(upgrade: &[u8]) -> bool {
     elements(upgrade).any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
+}
+
+/// Trims spaces and tabs (`OWS` in RFC 9110, section 5.6.3).
+pub(super) fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// The characters of names (`tchar` in RFC 9110, section 5.6.2).
+pub(super) const fn is_token(byte: u8) -> bool {
+    const TOKEN: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0u8;
+        while byte < 0x80 {
+            table[byte as usize] = byte.is_ascii_alphanumeric()
+                || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~');
+            byte += 1;
+        }
+        table
+    };
+    TOKEN[byte as usize]
 }

@@ -1,8 +1,8 @@
 //! The bytes between two requests, or before the first one.
 
+use super::fields::is_token;
 use super::lines::bad_ending;
 use super::rejection::{RejectReason, Rejection};
-use super::token::is_token;
 
 /// The maximum number of empty lines. Some clients send one after a body (RFC 9112, section 2.2).
 const EMPTY_LINES: usize = 4;

@@ -1,11 +1,10 @@
 //! Request lines and header lines (RFC 9112, sections 3 and 5).
 
 use super::HeadLimits;
-use super::fields::{Framing, HeaderFields, HttpVersion};
+use super::fields::{Framing, HeaderFields, HttpVersion, is_token, trim};
 use super::lines::{LineFault, bad_ending};
 use super::rejection::{RejectReason, Rejection};
 use super::target;
-use super::token::{is_token, trim};
 
 /// The maximum length of an [`http::HeaderName`] in bytes. hyper cannot handle longer names.
 const NAME_BYTES: usize = 65_535;

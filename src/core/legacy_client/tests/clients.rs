@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use super::logs::RUN_ID;
 use super::old_page::assert_harmless;
-use crate::core::domain::kind::Command;
+use crate::core::domain::kind::WsCommand;
 use crate::core::legacy_client::{ClientCommand, parse_command, unknown_command_frames};
 use crate::core::upstream::dialect::{self, BARRIER, Dialect, InvalidCommand, WsMessage};
 
 #[test]
 fn what_a_client_asks_is_known_by_its_words() {
-    use Command::{FullUpdate, SyncNodes, SyncVirtualMachines};
+    use WsCommand::{FullUpdate, SyncNodes, SyncVirtualMachines};
     let run =
         |command, run_id: Option<&str>| ClientCommand::Sync { command, run_id: run_id.map(str::to_owned) };
     let other = |text: &str, run_id: Option<&str>| ClientCommand::Unknown {
@@ -58,12 +58,12 @@ fn what_a_client_asks_is_known_by_its_words() {
 #[test]
 fn the_barrier_of_a_bridge_is_answered_so_that_it_knows_it() {
     for dialect in [Dialect::V0_0_7, Dialect::V0_0_27] {
-        let frames = dialect.command_frames(Command::FullUpdate, RUN_ID);
+        let frames = dialect.command_frames(WsCommand::FullUpdate, RUN_ID);
         let [command, barrier] = <[String; 2]>::try_from(frames).unwrap();
         let run_id = dialect.correlates().then(|| RUN_ID.to_owned());
         assert_eq!(
             parse_command(&command),
-            ClientCommand::Sync { command: Command::FullUpdate, run_id: run_id.clone() }
+            ClientCommand::Sync { command: WsCommand::FullUpdate, run_id: run_id.clone() }
         );
         let ClientCommand::Unknown { text, run_id: echoed } = parse_command(&barrier) else {
             panic!("{barrier}")
@@ -73,7 +73,7 @@ fn the_barrier_of_a_bridge_is_answered_so_that_it_knows_it() {
         assert_eq!(answers.len(), 2);
         let WsMessage::Invalid { command } = dialect::parse_frame(&answers[0]) else { panic!("{answers:?}") };
         assert_eq!(
-            dialect.classify_invalid(Command::FullUpdate, command.as_deref()),
+            dialect.classify_invalid(WsCommand::FullUpdate, command.as_deref()),
             InvalidCommand::Barrier
         );
         assert!(matches!(dialect::parse_frame(&answers[1]), WsMessage::Ignored));

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::core::domain::channel::Channel;
 use crate::core::domain::event::StepStatus;
-use crate::core::domain::kind::{Command, Kind, SyncEndpoint};
+use crate::core::domain::kind::{Kind, SyncEndpoint, WsCommand};
 use crate::core::legacy_client::{ClientCommand, parse_command, unknown_command_frames};
 use crate::core::legacy_client::{GREETING, LegacyClient};
 use crate::core::run::normalizer::NormalizerOptions;
@@ -208,7 +208,7 @@ pub(super) fn relayed(log: &Log, kind: Kind, dialect: Dialect) -> Log {
 }
 
 /// All frames that a page receives for a log.
-pub(super) fn page(log: &Log, command: Command, run_id: Option<String>) -> (Vec<String>, LegacyClient) {
+pub(super) fn page(log: &Log, command: WsCommand, run_id: Option<String>) -> (Vec<String>, LegacyClient) {
     let mut page = LegacyClient::new(command, run_id);
     let mut out = page.greeting();
     for frame in log {

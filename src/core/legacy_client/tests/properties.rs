@@ -2,7 +2,7 @@
 
 use super::logs::Log;
 use super::old_page::OldPage;
-use crate::core::domain::kind::Command;
+use crate::core::domain::kind::WsCommand;
 use crate::core::legacy_client::LegacyClient;
 use crate::core::legacy_client::{parse_command, unknown_command_frames};
 
@@ -127,7 +127,7 @@ mod any {
             full in any::<bool>(),
             run_id in prop::option::of(text()),
         ) {
-            let command = if full { Command::FullUpdate } else { Command::SyncNodes };
+            let command = if full { WsCommand::FullUpdate } else { WsCommand::SyncNodes };
             let mut page = LegacyClient::new(command, run_id);
             let mut out = page.greeting();
             for frame in &log {

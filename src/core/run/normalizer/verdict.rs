@@ -102,14 +102,14 @@ impl Normalizer {
 
     fn objects_failed(&self, kind: Kind) -> Option<Failure> {
         let Count { seen, completed, failed, .. } = self.tally.counts().total().since(self.leg.before);
-        let sort = self.failed_object();
+        let object_type = self.failed_object();
         let has_trouble = self.leg.stage_error.is_some() && self.policy(None) == ObjectFailures::Any;
-        let is_failure = sort.is_some() || has_trouble;
-        if let (true, 0, None, Some(stage_error)) = (is_failure, failed, sort, &self.leg.stage_error) {
+        let is_failure = object_type.is_some() || has_trouble;
+        if let (true, 0, None, Some(stage_error)) = (is_failure, failed, object_type, &self.leg.stage_error) {
             return Some(with_reason(stage_error.clone()));
         }
         is_failure.then(|| {
-            let error = match sort {
+            let error = match object_type {
                 Some((Object::Backup, Count { seen, failed: 0, .. })) => format!(
                     "The backend confirmed none of the backups that it found ({seen}, each once for every node that \
                      sees it)."
@@ -220,9 +220,11 @@ impl Normalizer {
             let failures = summarize_failures(first, HEADLINE, total.failed);
             message.push_str(&format!(" {}", describe_count(total, &failures)));
         }
-        for CountMismatch { object, reported: told, counted } in self.tally.mismatches() {
+        for CountMismatch { object, reported, counted } in self.tally.mismatches() {
             let plural = object.plural();
-            message.push_str(&format!(" The backend called {told} {plural} completed and counts {counted}."));
+            message.push_str(&format!(
+                " The backend called {reported} {plural} completed and counts {counted}."
+            ));
         }
         if failure.is_none() && !self.stage_errors.is_empty() {
             let mut stage_errors = plain(&self.stage_errors.join("; "), HEADLINE).into_owned();

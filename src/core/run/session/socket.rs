@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{CloseReason, Phase, Session, SessionOutput};
 use crate::core::domain::event::Failure;
 use crate::core::domain::figures::ResultSummary;
-use crate::core::domain::kind::{Command, Kind};
+use crate::core::domain::kind::{Kind, WsCommand};
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
@@ -17,7 +17,7 @@ use crate::core::upstream::python;
 /// The state of an open socket.
 #[derive(Debug)]
 pub(super) struct SocketLeg {
-    command: Command,
+    command: WsCommand,
     kinds: Vec<Kind>,
     opened: Duration,
     stage: CommandState,
@@ -47,7 +47,7 @@ enum CommandState {
 impl SocketLeg {
     pub(super) fn opened(leg: &Leg, now: Duration) -> Self {
         Self {
-            command: leg.command.unwrap_or(Command::FullUpdate),
+            command: leg.command.unwrap_or(WsCommand::FullUpdate),
             kinds: leg.kinds.clone(),
             opened: now,
             stage: CommandState::Waiting { keyed: false },
@@ -153,9 +153,9 @@ impl Session {
         };
         let strict;
         let message = match parse(text) {
-            WsMessage::Unknown(words) => {
+            WsMessage::Unknown(description) => {
                 strict = python::to_strict(text);
-                strict.as_deref().map_or(WsMessage::Unknown(words), parse)
+                strict.as_deref().map_or(WsMessage::Unknown(description), parse)
             }
             message => message,
         };

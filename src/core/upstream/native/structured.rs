@@ -207,10 +207,10 @@ impl<'a> Bootstrap<'a> {
         if self.ok.0 == Some(true) {
             return Fact::Nothing;
         }
-        let said = [self.reason, self.warnings].into_iter().filter_map(detail::text_of_field).collect();
-        let message = match detail::join_distinct(said) {
-            said if said.is_empty() => "NetBox bootstrap was not complete.".to_owned(),
-            said => format!("NetBox bootstrap was not complete: {}", plain(&said, SENTENCE)),
+        let reasons = [self.reason, self.warnings].into_iter().filter_map(detail::text_of_field).collect();
+        let message = match detail::join_distinct(reasons) {
+            reasons if reasons.is_empty() => "NetBox bootstrap was not complete.".to_owned(),
+            reasons => format!("NetBox bootstrap was not complete: {}", plain(&reasons, SENTENCE)),
         };
         Fact::Note { step: Cow::Borrowed("bootstrap"), message: Cow::Owned(message) }
     }

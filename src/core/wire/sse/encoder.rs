@@ -533,7 +533,7 @@ mod tests {
         let counts = Counts(vec![(crate::core::domain::object::Object::Device, count)]);
         let numbers = [("count", 2), ("created", 0), ("updated", 2)].map(|(name, n)| (name.to_owned(), n));
         let warnings = vec!["a".to_owned(), "b".to_owned()];
-        let told = ResultSummary { numbers: numbers.into(), warnings, ..ResultSummary::default() };
+        let summary = ResultSummary { numbers: numbers.into(), warnings, ..ResultSummary::default() };
         for (extent, expected) in [
             (
                 ResultExtent::Full,
@@ -550,7 +550,7 @@ mod tests {
             (ResultExtent::InTotal, r#"{"count": 2, "failed": 1}"#),
         ] {
             let mut out = BytesMut::new();
-            result(&mut out, &counts, &told, extent);
+            result(&mut out, &counts, &summary, extent);
             assert_eq!(out, expected);
         }
     }
