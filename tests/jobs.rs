@@ -71,39 +71,39 @@ fn end(record: &Record) -> (Outcome, Option<Cause>) {
     (end.outcome, end.cause)
 }
 
-async fn front(puppet: &ManualBackend, settings: &[(&str, &str)]) -> TestBridge {
-    TestBridge::start(config(puppet.address, settings)).await
+async fn front(backend: &ManualBackend, settings: &[(&str, &str)]) -> TestBridge {
+    TestBridge::start(config(backend.address, settings)).await
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_identical_requests_are_one_run_and_both_get_all_of_it() {
-    let mut puppet = ManualBackend::start().await;
-    let front = front(&puppet, &[]).await;
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &[]).await;
     let mut first = Reader::open(&front, &format!("{DEVICES}?a=1&run_id=x&bridge.ids=0"), &[]).await;
-    let mut played = puppet.played().await;
-    assert_eq!(played.target, format!("{DEVICES}?a=1&run_id=x"));
-    played.device("pve1", "completed").await;
+    let mut stream = backend.next_stream().await;
+    assert_eq!(stream.target, format!("{DEVICES}?a=1&run_id=x"));
+    stream.device("pve1", "completed").await;
     first.until("Synced device pve1").await;
     let second = Reader::open(&front, &format!("{DEVICES}?run_id=y&a=1"), &[]).await;
     assert_eq!(first.job, second.job);
-    played.device("pve2", "completed").await;
-    played.complete().await;
+    stream.device("pve2", "completed").await;
+    stream.complete().await;
     let (first, second) = tokio::join!(first.rest(), second.rest());
     assert_eq!(first, second);
     assert_eq!(stream::read(first.as_bytes()).len(), 5);
-    assert!(puppet.is_idle(), "a second run");
+    assert!(backend.is_idle(), "a second run");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_one_client_wants_kept_another_one_does_not_see() {
-    let mut puppet = ManualBackend::start().await;
-    let front = front(&puppet, &[]).await;
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &[]).await;
     for (first, second) in [("bridge.payload=1", "bridge.ids=0"), ("bridge.ids=0", "bridge.payload=1")] {
         let first = Reader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
         let second = Reader::open(&front, &format!("{DEVICES}?{second}"), &[]).await;
-        let mut played = puppet.played().await;
-        played.device("pve1", "completed").await;
-        played.complete().await;
+        let mut stream = backend.next_stream().await;
+        stream.device("pve1", "completed").await;
+        stream.complete().await;
         let (first, second) = (first.rest().await, second.rest().await);
         let wants_more = second.contains("keeps no payloads");
         assert_eq!(first.contains("\"payload\": "), !wants_more, "{first}");
@@ -114,10 +114,10 @@ async fn what_one_client_wants_kept_another_one_does_not_see() {
 
 #[tokio::test(start_paused = true)]
 async fn another_scope_is_another_job_that_waits_for_its_turn_and_says_so() {
-    let mut puppet = ManualBackend::start().await;
-    let front = front(&puppet, &[]).await;
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &[]).await;
     let first = Reader::open(&front, DEVICES, &[]).await;
-    let played = puppet.played().await;
+    let stream = backend.next_stream().await;
     let mut second = Reader::open(&front, &format!("{DEVICES}?proxmox_endpoint_ids=1"), &[]).await;
     assert_ne!(first.job, second.job);
     let third = Reader::open(&front, STORAGE, &[]).await;
@@ -127,13 +127,13 @@ async fn another_scope_is_another_job_that_waits_for_its_turn_and_says_so() {
     second.body.clear();
     second.until(waiting).await;
     assert_eq!(began.elapsed().as_secs(), 15, "as often as a sign of life is due");
-    assert!(puppet.is_idle(), "two runs at once");
-    played.complete().await;
-    let played = puppet.played().await;
-    assert!(played.target.starts_with(&format!("{DEVICES}?proxmox_endpoint_ids=1")), "{}", played.target);
+    assert!(backend.is_idle(), "two runs at once");
+    stream.complete().await;
+    let stream = backend.next_stream().await;
+    assert!(stream.target.starts_with(&format!("{DEVICES}?proxmox_endpoint_ids=1")), "{}", stream.target);
     second.until("Starting devices synchronization.").await;
-    played.complete().await;
-    puppet.played().await.complete().await;
+    stream.complete().await;
+    backend.next_stream().await.complete().await;
     let third = third.rest().await;
     assert!(third.contains("and for 1 more that waits."), "{third}");
     for body in [first.rest().await, third] {
@@ -143,11 +143,11 @@ async fn another_scope_is_another_job_that_waits_for_its_turn_and_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn as_many_run_at_once_as_may() {
-    let mut puppet = ManualBackend::start().await;
-    let front = front(&puppet, &[("backend.concurrency", "2")]).await;
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &[("backend.concurrency", "2")]).await;
     let first = Reader::open(&front, DEVICES, &[]).await;
     let second = Reader::open(&front, STORAGE, &[]).await;
-    let (one, two) = (puppet.played().await, puppet.played().await);
+    let (one, two) = (backend.next_stream().await, backend.next_stream().await);
     two.complete().await;
     one.complete().await;
     for reader in [first, second] {
@@ -157,24 +157,24 @@ async fn as_many_run_at_once_as_may() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_wants_a_job_of_their_own_is_told_of_the_one_that_runs() {
-    let mut puppet = ManualBackend::start().await;
-    let front = front(&puppet, &[]).await;
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &[]).await;
     let reader = Reader::open(&front, DEVICES, &[]).await;
     let fresh = format!("{DEVICES}?bridge.fresh=1");
     let answer = front.get(&fresh, &[]).await;
     assert_eq!((answer.status, answer.header(JOB)), (409, Some(reader.job.as_str())));
     assert!(answer.detail().contains(&reader.job), "{}", answer.text());
-    puppet.played().await.complete().await;
+    backend.next_stream().await.complete().await;
     reader.rest().await;
     let reader = Reader::open(&front, &fresh, &[]).await;
-    puppet.played().await.complete().await;
+    backend.next_stream().await.complete().await;
     reader.rest().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_and_says_when_to_come_again() {
-    let puppet = ManualBackend::start().await;
-    let front = front(&puppet, &[("backend.queue", "1")]).await;
+    let backend = ManualBackend::start().await;
+    let front = front(&backend, &[("backend.queue", "1")]).await;
     let _running = Reader::open(&front, DEVICES, &[]).await;
     let _waiting = Reader::open(&front, STORAGE, &[]).await;
     let answer = front.get("/full-update/stream", &[]).await;
@@ -186,33 +186,33 @@ async fn a_full_queue_refuses_and_says_when_to_come_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_comes_back_within_the_grace_sees_every_frame_once() {
-    let mut puppet = ManualBackend::start().await;
-    let front = front(&puppet, &[]).await;
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &[]).await;
     let mut reader = Reader::open(&front, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
-    let mut played = puppet.played().await;
-    played.device("pve1", "completed").await;
+    let mut stream = backend.next_stream().await;
+    stream.device("pve1", "completed").await;
     let seen = String::from_utf8(reader.until("Synced device pve1").await.body.clone()).unwrap();
     let last = seen.lines().rev().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
     drop(reader);
-    played.device("pve2", "completed").await;
+    stream.device("pve2", "completed").await;
     tokio::time::advance(Duration::from_secs(50)).await;
     let again = Reader::open(&front, DEVICES, &[("Last-Event-ID", &last)]).await;
     tokio::time::advance(Duration::from_secs(50)).await;
-    played.device("pve3", "completed").await;
-    played.complete().await;
+    stream.device("pve3", "completed").await;
+    stream.complete().await;
     let rest = again.rest().await;
     let events = stream::read_with_ids(format!("{seen}{rest}").as_bytes());
     assert_eq!(ids(&events), (1..=6).collect::<Vec<_>>());
-    assert!(puppet.is_idle(), "a second run");
+    assert!(backend.is_idle(), "a second run");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_browser_says_what_it_has_seen_in_its_query() {
-    let mut puppet = ManualBackend::start().await;
-    let front = front(&puppet, &[]).await;
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &[]).await;
     let reader = Reader::open(&front, DEVICES, &[]).await;
     let job = reader.job.clone();
-    puppet.played().await.complete().await;
+    backend.next_stream().await.complete().await;
     let all = stream::read(reader.rest().await.as_bytes()).len() as u64;
     let again = Reader::open(&front, &format!("{DEVICES}?bridge.last_event_id={job}.1"), &[]).await;
     assert_eq!(again.job, job);
@@ -220,20 +220,20 @@ async fn a_browser_says_what_it_has_seen_in_its_query() {
     assert!(rest.starts_with(&format!("id: {job}.2\n")) && rest.contains("event: complete"), "{rest}");
     let seen = front.get(&format!("{DEVICES}?bridge.last_event_id={job}.{all}"), &[]).await;
     assert_eq!((seen.status, seen.body.len()), (204, 0), "so that an EventSource stops");
-    assert!(puppet.is_idle(), "a second run");
+    assert!(backend.is_idle(), "a second run");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_id_that_is_unknown_is_answered_loudly_and_the_stream_starts_at_its_start() {
-    let mut puppet = ManualBackend::start().await;
-    let front = front(&puppet, &[]).await;
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &[]).await;
     let first = Reader::open(&front, STORAGE, &[]).await;
-    puppet.played().await.complete().await;
+    backend.next_stream().await.complete().await;
     let foreign = format!("{}.1", first.job);
     first.rest().await;
     for id in ["nonsense", "01a20e6c-5420-7656-8f37-5478c697a10d.3", &foreign] {
         let reader = Reader::open(&front, DEVICES, &[("Last-Event-ID", id)]).await;
-        puppet.played().await.complete().await;
+        backend.next_stream().await.complete().await;
         let job = reader.job.clone();
         let body = reader.rest().await;
         let (notice, rest) = body.split_once("\n\n").unwrap();
@@ -267,16 +267,16 @@ async fn another_credential_gets_nothing_of_a_job() {
 async fn a_job_that_nobody_watches_is_cancelled_after_the_grace() {
     for (policy, seconds) in [("grace", 60), ("cancel", 0)] {
         let folder = tempfile::tempdir().unwrap();
-        let mut puppet = ManualBackend::start().await;
+        let mut backend = ManualBackend::start().await;
         let settings = [("jobs.on_disconnect", policy), ("data_dir", folder.path().to_str().unwrap())];
-        let front = front(&puppet, &settings).await;
+        let front = front(&backend, &settings).await;
         let mut reader = Reader::open(&front, DEVICES, &[]).await;
-        let mut played = puppet.played().await;
-        played.device("pve1", "completed").await;
+        let mut stream = backend.next_stream().await;
+        stream.device("pve1", "completed").await;
         reader.until("Synced device pve1").await;
         let began = Instant::now();
         drop(reader);
-        played.hung_up().await;
+        stream.wait_disconnected().await;
         assert_eq!(began.elapsed().as_secs(), seconds, "{policy}");
         front.stop().await;
         let records = recorded(folder.path()).await;
@@ -288,16 +288,16 @@ async fn a_job_that_nobody_watches_is_cancelled_after_the_grace() {
 #[tokio::test(start_paused = true)]
 async fn a_job_goes_on_without_watchers_if_it_is_to() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let settings = [("jobs.on_disconnect", "continue"), ("data_dir", folder.path().to_str().unwrap())];
-    let front = front(&puppet, &settings).await;
+    let front = front(&backend, &settings).await;
     let reader = Reader::open(&front, DEVICES, &[]).await;
-    let mut played = puppet.played().await;
+    let mut stream = backend.next_stream().await;
     drop(reader);
     tokio::time::advance(Duration::from_secs(600)).await;
-    played.device("pve1", "completed").await;
+    stream.device("pve1", "completed").await;
     let again = Reader::open(&front, DEVICES, &[]).await;
-    played.complete().await;
+    stream.complete().await;
     let text = again.rest().await;
     assert!(text.contains("Synced device pve1"));
     front.stop().await;
@@ -310,25 +310,25 @@ async fn a_job_goes_on_without_watchers_if_it_is_to() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stalled_reader_next_to_a_hundred_healthy_ones_delays_none() {
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let settings = [("limits.job_log_bytes", "65536"), ("limits.streams_per_address", "200")];
-    let front = front(&puppet, &settings).await;
+    let front = front(&backend, &settings).await;
     let stalled = front.open(DEVICES, &[]).await;
-    let mut played = puppet.played().await;
+    let mut stream = backend.next_stream().await;
     let mut healthy = Vec::new();
     for _ in 0..100 {
         healthy.push(Reader::open(&front, DEVICES, &[]).await);
     }
-    let play = async {
+    let backend_side = async {
         for number in 0..2000 {
-            played.device(&format!("pve{number}"), "completed").await;
+            stream.device(&format!("pve{number}"), "completed").await;
             if number % 50 == 0 {
                 tokio::task::yield_now().await;
             }
         }
-        played.complete().await;
+        stream.complete().await;
     };
-    let (bodies, ()) = tokio::join!(join_all(healthy.into_iter().map(Reader::rest)), play);
+    let (bodies, ()) = tokio::join!(join_all(healthy.into_iter().map(Reader::rest)), backend_side);
     assert_eq!(bodies.len(), 100);
     // What is the same for several is read once.
     for body in bodies.into_iter().collect::<BTreeSet<_>>() {
@@ -350,34 +350,34 @@ async fn a_stalled_reader_next_to_a_hundred_healthy_ones_delays_none() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_takes_nothing_is_dropped_after_the_write_limit() {
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let settings = [("jobs.on_disconnect", "cancel"), ("limits.client_write", "40s")];
-    let front = front(&puppet, &settings).await;
+    let front = front(&backend, &settings).await;
     let _stalled = Client::with_little_room(front.address, DEVICES).await;
-    let mut played = puppet.played().await;
+    let mut stream = backend.next_stream().await;
     // More than what lies between the two.
     for number in 0..20_000 {
-        played.device(&format!("pve{number}{:0200}", 0), "completed").await;
+        stream.device(&format!("pve{number}{:0200}", 0), "completed").await;
     }
     let began = Instant::now();
-    played.hung_up().await;
+    stream.wait_disconnected().await;
     let seconds = began.elapsed().as_secs();
     assert!((39..=41).contains(&seconds), "{seconds} s");
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_comes_late_to_a_long_job_is_told_what_is_gone_and_sees_every_failure() {
-    let mut puppet = ManualBackend::start().await;
-    let front = front(&puppet, &[("limits.job_log_bytes", "65536")]).await;
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &[("limits.job_log_bytes", "65536")]).await;
     let mut reader = Reader::open(&front, DEVICES, &[]).await;
-    let mut played = puppet.played().await;
+    let mut stream = backend.next_stream().await;
     for number in 0..2000 {
         let status = if number % 200 == 0 { "failed" } else { "completed" };
-        played.device(&format!("pve{number}"), status).await;
+        stream.device(&format!("pve{number}"), status).await;
     }
     reader.until("device pve1999").await;
     let late = Reader::open(&front, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
-    played.complete().await;
+    stream.complete().await;
     let late = late.rest().await;
     assert!(late.starts_with("id: ") && late.split("\n\n").next().unwrap().contains("\"started\""), "{late}");
     let gap = late.split("\n\n").find(|frame| frame.contains("no longer kept")).unwrap();
@@ -391,16 +391,16 @@ async fn whoever_comes_late_to_a_long_job_is_told_what_is_gone_and_sees_every_fa
 
 #[tokio::test(start_paused = true)]
 async fn whoever_comes_late_to_a_job_that_fails_without_end_is_told_how_many_failures_are_gone() {
-    let mut puppet = ManualBackend::start().await;
-    let front = front(&puppet, &[("limits.job_log_bytes", "65536")]).await;
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &[("limits.job_log_bytes", "65536")]).await;
     let mut reader = Reader::open(&front, DEVICES, &[]).await;
-    let mut played = puppet.played().await;
+    let mut stream = backend.next_stream().await;
     for number in 0..2000 {
-        played.device(&format!("pve{number}"), "failed").await;
+        stream.device(&format!("pve{number}"), "failed").await;
     }
     reader.until("device pve1999").await;
     let late = Reader::open(&front, DEVICES, &[]).await;
-    played.complete().await;
+    stream.complete().await;
     let late = late.rest().await;
     let failed = late.matches("\"status\": \"failed\", \"message\"").count();
     let gone = format!("Failures of this job that are no longer kept: {}.", 2000 - failed);
@@ -411,45 +411,45 @@ async fn whoever_comes_late_to_a_job_that_fails_without_end_is_told_how_many_fai
 #[tokio::test(start_paused = true)]
 async fn a_job_that_has_ended_is_replayed_from_the_ledger_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let settings = [("data_dir", folder.path().to_str().unwrap())];
-    let before = front(&puppet, &settings).await;
+    let before = front(&backend, &settings).await;
     let reader = Reader::open(&before, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
     let job = reader.job.clone();
-    let mut played = puppet.played().await;
-    played.device("pve1", "completed").await;
-    played.complete().await;
+    let mut stream = backend.next_stream().await;
+    stream.device("pve1", "completed").await;
+    stream.complete().await;
     let whole = reader.rest().await;
     before.stop().await;
-    let after = front(&puppet, &settings).await;
+    let after = front(&backend, &settings).await;
     let again = Reader::open(&after, DEVICES, &[("Last-Event-ID", &format!("{job}.2"))]).await;
     let rest = again.rest().await;
     assert!(whole.ends_with(&rest) && rest.starts_with(&format!("id: {job}.3\n")), "{rest}");
     let last = stream::read_with_ids(whole.as_bytes()).len();
     let seen = after.get(DEVICES, &[("Last-Event-ID", &format!("{job}.{last}"))]).await;
     assert_eq!(seen.status, 204);
-    assert!(puppet.is_idle(), "a second run");
+    assert!(backend.is_idle(), "a second run");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_job_whose_query_holds_a_secret_is_resumed_from_the_ledger_which_does_not_have_it() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let settings = [("data_dir", folder.path().to_str().unwrap())];
-    let before = front(&puppet, &settings).await;
+    let before = front(&backend, &settings).await;
     let target = format!("{DEVICES}?api_key={KEY}&a=1");
     let reader = Reader::open(&before, &target, &[]).await;
     let job = reader.job.clone();
-    puppet.played().await.complete().await;
+    backend.next_stream().await.complete().await;
     reader.rest().await;
     before.stop().await;
     assert_eq!(recorded(folder.path()).await[0].query, "api_key=[hidden]&a=1");
-    let after = front(&puppet, &settings).await;
+    let after = front(&backend, &settings).await;
     let last = format!("{job}.1");
     let again = Reader::open(&after, &target, &[("Last-Event-ID", &last)]).await;
     assert_eq!(again.job, job);
     assert!(again.rest().await.starts_with(&format!("id: {job}.2\n")));
-    assert!(puppet.is_idle(), "a second run");
+    assert!(backend.is_idle(), "a second run");
 }
 
 async fn ready(front: &TestBridge) -> Answer {
@@ -459,13 +459,13 @@ async fn ready(front: &TestBridge) -> Answer {
 #[tokio::test(start_paused = true)]
 async fn a_bridge_that_stops_lets_jobs_end_begins_none_and_then_ends_them_in_good_order() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("backend.concurrency", "2")];
-    let mut front = front(&puppet, &settings).await;
+    let mut front = front(&backend, &settings).await;
     let ends = Reader::open(&front, DEVICES, &[]).await;
-    let ending = puppet.played().await;
+    let ending = backend.next_stream().await;
     let stays = Reader::open(&front, STORAGE, &[]).await;
-    let _staying = puppet.played().await;
+    let _staying = backend.next_stream().await;
     let mut waits = Reader::open(&front, "/full-update/stream", &[]).await;
     waits.until("Waiting for").await;
     assert_eq!(ready(&front).await.status, 200);
@@ -497,10 +497,10 @@ async fn a_bridge_that_stops_lets_jobs_end_begins_none_and_then_ends_them_in_goo
 
 #[tokio::test(start_paused = true)]
 async fn a_second_request_to_stop_does_not_wait() {
-    let mut puppet = ManualBackend::start().await;
-    let mut front = front(&puppet, &[("limits.drain", "1h")]).await;
+    let mut backend = ManualBackend::start().await;
+    let mut front = front(&backend, &[("limits.drain", "1h")]).await;
     let reader = Reader::open(&front, DEVICES, &[]).await;
-    let _played = puppet.played().await;
+    let _stream = backend.next_stream().await;
     let began = Instant::now();
     front.ask_to_stop();
     let stopping = async { while ready(&front).await.status == 200 {} };
@@ -516,15 +516,15 @@ async fn without_a_ledger_jobs_go_on_or_are_refused_and_readiness_says_why() {
     for (policy, status) in [("continue", 200), ("refuse", 503)] {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ledger.sqlite3"), [b'x'; 5000]).unwrap();
-        let mut puppet = ManualBackend::start().await;
+        let mut backend = ManualBackend::start().await;
         let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.without_ledger", policy)];
-        let front = front(&puppet, &settings).await;
+        let front = front(&backend, &settings).await;
         let readiness = ready(&front).await;
         assert_eq!(readiness.status, status, "{policy}");
         assert!(readiness.json()["ledger"]["reason"].is_string(), "{}", readiness.text());
         if status == 200 {
             let reader = Reader::open(&front, DEVICES, &[]).await;
-            puppet.played().await.complete().await;
+            backend.next_stream().await.complete().await;
             assert!(reader.rest().await.contains("\"ok\": true"));
         } else {
             let answer = front.get(DEVICES, &[]).await;
@@ -606,15 +606,15 @@ async fn a_recording_is_bounded_and_says_where_it_stops() {
         ("jobs.recording", "on"),
         ("limits.recording_bytes", "65536"),
     ];
-    let mut puppet = ManualBackend::start().await;
-    let front = front(&puppet, &settings).await;
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &settings).await;
     let reader = Reader::open(&front, DEVICES, &[]).await;
     let job = reader.job.parse().unwrap();
-    let mut played = puppet.played().await;
+    let mut stream = backend.next_stream().await;
     for number in 0..1000 {
-        played.device(&format!("pve{number}"), "completed").await;
+        stream.device(&format!("pve{number}"), "completed").await;
     }
-    played.complete().await;
+    stream.complete().await;
     reader.rest().await;
     let file = proxbox_bridge::job::recordings(folder.path(), job).next().unwrap();
     let text = std::fs::read_to_string(file).unwrap();
@@ -627,7 +627,7 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let folder = tempfile::tempdir().unwrap();
     let recordings = folder.path().join("recordings");
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let now = Timestamp::now();
     let ended = |id| {
         let (outcome, cause) = (Outcome::Completed, None);
@@ -659,7 +659,7 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
         made.set_modified(std::time::SystemTime::now() - age).unwrap();
     }
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
-    let front = front(&puppet, &settings).await;
+    let front = front(&backend, &settings).await;
     let cleaned = async {
         while file(without_log).exists() || file(cut_off).exists() {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -670,7 +670,7 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
 
     let reader = Reader::open(&front, DEVICES, &[]).await;
     let job = reader.job.parse().unwrap();
-    puppet.played().await.complete().await;
+    backend.next_stream().await.complete().await;
     reader.rest().await;
     assert_eq!(mode(&proxbox_bridge::job::recordings(folder.path(), job).next().unwrap()), 0o600);
 }
@@ -678,13 +678,13 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
 #[tokio::test(start_paused = true)]
 async fn a_cleaning_keeps_the_recording_of_a_running_job_that_is_not_in_the_ledger() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
-    let front = front(&puppet, &settings).await;
+    let front = front(&backend, &settings).await;
     let reader = Reader::open(&front, DEVICES, &[]).await;
     let job = reader.job.parse().unwrap();
-    let mut played = puppet.played().await;
-    played.device("pve1", "completed").await;
+    let mut stream = backend.next_stream().await;
+    stream.device("pve1", "completed").await;
     let recording = || proxbox_bridge::job::recordings(folder.path(), job).next();
     while recording().is_none() {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -696,20 +696,20 @@ async fn a_cleaning_keeps_the_recording_of_a_running_job_that_is_not_in_the_ledg
     assert_eq!(front.ask("POST", "/clean", &[]).await.status, 200);
     assert!(recording().is_some());
     assert_eq!(rows.query_row("SELECT count(*) FROM jobs", [], |row| row.get(0)), Ok(0));
-    played.complete().await;
+    stream.complete().await;
     reader.rest().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_actor_in_latin1_is_recorded_as_the_text_that_it_is() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = ManualBackend::start().await;
-    let front = front(&puppet, &[("data_dir", folder.path().to_str().unwrap())]).await;
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &[("data_dir", folder.path().to_str().unwrap())]).await;
     for actor in [&b"caf\xe9"[..], "café".as_bytes()] {
         let request = format!("GET {DEVICES} HTTP/1.1\r\nHost: {}\r\nX-Proxbox-Actor: ", front.address);
         let request = [request.as_bytes(), actor, b"\r\n\r\n"].concat();
         let client = Client::raw(front.address, &request).await;
-        puppet.played().await.complete().await;
+        backend.next_stream().await.complete().await;
         assert_eq!(client.answer().await.status, 200);
     }
     front.stop().await;
@@ -720,9 +720,9 @@ async fn an_actor_in_latin1_is_recorded_as_the_text_that_it_is() {
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after_a_crash() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = ManualBackend::start().await;
+    let mut manual = ManualBackend::start().await;
     let now = Timestamp::now();
-    let backend = format!("http://{}", puppet.address).parse().unwrap();
+    let backend = format!("http://{}", manual.address).parse().unwrap();
     let record = Record { started: Some(now), ..Record::new(backend, Kind::Devices, now) };
     let id = record.id;
     let step = "event: step\ndata: {\"step\": \"devices\", \"status\": \"started\", \"message\": \"Starting.\", \"rowid\": null}\n\n";
@@ -744,7 +744,7 @@ async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after
     ledger.put(JobUpdate { record: other, frames: whole }).await.unwrap();
     ledger.put(JobUpdate { record, frames: (1..=5).map(frame).collect() }).await.unwrap();
     ledger.close().await;
-    let front = front(&puppet, &[("data_dir", folder.path().to_str().unwrap())]).await;
+    let front = front(&manual, &[("data_dir", folder.path().to_str().unwrap())]).await;
     let from = |number: u64| format!("{DEVICES}?bridge.last_event_id={id}.{number}");
     for (number, steps) in [(3, 2), (5, 0), (7, 0), (8, 0)] {
         let answer = front.get(&from(number), &[]).await;
@@ -757,32 +757,32 @@ async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after
     let whole = front.get(&from(5), &[]).await;
     let last = ids(&stream::read_with_ids(&whole.body)).pop().unwrap();
     assert_eq!(front.get(&from(last), &[]).await.status, 204);
-    assert!(puppet.is_idle(), "a second run");
+    assert!(manual.is_idle(), "a second run");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_began_before_the_ledger_was_open_is_resumed_by_its_own_client_and_so_are_older_ones() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("limits.replay", "0s")];
     let key = [("X-Proxbox-API-Key", "a-key-of-a-client")];
-    let ended = async |front: &TestBridge, puppet: &mut ManualBackend| {
+    let ended = async |front: &TestBridge, backend: &mut ManualBackend| {
         let reader = Reader::open(front, DEVICES, &key).await;
         let job = reader.job.clone();
-        puppet.played().await.complete().await;
+        backend.next_stream().await.complete().await;
         reader.rest().await;
         job
     };
-    let started = front(&puppet, &settings).await;
-    let older = ended(&started, &mut puppet).await;
+    let started = front(&backend, &settings).await;
+    let older = ended(&started, &mut backend).await;
     started.stop().await;
 
     let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let late = front(&puppet, &settings).await;
+    let late = front(&backend, &settings).await;
     let reader = Reader::open(&late, DEVICES, &key).await;
     let early = reader.job.clone();
-    let played = puppet.played().await;
+    let stream = backend.next_stream().await;
     other.execute_batch("ROLLBACK").unwrap();
     drop(other);
     let available = async {
@@ -791,9 +791,9 @@ async fn a_job_that_began_before_the_ledger_was_open_is_resumed_by_its_own_clien
         }
     };
     tokio::time::timeout(Duration::from_secs(60), available).await.unwrap();
-    played.complete().await;
+    stream.complete().await;
     reader.rest().await;
-    let newer = ended(&late, &mut puppet).await;
+    let newer = ended(&late, &mut backend).await;
     let resumed = async |front: &TestBridge| {
         for job in [&older, &early, &newer] {
             let target = format!("{DEVICES}?bridge.last_event_id={job}.1");
@@ -804,9 +804,9 @@ async fn a_job_that_began_before_the_ledger_was_open_is_resumed_by_its_own_clien
     resumed(&late).await;
     late.stop().await;
     // Its first secret is gone with the process, but for what stands in the ledger.
-    let again = front(&puppet, &settings).await;
+    let again = front(&backend, &settings).await;
     resumed(&again).await;
-    assert!(puppet.is_idle(), "a second run");
+    assert!(backend.is_idle(), "a second run");
 }
 
 #[tokio::test(start_paused = true)]
@@ -816,11 +816,11 @@ async fn a_client_that_wants_payloads_of_a_job_that_keeps_none_is_told_when_it_r
         ("5m", "bridge.ids=1", Some("This job was there already, and keeps no payloads.")),
         ("5m", "bridge.payload=1", None),
     ] {
-        let mut puppet = ManualBackend::start().await;
-        let front = front(&puppet, &[("limits.replay", replay)]).await;
+        let mut backend = ManualBackend::start().await;
+        let front = front(&backend, &[("limits.replay", replay)]).await;
         let reader = Reader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
         let job = reader.job.clone();
-        puppet.played().await.complete().await;
+        backend.next_stream().await.complete().await;
         reader.rest().await;
         for wanted in ["", "&bridge.payload=1"] {
             let target = format!("{DEVICES}?bridge.last_event_id={job}.1{wanted}");
@@ -848,14 +848,14 @@ async fn a_client_that_wants_payloads_of_a_job_that_keeps_none_is_told_when_it_r
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_wants_all_events_of_a_job_whose_record_has_none_is_told_when_it_resumes() {
-    let mut puppet = ManualBackend::start().await;
-    let front = front(&puppet, &[("limits.replay", "0s")]).await;
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &[("limits.replay", "0s")]).await;
     for (first, is_told) in [("bridge.ids=1", true), ("bridge.events=all", false)] {
         let reader = Reader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
         let job = reader.job.clone();
-        let mut played = puppet.played().await;
-        played.say("discovery").await;
-        played.complete().await;
+        let mut stream = backend.next_stream().await;
+        stream.send_event("discovery").await;
+        stream.complete().await;
         reader.rest().await;
         let resumed = format!("{DEVICES}?bridge.last_event_id={job}.1");
         let missing = "the rest of its record has no events of the backend's own types";
@@ -871,15 +871,15 @@ async fn a_client_that_wants_all_events_of_a_job_whose_record_has_none_is_told_w
 #[tokio::test(start_paused = true)]
 async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_deleted() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let data = folder.path().join("data");
-    let front = front(&puppet, &[("data_dir", data.to_str().unwrap())]).await;
+    let front = front(&backend, &[("data_dir", data.to_str().unwrap())]).await;
     let reader = Reader::open(&front, STORAGE, &[]).await;
     let ended = reader.job.clone();
-    puppet.played().await.complete().await;
+    backend.next_stream().await.complete().await;
     let all = stream::read(reader.rest().await.as_bytes()).len();
     let running = Reader::open(&front, DEVICES, &[]).await;
-    let played = puppet.played().await;
+    let stream = backend.next_stream().await;
     std::fs::remove_dir_all(&data).unwrap();
     let rows = || {
         let connection = rusqlite::Connection::open(data.join("ledger.sqlite3")).ok()?;
@@ -897,7 +897,7 @@ async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_dele
     assert!(reasons.contains("ledger.sqlite3 was deleted"), "{reasons}");
     let metrics = front.ask("GET", "/metrics", &[]).await;
     assert!(!metrics.text().contains("proxbox_bridge_ledger_files_lost_total 0"), "{}", metrics.text());
-    played.complete().await;
+    stream.complete().await;
     let job = running.job.clone();
     running.rest().await;
     front.stop().await;
@@ -913,48 +913,48 @@ async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_dele
 #[tokio::test(start_paused = true)]
 async fn nothing_runs_without_a_record_where_that_is_forbidden_also_when_it_is_new_that_there_is_none() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.without_ledger", "refuse")];
-    let front = front(&puppet, &settings).await;
+    let front = front(&backend, &settings).await;
     let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     assert_eq!(ready(&front).await.status, 200, "nobody knows it yet");
     let answer = front.get(DEVICES, &[]).await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")));
     assert!(answer.detail().contains("jobs.without_ledger"), "{}", answer.text());
-    assert!(puppet.is_idle(), "a run without a record");
+    assert!(backend.is_idle(), "a run without a record");
 }
 
 #[tokio::test(start_paused = true)]
 async fn nobody_comes_to_a_job_that_is_being_cancelled() {
-    let mut puppet = ManualBackend::start().await;
-    let front = front(&puppet, &[("jobs.on_disconnect", "cancel")]).await;
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &[("jobs.on_disconnect", "cancel")]).await;
     for _ in 0..10 {
         let reader = Reader::open(&front, DEVICES, &[]).await;
-        let played = puppet.played().await;
+        let stream = backend.next_stream().await;
         let cancelled = reader.job.clone();
         drop(reader);
-        played.hung_up().await;
+        stream.wait_disconnected().await;
         let again = Reader::open(&front, DEVICES, &[]).await;
         assert_ne!(again.job, cancelled);
-        puppet.played().await.complete().await;
+        backend.next_stream().await.complete().await;
         assert!(again.rest().await.contains("\"ok\": true"));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_hears_something_while_all_that_comes_is_for_others() {
-    let mut puppet = ManualBackend::start().await;
-    let front = front(&puppet, &[]).await;
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &[]).await;
     let all = Reader::open(&front, &format!("{DEVICES}?bridge.events=all"), &[]).await;
     let mut ours = Reader::open(&front, DEVICES, &[]).await;
-    let mut played = puppet.played().await;
+    let mut stream = backend.next_stream().await;
     ours.until("event: step").await;
     let began = Instant::now();
     let talk = async {
         loop {
             tokio::time::sleep(Duration::from_secs(10)).await;
-            played.say("discovery").await;
+            stream.send_event("discovery").await;
         }
     };
     tokio::select! {
@@ -962,7 +962,7 @@ async fn a_reader_hears_something_while_all_that_comes_is_for_others() {
         _ = ours.until(": keepalive") => {}
     }
     assert_eq!(began.elapsed().as_secs(), 15);
-    played.complete().await;
+    stream.complete().await;
     assert!(all.rest().await.contains("event: discovery"));
     assert!(!ours.rest().await.contains("event: discovery"));
 }

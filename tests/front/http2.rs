@@ -81,18 +81,18 @@ async fn a_request_arrives_as_one_of_http_1_and_its_crumbs_are_one_cookie() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sync_is_a_stream_of_http_2_like_any_other() {
-    let mut puppet = ManualBackend::start().await;
-    let front = TestBridge::start(config(puppet.address, &[])).await;
+    let mut backend = ManualBackend::start().await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let mut client = Client::open(&front).await;
     let asked = tokio::spawn(async move { (client.get(STREAM, &[]).await.unwrap(), client) });
-    let mut played = puppet.played().await;
+    let mut stream = backend.next_stream().await;
     let (response, _client) = asked.await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
     for name in ["connection", "transfer-encoding", "content-length"] {
         assert!(!response.headers().contains_key(name), "{name}");
     }
-    played.device("pve1", "completed").await;
-    played.complete().await;
+    stream.device("pve1", "completed").await;
+    stream.complete().await;
     let text = text(response).await;
     assert!(text.contains("Synced device pve1") && text.contains("\"ok\": true"), "{text}");
 }
@@ -267,9 +267,9 @@ async fn floods_of_frames_that_ask_for_nothing_end_the_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_opens_no_window_is_dropped_and_the_sync_goes_on() {
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let settings = [("limits.client_write", "20s"), ("jobs.on_disconnect", "continue")];
-    let front = TestBridge::start(config(puppet.address, &settings)).await;
+    let front = TestBridge::start(config(backend.address, &settings)).await;
     let mut shut = client::Builder::new();
     shut.initial_window_size(0);
     let mut stuck = Client::with(&front, &shut).await;
@@ -277,18 +277,18 @@ async fn a_reader_that_opens_no_window_is_dropped_and_the_sync_goes_on() {
         let response = stuck.get(STREAM, &[]).await.unwrap();
         (response, stuck)
     });
-    let mut played = puppet.played().await;
+    let mut stream = backend.next_stream().await;
     let (response, _stuck) = asked.await.unwrap();
     let healthy = front.open(STREAM, &[]).await;
     for number in 0..200 {
-        played.device(&format!("pve{number}"), "completed").await;
+        stream.device(&format!("pve{number}"), "completed").await;
     }
     let began = tokio::time::Instant::now();
     let next = response.into_body().data().await;
     assert!(next.is_none_or(|next| next.is_err()), "nothing can come through a window that is shut");
     assert!(began.elapsed() <= Duration::from_secs(41), "{:?}", began.elapsed());
-    played.device("last", "completed").await;
-    played.complete().await;
+    stream.device("last", "completed").await;
+    stream.complete().await;
     assert!(healthy.answer().await.text().contains("Synced device last"));
 }
 

@@ -92,11 +92,11 @@ async fn one_stream_too_many_is_refused_and_one_that_ends_makes_room() {
         ("limits.streams_per_address", "streams_per_address", 429),
         ("limits.streams_per_key", "streams_per_key", 429),
     ] {
-        let mut puppet = ManualBackend::start().await;
-        let front = TestBridge::start(config(puppet.address, &[(key, "1")])).await;
+        let mut backend = ManualBackend::start().await;
+        let front = TestBridge::start(config(backend.address, &[(key, "1")])).await;
         let headers = WITH_KEY;
         let mut first = front.open(DEVICES, &headers).await;
-        let played = puppet.played().await;
+        let stream = backend.next_stream().await;
         assert_eq!(first.head().await.0, 200);
         let before = metric(&front, limit).await;
         let refused = front.get(DEVICES, &headers).await;
@@ -104,7 +104,7 @@ async fn one_stream_too_many_is_refused_and_one_that_ends_makes_room() {
         assert!(refused.header("retry-after").is_some());
         assert!(refused.detail().contains(key), "{}", refused.text());
         assert!(metric(&front, limit).await > before);
-        played.complete().await;
+        stream.complete().await;
         while !first.chunk().await.is_empty() {}
         assert_eq!(front.open(DEVICES, &headers).await.head().await.0, 200);
     }
@@ -161,12 +161,12 @@ async fn a_key_has_so_many_sockets_too() {
 
 #[tokio::test(start_paused = true)]
 async fn streams_are_counted_for_the_client_behind_a_trusted_proxy() {
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let settings = [("limits.streams_per_address", "1"), ("trusted_proxies", "127.0.0.1")];
-    let front = TestBridge::start(config(puppet.address, &settings)).await;
+    let front = TestBridge::start(config(backend.address, &settings)).await;
     let of = |client: &'static str| [("X-Forwarded-For", client)];
     let mut first = front.open(DEVICES, &of("10.0.0.1")).await;
-    let _played = puppet.played().await;
+    let _stream = backend.next_stream().await;
     assert_eq!(first.head().await.0, 200);
     assert_eq!(front.open(DEVICES, &of("10.0.0.2")).await.head().await.0, 200);
     assert_eq!(front.get(DEVICES, &of("10.0.0.1")).await.status, 429);
@@ -185,18 +185,18 @@ async fn a_connection_that_asks_for_nothing_is_closed_in_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn the_addresses_of_one_ipv6_network_share_one_limit() {
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let settings = [("limits.streams_per_address", "1"), ("trusted_proxies", "127.0.0.1")];
-    let front = TestBridge::start(config(puppet.address, &settings)).await;
+    let front = TestBridge::start(config(backend.address, &settings)).await;
     let from = |address| [("X-Proxbox-API-Key", KEY), ("X-Forwarded-For", address)];
     let mut first = front.open(DEVICES, &from("2001:db8:0:7::1")).await;
-    let _played = puppet.played().await;
+    let _stream = backend.next_stream().await;
     assert_eq!(first.head().await.0, 200);
     assert_eq!(front.get(DEVICES, &from("2001:db8:0:7:ffff::2")).await.status, 429);
     assert_eq!(front.open(DEVICES, &from("2001:db8:0:8::1")).await.head().await.0, 200);
 
     let settings = [settings[0], settings[1], ("limits.ipv6_prefix", "128")];
-    let front = TestBridge::start(config(puppet.address, &settings)).await;
+    let front = TestBridge::start(config(backend.address, &settings)).await;
     let mut first = front.open(DEVICES, &from("2001:db8:0:9::1")).await;
     assert_eq!(first.head().await.0, 200);
     assert_eq!(front.open(DEVICES, &from("2001:db8:0:9::2")).await.head().await.0, 200);

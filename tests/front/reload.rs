@@ -54,19 +54,19 @@ pub(super) fn file(backend: std::net::SocketAddr, more: &str) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn what_begins_afterwards_has_the_new_configuration_and_a_stream_that_runs_keeps_its_own() {
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let other = Backend::start(|_| async { answer(200, &[], "the other") }).await;
-    let changing = ReloadableBridge::start(file(puppet.address, "")).await;
+    let changing = ReloadableBridge::start(file(backend.address, "")).await;
     let stream = changing.front.open("/dcim/devices/create/stream", &[]).await;
-    let mut played = puppet.played().await;
-    played.device("pve1", "completed").await;
+    let mut backend_stream = backend.next_stream().await;
+    backend_stream.device("pve1", "completed").await;
 
     let (status, detail) = changing.reload(file(other.address, "")).await;
     assert_eq!(status, 200, "{detail}");
     assert_eq!(changing.front.get("/x", &[]).await.text(), "the other");
 
-    played.device("pve2", "completed").await;
-    played.complete().await;
+    backend_stream.device("pve2", "completed").await;
+    backend_stream.complete().await;
     let answer = stream.answer().await;
     assert!(answer.text().contains("Synced device pve2"), "{}", answer.text());
     assert!(answer.text().contains("\"ok\": true"), "{}", answer.text());
@@ -148,17 +148,17 @@ async fn listeners_come_and_go_with_the_configuration() {
 
 #[tokio::test(start_paused = true)]
 async fn the_number_of_jobs_at_once_may_change() {
-    let mut puppet = ManualBackend::start().await;
-    let text = |concurrency: u8| file(puppet.address, "") + &format!("concurrency = {concurrency}\n");
+    let mut backend = ManualBackend::start().await;
+    let text = |concurrency: u8| file(backend.address, "") + &format!("concurrency = {concurrency}\n");
     let (one, two) = (text(1), text(2));
     let changing = ReloadableBridge::start(one).await;
     let first = changing.front.open("/dcim/devices/create/stream", &[]).await;
-    let playing = puppet.played().await;
+    let stream = backend.next_stream().await;
     assert_eq!(changing.reload(two).await.0, 200);
     let second = changing.front.open("/virtualization/virtual-machines/create/stream", &[]).await;
-    let also_playing = puppet.played().await;
-    playing.complete().await;
-    also_playing.complete().await;
+    let second_stream = backend.next_stream().await;
+    stream.complete().await;
+    second_stream.complete().await;
     for stream in [first, second] {
         assert!(stream.answer().await.text().contains("\"ok\": true"));
     }
@@ -174,49 +174,49 @@ async fn waiting(front: &TestBridge, path: &str) -> Client {
 
 #[tokio::test(start_paused = true)]
 async fn jobs_that_wait_are_given_places_as_soon_as_the_configuration_has_more_of_them() {
-    let mut puppet = ManualBackend::start().await;
-    let text = |concurrency: u8| file(puppet.address, "") + &format!("concurrency = {concurrency}\n");
+    let mut backend = ManualBackend::start().await;
+    let text = |concurrency: u8| file(backend.address, "") + &format!("concurrency = {concurrency}\n");
     let (one, three) = (text(1), text(3));
     let changing = ReloadableBridge::start(one).await;
     let _first = changing.front.open(DEVICES, &[]).await;
-    let _playing = puppet.played().await;
+    let _stream = backend.next_stream().await;
     let _others = [waiting(&changing.front, MACHINES).await, waiting(&changing.front, STORAGE).await];
-    assert!(puppet.is_idle());
+    assert!(backend.is_idle());
     let began = Instant::now();
     assert_eq!(changing.reload(three).await.0, 200);
-    let _both = [puppet.played().await, puppet.played().await];
+    let _both = [backend.next_stream().await, backend.next_stream().await];
     assert_eq!(began.elapsed().as_secs(), 0, "nobody else has come or gone");
 }
 
 #[tokio::test(start_paused = true)]
 async fn jobs_that_wait_are_given_no_place_while_more_run_than_the_configuration_has_by_now() {
-    let mut puppet = ManualBackend::start().await;
-    let text = |concurrency: u8| file(puppet.address, "") + &format!("concurrency = {concurrency}\n");
+    let mut backend = ManualBackend::start().await;
+    let text = |concurrency: u8| file(backend.address, "") + &format!("concurrency = {concurrency}\n");
     let (two, one) = (text(2), text(1));
     let changing = ReloadableBridge::start(two).await;
     let first = changing.front.open(DEVICES, &[]).await;
-    let playing = puppet.played().await;
+    let stream = backend.next_stream().await;
     let _second = changing.front.open(MACHINES, &[]).await;
-    let also_playing = puppet.played().await;
+    let second_stream = backend.next_stream().await;
     let mut third = waiting(&changing.front, STORAGE).await;
     assert_eq!(changing.reload(one).await.0, 200);
-    playing.complete().await;
+    stream.complete().await;
     assert!(first.answer().await.text().contains("\"ok\": true"));
     // By the time it is told again that it waits, it would have begun.
     third.read_until("Waiting for virtual machines synchronization to finish").await;
-    assert!(puppet.is_idle(), "two run at once");
-    also_playing.complete().await;
-    assert!(puppet.played().await.target.starts_with(STORAGE));
+    assert!(backend.is_idle(), "two run at once");
+    second_stream.complete().await;
+    assert!(backend.next_stream().await.target.starts_with(STORAGE));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_same_sync_under_a_new_url_is_the_one_that_runs_and_at_another_address_it_waits() {
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let mut other = ManualBackend::start().await;
-    let before = file(puppet.address, "");
+    let before = file(backend.address, "");
     let changing = ReloadableBridge::start(before.clone()).await;
     let first = changing.front.open(DEVICES, &[]).await;
-    let playing = puppet.played().await;
+    let stream = backend.next_stream().await;
     // The same backend under another name, and then another backend in its place.
     let (status, detail) = changing.reload(before.replace("http://127.0.0.1", "http://localhost")).await;
     assert_eq!(status, 200, "{detail}");
@@ -225,34 +225,37 @@ async fn the_same_sync_under_a_new_url_is_the_one_that_runs_and_at_another_addre
     let (status, detail) = changing.reload(file(other.address, "")).await;
     assert_eq!(status, 200, "{detail}");
     let _third = waiting(&changing.front, DEVICES).await;
-    assert!(puppet.is_idle() && other.is_idle(), "two run at once");
-    playing.complete().await;
+    assert!(backend.is_idle() && other.is_idle(), "two run at once");
+    stream.complete().await;
     let job = async |stream: Client| {
         let answer = stream.answer().await;
         assert!(answer.text().contains("\"ok\": true"), "{}", answer.text());
         answer.header("x-proxbox-bridge-job").unwrap().to_owned()
     };
     assert_eq!(job(first).await, job(second).await);
-    let machines = puppet.played().await;
+    let machines = backend.next_stream().await;
     assert!(machines.target.starts_with(MACHINES), "{}", machines.target);
     machines.complete().await;
-    other.played().await.complete().await;
+    other.next_stream().await.complete().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_backends_of_the_configuration_with_one_address_run_one_sync_at_once() {
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let own = "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
     let block = |name: &str, hosts: &str, url: &str| {
-        format!("[[backend]]\nname = \"{name}\"\nurl = \"http://{url}:{}\"\n{hosts}\n", puppet.address.port())
+        format!(
+            "[[backend]]\nname = \"{name}\"\nurl = \"http://{url}:{}\"\n{hosts}\n",
+            backend.address.port()
+        )
     };
     let one = block("one", "hosts = [\"one.example\"]", "127.0.0.1");
     let front = TestBridge::start(configured(&format!("{own}{one}{}", block("two", "", "localhost")))).await;
     let request = format!("GET {DEVICES} HTTP/1.1\r\nHost: one.example\r\n\r\n");
     let _first = Client::raw(front.address, request.as_bytes()).await;
-    let playing = puppet.played().await;
+    let stream = backend.next_stream().await;
     let _second = waiting(&front, DEVICES).await;
-    assert!(puppet.is_idle(), "two run at once");
-    playing.complete().await;
-    puppet.played().await.complete().await;
+    assert!(backend.is_idle(), "two run at once");
+    stream.complete().await;
+    backend.next_stream().await.complete().await;
 }

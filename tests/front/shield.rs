@@ -230,14 +230,14 @@ async fn a_key_that_was_right_for_the_version_holds_nobody_up_while_a_stream_tak
 
 #[tokio::test(start_paused = true)]
 async fn keys_of_streams_that_have_begun_hold_no_other_key_up() {
-    let mut puppet = ManualBackend::start().await;
-    let front = TestBridge::start(config(puppet.address, &[("backend.concurrency", "8")])).await;
+    let mut backend = ManualBackend::start().await;
+    let front = TestBridge::start(config(backend.address, &[("backend.concurrency", "8")])).await;
     let mut running = Vec::new();
     for number in 0..8 {
         let key = format!("the-key-of-client-{number}");
         let mut client = front.open("/dcim/devices/create/stream", &[("X-Proxbox-API-Key", &key)]).await;
         assert_eq!(client.head().await.0, 200, "{number}");
-        running.push((client, puppet.played().await));
+        running.push((client, backend.next_stream().await));
     }
 }
 

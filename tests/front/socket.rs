@@ -267,19 +267,19 @@ async fn the_bridges_own_key_serves_clients_that_know_of_none() {
 
 #[tokio::test(start_paused = true)]
 async fn commands_wait_for_each_other_and_two_pages_watch_one_job() {
-    let mut puppet = ManualBackend::start().await;
-    let front = TestBridge::start(config(puppet.address, &[])).await;
+    let mut backend = ManualBackend::start().await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let mut page = Page::open(&front, "/ws").await;
     page.say(&json!({ "api_key": KEY }).to_string()).await;
     page.greeting().await;
     page.say("Sync Nodes").await;
     page.say("Sync Virtual Machines").await;
-    let mut played = puppet.played().await;
-    played.device("pve1", "completed").await;
+    let mut stream = backend.next_stream().await;
+    stream.device("pve1", "completed").await;
     assert_eq!(page.text().await, "Sync Nodes");
     let frame: Value = serde_json::from_str(&page.text().await).unwrap();
     assert_eq!(frame["data"]["name"], "pve1");
-    assert!(puppet.is_idle(), "the second command waits");
+    assert!(backend.is_idle(), "the second command waits");
 
     let mut other = Page::open(&front, "/ws").await;
     other.say(&json!({ "api_key": KEY }).to_string()).await;
@@ -288,11 +288,11 @@ async fn commands_wait_for_each_other_and_two_pages_watch_one_job() {
     assert_eq!(other.text().await, "Sync Nodes");
     let frame: Value = serde_json::from_str(&other.text().await).unwrap();
     assert_eq!(frame["data"]["name"], "pve1");
-    played.complete().await;
+    stream.complete().await;
     for page in [&mut page, &mut other] {
         page.frames_to(json!({ "object": "device", "end": true })).await;
     }
-    let second = puppet.played().await;
+    let second = backend.next_stream().await;
     assert!(second.target.starts_with("/virtualization/virtual-machines/create/stream"));
     second.complete().await;
     page.frames_to(json!({ "object": "virtual_machine", "end": true })).await;
@@ -300,22 +300,22 @@ async fn commands_wait_for_each_other_and_two_pages_watch_one_job() {
 
 #[tokio::test(start_paused = true)]
 async fn a_page_that_leaves_does_not_end_the_sync_at_once_and_a_bridge_that_stops_says_goodbye() {
-    let mut puppet = ManualBackend::start().await;
-    let mut front = TestBridge::start(config(puppet.address, &[])).await;
+    let mut backend = ManualBackend::start().await;
+    let mut front = TestBridge::start(config(backend.address, &[])).await;
     let mut page = Page::open(&front, "/ws").await;
     page.say(&json!({ "api_key": KEY }).to_string()).await;
     page.greeting().await;
     page.say("Sync Nodes").await;
-    let mut played = puppet.played().await;
+    let mut stream = backend.next_stream().await;
     drop(page);
     let mut again = Page::open(&front, "/ws").await;
     again.say(&json!({ "api_key": KEY }).to_string()).await;
     again.greeting().await;
     again.say("Sync Nodes").await;
-    played.device("pve1", "completed").await;
+    stream.device("pve1", "completed").await;
     assert_eq!(again.text().await, "Sync Nodes");
     assert!(again.text().await.contains("pve1"));
-    assert!(puppet.is_idle());
+    assert!(backend.is_idle());
 
     let mut idle = Page::open(&front, "/ws").await;
     idle.say(&json!({ "api_key": KEY }).to_string()).await;

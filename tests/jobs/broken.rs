@@ -81,8 +81,8 @@ async fn watched(registry: &Arc<Registry>, backend: &Arc<Backend>) -> (JobId, St
 async fn a_job_whose_own_code_fails_ends_for_its_readers_in_the_record_and_on_its_backend() {
     for (at_end, fails) in [(false, false), (true, false), (true, true)] {
         // A backend that goes on for a while when it is let go of.
-        let mut puppet = ManualBackend::with_release("0.0.6.post4").await;
-        let config = Arc::new(config(puppet.address, &[]));
+        let mut manual = ManualBackend::with_release("0.0.6.post4").await;
+        let config = Arc::new(config(manual.address, &[]));
         let folder = tempfile::tempdir().unwrap();
         let ledger = ledger(folder.path()).await;
         let message = match (at_end, fails) {
@@ -96,17 +96,17 @@ async fn a_job_whose_own_code_fails_ends_for_its_readers_in_the_record_and_on_it
         let _default = tracing::dispatcher::set_default(&trap);
         let registry = Registry::new(Arc::clone(&config), Arc::clone(&ledger));
         let backend = Arc::new(Backend::new(config.backends[0].clone()).unwrap());
-        let play = async {
-            let mut played = puppet.played().await;
-            played.device("pve1", "completed").await;
+        let backend_side = async {
+            let mut stream = manual.next_stream().await;
+            stream.device("pve1", "completed").await;
             match (at_end, fails) {
-                (false, _) => return Some(played),
-                (true, false) => played.complete().await,
-                (true, true) => played.fail().await,
+                (false, _) => return Some(stream),
+                (true, false) => stream.complete().await,
+                (true, true) => stream.fail().await,
             }
             None
         };
-        let ((job, text), _played) = tokio::join!(watched(&registry, &backend), play);
+        let ((job, text), _stream) = tokio::join!(watched(&registry, &backend), backend_side);
         let events = stream::read(text.as_bytes());
         let [.., error, complete] = events.as_slice() else { panic!("{text}") };
         assert_eq!((error.name.as_str(), complete.data["ok"].as_bool()), ("error", Some(false)), "{text}");
@@ -121,7 +121,7 @@ async fn a_job_whose_own_code_fails_ends_for_its_readers_in_the_record_and_on_it
         assert_eq!((end.outcome, end.cause), (expected.0, Some(expected.1)), "{at_end}");
 
         let began = Instant::now();
-        let next = async { puppet.played().await.complete().await };
+        let next = async { manual.next_stream().await.complete().await };
         let ((_, text), ()) = tokio::join!(watched(&registry, &backend), next);
         assert!(text.contains("\"ok\": true"), "{text}");
         let waited = if at_end && !fails { 0..2 } else { 10..40 };

@@ -23,25 +23,25 @@ async fn open(front: &TestBridge, path: &str) -> Reader {
 }
 
 /// A job that has begun, and the backend's side of it.
-async fn begun(front: &TestBridge, puppet: &mut ManualBackend, path: &str) -> (Reader, ManualStream) {
+async fn begun(front: &TestBridge, backend: &mut ManualBackend, path: &str) -> (Reader, ManualStream) {
     let reader = open(front, path).await;
-    (reader, puppet.played().await)
+    (reader, backend.next_stream().await)
 }
 
 /// A job that the backend cuts off. Gives its id, and when that was.
-async fn cut(front: &TestBridge, puppet: &mut ManualBackend, path: &str) -> (String, Instant) {
-    let (reader, played) = begun(front, puppet, path).await;
-    drop(played);
+async fn cut(front: &TestBridge, backend: &mut ManualBackend, path: &str) -> (String, Instant) {
+    let (reader, stream) = begun(front, backend, path).await;
+    drop(stream);
     let (job, began) = (reader.job.clone(), Instant::now());
     assert!(reader.rest().await.contains("\"ok\": false"));
     (job, began)
 }
 
 /// For how many seconds after `began` the next job waits for its turn.
-async fn waits(front: &TestBridge, puppet: &mut ManualBackend, began: Instant) -> u64 {
-    let (reader, played) = begun(front, puppet, STORAGE).await;
+async fn waits(front: &TestBridge, backend: &mut ManualBackend, began: Instant) -> u64 {
+    let (reader, stream) = begun(front, backend, STORAGE).await;
     let seconds = began.elapsed().as_secs();
-    played.complete().await;
+    stream.complete().await;
     let waited = reader.rest().await.contains("Waiting: the backend may still be at work on job");
     assert_eq!(waited, seconds > 0, "{seconds} s");
     seconds
@@ -65,16 +65,16 @@ fn up_to(job: &str, seconds: u64) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_a_cut_waits_while_an_old_backend_goes_on_and_says_so() {
-    let mut puppet = ManualBackend::with_release(OLD).await;
-    let front = front(&puppet, &[]).await;
-    let (job, began) = cut(&front, &mut puppet, DEVICES).await;
+    let mut backend = ManualBackend::with_release(OLD).await;
+    let front = front(&backend, &[]).await;
+    let (job, began) = cut(&front, &mut backend, DEVICES).await;
     advance(Duration::from_secs(8)).await;
     let mut retry = open(&front, DEVICES).await;
     retry.until(&up_to(&job, 22)).await;
     retry.until(&up_to(&job, 7)).await;
-    assert!(puppet.is_idle(), "two runs at once");
+    assert!(backend.is_idle(), "two runs at once");
     assert_eq!(cooling_down(&front).await, [job]);
-    puppet.played().await.complete().await;
+    backend.next_stream().await.complete().await;
     assert_eq!(began.elapsed().as_secs(), 30);
     assert!(retry.rest().await.contains("\"ok\": true"));
     assert!(cooling_down(&front).await.is_empty());
@@ -83,20 +83,20 @@ async fn a_retry_after_a_cut_waits_while_an_old_backend_goes_on_and_says_so() {
 #[tokio::test(start_paused = true)]
 async fn how_long_a_place_stays_taken_depends_on_the_release() {
     for (release, seconds) in [("0.0.0", 30), (OLD, 30), ("0.0.7.post1", 5), (NEW, 5), ("0.0.30.post2", 5)] {
-        let mut puppet = ManualBackend::with_release(release).await;
-        let front = front(&puppet, &[]).await;
-        let (_, began) = cut(&front, &mut puppet, DEVICES).await;
-        assert_eq!(waits(&front, &mut puppet, began).await, seconds, "{release}");
+        let mut backend = ManualBackend::with_release(release).await;
+        let front = front(&backend, &[]).await;
+        let (_, began) = cut(&front, &mut backend, DEVICES).await;
+        assert_eq!(waits(&front, &mut backend, began).await, seconds, "{release}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_update_of_any_release_goes_on_with_its_stage() {
     for release in [OLD, NEW] {
-        let mut puppet = ManualBackend::with_release(release).await;
-        let front = front(&puppet, &[]).await;
-        let (_, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
-        assert_eq!(waits(&front, &mut puppet, began).await, 30, "{release}");
+        let mut backend = ManualBackend::with_release(release).await;
+        let front = front(&backend, &[]).await;
+        let (_, began) = cut(&front, &mut backend, FULL_UPDATE).await;
+        assert_eq!(waits(&front, &mut backend, began).await, 30, "{release}");
     }
 }
 
@@ -116,73 +116,73 @@ async fn a_socket_that_is_cut_takes_its_place_for_a_while() {
 #[tokio::test(start_paused = true)]
 async fn whatever_the_bridge_ends_itself_takes_its_place_too() {
     for settings in [("limits.idle", "10s"), ("limits.total", "10s"), ("jobs.on_disconnect", "cancel")] {
-        let mut puppet = ManualBackend::with_release(OLD).await;
-        let front = front(&puppet, &[settings]).await;
-        let (reader, played) = begun(&front, &mut puppet, DEVICES).await;
+        let mut backend = ManualBackend::with_release(OLD).await;
+        let front = front(&backend, &[settings]).await;
+        let (reader, stream) = begun(&front, &mut backend, DEVICES).await;
         if settings.0 == "jobs.on_disconnect" {
             drop(reader);
         } else {
             assert!(reader.rest().await.contains("\"ok\": false"));
         }
-        played.hung_up().await;
+        stream.wait_disconnected().await;
         let began = Instant::now();
-        assert_eq!(waits(&front, &mut puppet, began).await, 30, "{settings:?}");
+        assert_eq!(waits(&front, &mut backend, began).await, 30, "{settings:?}");
     }
-    let mut puppet = ManualBackend::with_release(OLD).await;
-    let front = front(&puppet, &[]).await;
-    let (reader, played) = begun(&front, &mut puppet, DEVICES).await;
+    let mut backend = ManualBackend::with_release(OLD).await;
+    let front = front(&backend, &[]).await;
+    let (reader, stream) = begun(&front, &mut backend, DEVICES).await;
     assert_eq!(front.ask("DELETE", &format!("/jobs/{}", reader.job), &[]).await.status, 202);
-    played.hung_up().await;
+    stream.wait_disconnected().await;
     let began = Instant::now();
-    assert_eq!(waits(&front, &mut puppet, began).await, 30, "cancelled by request");
+    assert_eq!(waits(&front, &mut backend, began).await, 30, "cancelled by request");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_the_backend_reports_is_its_end_where_its_tasks_stop_with_it() {
     for (release, seconds) in [("0.0.0", 30), (OLD, 30), ("0.0.7.post1", 0), (NEW, 0)] {
-        let mut puppet = ManualBackend::with_release(release).await;
-        let front = front(&puppet, &[]).await;
-        let (reader, played) = begun(&front, &mut puppet, DEVICES).await;
-        played.fail().await;
+        let mut backend = ManualBackend::with_release(release).await;
+        let front = front(&backend, &[]).await;
+        let (reader, stream) = begun(&front, &mut backend, DEVICES).await;
+        stream.fail().await;
         assert!(reader.rest().await.contains("\"ok\": false"));
         let began = Instant::now();
-        assert_eq!(waits(&front, &mut puppet, began).await, seconds, "{release}");
+        assert_eq!(waits(&front, &mut backend, began).await, seconds, "{release}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_has_ended_its_work_is_not_waited_for() {
-    let mut puppet = ManualBackend::with_release(OLD).await;
-    let front = front(&puppet, &[]).await;
+    let mut backend = ManualBackend::with_release(OLD).await;
+    let front = front(&backend, &[]).await;
     for status in ["completed", "failed"] {
-        let (reader, mut played) = begun(&front, &mut puppet, DEVICES).await;
-        played.device("pve1", status).await;
-        played.complete().await;
+        let (reader, mut stream) = begun(&front, &mut backend, DEVICES).await;
+        stream.device("pve1", status).await;
+        stream.complete().await;
         assert_eq!(reader.rest().await.contains("\"ok\": true"), status == "completed");
         let began = Instant::now();
-        assert_eq!(waits(&front, &mut puppet, began).await, 0, "{status}");
+        assert_eq!(waits(&front, &mut backend, began).await, 0, "{status}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_never_began_takes_no_place() {
-    let mut puppet = ManualBackend::with_release(OLD).await;
-    let front = front(&puppet, &[]).await;
-    puppet.refuse();
+    let mut backend = ManualBackend::with_release(OLD).await;
+    let front = front(&backend, &[]).await;
+    backend.refuse();
     assert_eq!(front.get(DEVICES, &[]).await.status, 422);
-    puppet.accept();
+    backend.accept();
     let began = Instant::now();
-    assert_eq!(waits(&front, &mut puppet, began).await, 0, "refused");
+    assert_eq!(waits(&front, &mut backend, began).await, 0, "refused");
 
-    let (running, played) = begun(&front, &mut puppet, DEVICES).await;
+    let (running, stream) = begun(&front, &mut backend, DEVICES).await;
     let mut waiting = open(&front, FULL_UPDATE).await;
     waiting.until("Waiting for devices").await;
     assert_eq!(front.ask("DELETE", &format!("/jobs/{}", waiting.job), &[]).await.status, 202);
     waiting.rest().await;
-    played.complete().await;
+    stream.complete().await;
     running.rest().await;
     let began = Instant::now();
-    assert_eq!(waits(&front, &mut puppet, began).await, 0, "cancelled in the queue");
+    assert_eq!(waits(&front, &mut backend, began).await, 0, "cancelled in the queue");
 
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();
@@ -194,28 +194,28 @@ async fn a_run_that_never_began_takes_no_place() {
 
 #[tokio::test(start_paused = true)]
 async fn what_earlier_runs_took_says_how_long_an_old_backend_goes_on() {
-    let mut puppet = ManualBackend::with_release(OLD).await;
-    let front = front(&puppet, &[("limits.cooldown", "2m")]).await;
+    let mut backend = ManualBackend::with_release(OLD).await;
+    let front = front(&backend, &[("limits.cooldown", "2m")]).await;
     for (before, elapsed, rest) in [(100, 10, 90), (100, 200, 30), (400, 10, 120)] {
-        let (reader, played) = begun(&front, &mut puppet, DEVICES).await;
+        let (reader, stream) = begun(&front, &mut backend, DEVICES).await;
         advance(Duration::from_secs(before)).await;
-        played.complete().await;
+        stream.complete().await;
         reader.rest().await;
-        let (reader, played) = begun(&front, &mut puppet, DEVICES).await;
+        let (reader, stream) = begun(&front, &mut backend, DEVICES).await;
         advance(Duration::from_secs(elapsed)).await;
-        drop(played);
+        drop(stream);
         reader.rest().await;
         let began = Instant::now();
-        assert_eq!(waits(&front, &mut puppet, began).await, rest, "{before} s, cut after {elapsed} s");
+        assert_eq!(waits(&front, &mut backend, began).await, rest, "{before} s, cut after {elapsed} s");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn another_place_on_the_backend_can_be_used_meanwhile() {
-    let mut puppet = ManualBackend::with_release(OLD).await;
-    let front = front(&puppet, &[("backend.concurrency", "2")]).await;
-    let (job, began) = cut(&front, &mut puppet, DEVICES).await;
-    let (second, other) = begun(&front, &mut puppet, STORAGE).await;
+    let mut backend = ManualBackend::with_release(OLD).await;
+    let front = front(&backend, &[("backend.concurrency", "2")]).await;
+    let (job, began) = cut(&front, &mut backend, DEVICES).await;
+    let (second, other) = begun(&front, &mut backend, STORAGE).await;
     assert_eq!(began.elapsed().as_secs(), 0);
     let mut third = open(&front, FULL_UPDATE).await;
     let both = format!(
@@ -223,10 +223,10 @@ async fn another_place_on_the_backend_can_be_used_meanwhile() {
          still, up to 30 s more."
     );
     third.until(&both).await;
-    let played = puppet.played().await;
+    let stream = backend.next_stream().await;
     assert_eq!(began.elapsed().as_secs(), 30);
     other.complete().await;
-    played.complete().await;
+    stream.complete().await;
     for reader in [second, third] {
         assert!(reader.rest().await.contains("\"ok\": true"));
     }
@@ -234,9 +234,9 @@ async fn another_place_on_the_backend_can_be_used_meanwhile() {
 
 #[tokio::test(start_paused = true)]
 async fn a_place_that_is_taken_counts_for_the_queue() {
-    let mut puppet = ManualBackend::with_release(OLD).await;
-    let front = front(&puppet, &[("backend.queue", "1")]).await;
-    cut(&front, &mut puppet, DEVICES).await;
+    let mut backend = ManualBackend::with_release(OLD).await;
+    let front = front(&backend, &[("backend.queue", "1")]).await;
+    cut(&front, &mut backend, DEVICES).await;
     let _waiting = open(&front, DEVICES).await;
     let answer = front.get(STORAGE, &[]).await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")));
@@ -245,36 +245,36 @@ async fn a_place_that_is_taken_counts_for_the_queue() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_configuration_gives_further_places_and_takes_away_none_that_is_taken() {
-    let mut puppet = ManualBackend::with_release(OLD).await;
-    let address = puppet.address;
+    let mut backend = ManualBackend::with_release(OLD).await;
+    let address = backend.address;
     let concurrency = Arc::new(Mutex::new("1"));
     let read = Arc::clone(&concurrency);
     let reload = move || Ok(config(address, &[("backend.concurrency", *read.lock().unwrap())]));
     let front = TestBridge::reloading(config(address, &[]), reload).await;
-    let (_, began) = cut(&front, &mut puppet, DEVICES).await;
+    let (_, began) = cut(&front, &mut backend, DEVICES).await;
     *concurrency.lock().unwrap() = "2";
     assert_eq!(front.ask("POST", "/reload", &[]).await.status, 200);
-    assert_eq!(waits(&front, &mut puppet, began).await, 0);
+    assert_eq!(waits(&front, &mut backend, began).await, 0);
     *concurrency.lock().unwrap() = "1";
     assert_eq!(front.ask("POST", "/reload", &[]).await.status, 200);
-    assert_eq!(waits(&front, &mut puppet, began).await, 30);
+    assert_eq!(waits(&front, &mut backend, began).await, 30);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_place_stays_taken_over_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [("data_dir", folder.path().to_str().unwrap())];
-    let mut puppet = ManualBackend::with_release(OLD).await;
-    let before = front(&puppet, &settings).await;
-    let (job, began) = cut(&before, &mut puppet, DEVICES).await;
+    let mut backend = ManualBackend::with_release(OLD).await;
+    let before = front(&backend, &settings).await;
+    let (job, began) = cut(&before, &mut backend, DEVICES).await;
     before.stop().await;
     assert_eq!(began.elapsed().as_secs(), 0, "a bridge that stops does not wait for it");
-    let after = front(&puppet, &settings).await;
+    let after = front(&backend, &settings).await;
     assert_eq!(cooling_down(&after).await, [job.as_str()]);
     let mut reader = open(&after, DEVICES).await;
     reader.until(&format!("may still be at work on job {job}, up to ")).await;
-    assert!(puppet.is_idle(), "two runs at once");
-    puppet.played().await.complete().await;
+    assert!(backend.is_idle(), "two runs at once");
+    backend.next_stream().await.complete().await;
     assert!(reader.rest().await.contains("\"ok\": true"));
     after.stop().await;
     let records = recorded(folder.path()).await;
@@ -282,10 +282,10 @@ async fn a_place_stays_taken_over_a_restart() {
     assert!(records[1].cooldown.is_some_and(|cooldown| cooldown.until > Timestamp::now()));
 }
 
-/// A job that ran on the backend of `puppet` and has no end in the ledger in `folder`, beside one that had not begun.
-async fn killed(puppet: &ManualBackend, folder: &Path) -> Record {
+/// A job that ran on `manual` and has no end in the ledger in `folder`, beside one that had not begun.
+async fn killed(manual: &ManualBackend, folder: &Path) -> Record {
     let now = Timestamp::now();
-    let backend: BackendUrl = format!("http://{}", puppet.address).parse().unwrap();
+    let backend: BackendUrl = format!("http://{}", manual.address).parse().unwrap();
     let queued = Record::new(backend.clone(), Kind::Devices, now);
     let least = Duration::from_secs(40);
     let cooldown = Some(Cooldown { least, until: now });
@@ -301,11 +301,11 @@ async fn killed(puppet: &ManualBackend, folder: &Path) -> Record {
 #[tokio::test(start_paused = true)]
 async fn a_ledger_that_works_only_later_gives_the_places_back() {
     let folder = tempfile::tempdir().unwrap();
-    let puppet = ManualBackend::with_release(OLD).await;
-    let killed = killed(&puppet, folder.path()).await;
+    let backend = ManualBackend::with_release(OLD).await;
+    let killed = killed(&backend, folder.path()).await;
     let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let front = front(&puppet, &[("data_dir", folder.path().to_str().unwrap())]).await;
+    let front = front(&backend, &[("data_dir", folder.path().to_str().unwrap())]).await;
     assert!(cooling_down(&front).await.is_empty());
     other.execute_batch("ROLLBACK").unwrap();
     while cooling_down(&front).await.is_empty() {
@@ -328,23 +328,23 @@ async fn a_ledger_that_works_only_later_gives_the_places_back() {
 #[tokio::test(start_paused = true)]
 async fn what_ran_when_the_bridge_was_killed_takes_its_place_after_the_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = ManualBackend::with_release(OLD).await;
-    let killed = killed(&puppet, folder.path()).await;
-    let front = front(&puppet, &[("data_dir", folder.path().to_str().unwrap())]).await;
+    let mut backend = ManualBackend::with_release(OLD).await;
+    let killed = killed(&backend, folder.path()).await;
+    let front = front(&backend, &[("data_dir", folder.path().to_str().unwrap())]).await;
     let began = Instant::now();
     assert_eq!(cooling_down(&front).await, [killed.id.to_string()]);
-    let seconds = waits(&front, &mut puppet, began).await;
+    let seconds = waits(&front, &mut backend, began).await;
     assert!((35..=40).contains(&seconds), "{seconds} s");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_ran_under_another_name_of_the_same_address_takes_its_place_after_the_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let puppet = ManualBackend::with_release(OLD).await;
-    let killed = killed(&puppet, folder.path()).await;
-    let url = format!("http://localhost:{}", puppet.address.port());
+    let backend = ManualBackend::with_release(OLD).await;
+    let killed = killed(&backend, folder.path()).await;
+    let url = format!("http://localhost:{}", backend.address.port());
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("backend.url", url.as_str())];
-    let front = front(&puppet, &settings).await;
+    let front = front(&backend, &settings).await;
     assert_eq!(cooling_down(&front).await, [killed.id.to_string()]);
 }
 
@@ -378,17 +378,17 @@ async fn a_job_of_a_killed_bridge_cools_down_on_its_own_backend_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_full_update_that_the_backend_still_reports_is_waited_for_within_the_limit() {
     for (limit, reported, seconds) in [("15m", 0, 30), ("15m", 50, 60), ("15m", 130, 150), ("70s", 900, 70)] {
-        let mut puppet = ManualBackend::with_release(NEW).await;
-        let front = front(&puppet, &[("limits.cooldown", limit)]).await;
+        let mut backend = ManualBackend::with_release(NEW).await;
+        let front = front(&backend, &[("limits.cooldown", limit)]).await;
         if reported > 0 {
-            puppet.report_active();
+            backend.report_active();
         }
-        let (_, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
+        let (_, began) = cut(&front, &mut backend, FULL_UPDATE).await;
         let mut reader = open(&front, STORAGE).await;
         reader.until("may still be at work").await;
         let done = async {
             tokio::time::sleep_until(began + Duration::from_secs(reported)).await;
-            puppet.report_idle();
+            backend.report_idle();
             std::future::pending::<()>().await;
         };
         let end = reader.until("Starting storage");
@@ -397,34 +397,34 @@ async fn a_full_update_that_the_backend_still_reports_is_waited_for_within_the_l
             _ = end => {}
         }
         assert_eq!(began.elapsed().as_secs(), seconds, "reported for {reported} s, limits.cooldown {limit}");
-        puppet.played().await.complete().await;
+        backend.next_stream().await.complete().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_report_that_cannot_be_read_frees_no_place_before_the_limit() {
-    let mut puppet = ManualBackend::with_release(NEW).await;
-    puppet.compress_report();
-    let front = front(&puppet, &[("limits.cooldown", "70s")]).await;
-    let (_, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
-    assert_eq!(waits(&front, &mut puppet, began).await, 70);
+    let mut backend = ManualBackend::with_release(NEW).await;
+    backend.compress_report();
+    let front = front(&backend, &[("limits.cooldown", "70s")]).await;
+    let (_, began) = cut(&front, &mut backend, FULL_UPDATE).await;
+    assert_eq!(waits(&front, &mut backend, began).await, 70);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_bridge_may_be_told_not_to_wait() {
-    let mut puppet = ManualBackend::with_release(OLD).await;
-    let front = front(&puppet, &[("limits.cooldown", "0s")]).await;
-    let (_, began) = cut(&front, &mut puppet, DEVICES).await;
-    assert_eq!(waits(&front, &mut puppet, began).await, 0);
+    let mut backend = ManualBackend::with_release(OLD).await;
+    let front = front(&backend, &[("limits.cooldown", "0s")]).await;
+    let (_, began) = cut(&front, &mut backend, DEVICES).await;
+    assert_eq!(waits(&front, &mut backend, began).await, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_operator_frees_a_place_at_once_and_for_good() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [("data_dir", folder.path().to_str().unwrap())];
-    let mut puppet = ManualBackend::with_release(OLD).await;
-    let before = front(&puppet, &settings).await;
-    let (job, began) = cut(&before, &mut puppet, DEVICES).await;
+    let mut backend = ManualBackend::with_release(OLD).await;
+    let before = front(&backend, &settings).await;
+    let (job, began) = cut(&before, &mut backend, DEVICES).await;
     let mut retry = open(&before, DEVICES).await;
     retry.until(&up_to(&job, 30)).await;
     let cooldown = format!("/jobs/{job}/cooldown");
@@ -432,28 +432,28 @@ async fn an_operator_frees_a_place_at_once_and_for_good() {
         let answer = before.ask("DELETE", &cooldown, &[]).await;
         assert_eq!((answer.status, answer.header(JOB)), (status, Some(job.as_str())), "{}", answer.text());
     }
-    puppet.played().await.complete().await;
+    backend.next_stream().await.complete().await;
     assert_eq!(began.elapsed().as_secs(), 0);
     assert!(retry.rest().await.contains("\"ok\": true"));
     let nobody = "/jobs/01890000-0000-7000-8000-000000000000/cooldown";
     assert_eq!(before.ask("DELETE", nobody, &[]).await.status, 404);
     before.stop().await;
-    let after = front(&puppet, &settings).await;
+    let after = front(&backend, &settings).await;
     assert!(cooling_down(&after).await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_waits_already_is_told_as_soon_as_the_run_before_it_is_cut() {
-    let mut puppet = ManualBackend::with_release(NEW).await;
-    let front = front(&puppet, &[]).await;
-    let (first, played) = begun(&front, &mut puppet, DEVICES).await;
+    let mut backend = ManualBackend::with_release(NEW).await;
+    let front = front(&backend, &[]).await;
+    let (first, stream) = begun(&front, &mut backend, DEVICES).await;
     let mut waiting = open(&front, STORAGE).await;
     waiting.until("Waiting for devices").await;
-    drop(played);
+    drop(stream);
     let began = Instant::now();
     waiting.until(&up_to(&first.job, 5)).await;
     assert_eq!(began.elapsed().as_secs(), 0);
-    puppet.played().await.complete().await;
+    backend.next_stream().await.complete().await;
     assert_eq!(began.elapsed().as_secs(), 5);
     first.rest().await;
     assert_eq!(waiting.rest().await.matches("may still be at work").count(), 1);
@@ -461,15 +461,15 @@ async fn a_job_that_waits_already_is_told_as_soon_as_the_run_before_it_is_cut() 
 
 #[tokio::test(start_paused = true)]
 async fn a_full_update_of_the_bridge_itself_lengthens_no_cool_down() {
-    let mut puppet = ManualBackend::with_release(NEW).await;
-    let front = front(&puppet, &[("backend.concurrency", "2")]).await;
-    puppet.report_active();
-    let (_, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
-    let (second, running) = begun(&front, &mut puppet, FULL_UPDATE).await;
-    let (third, played) = begun(&front, &mut puppet, STORAGE).await;
+    let mut backend = ManualBackend::with_release(NEW).await;
+    let front = front(&backend, &[("backend.concurrency", "2")]).await;
+    backend.report_active();
+    let (_, began) = cut(&front, &mut backend, FULL_UPDATE).await;
+    let (second, running) = begun(&front, &mut backend, FULL_UPDATE).await;
+    let (third, stream) = begun(&front, &mut backend, STORAGE).await;
     assert_eq!(began.elapsed().as_secs(), 30);
     running.complete().await;
-    played.complete().await;
+    stream.complete().await;
     for reader in [second, third] {
         assert!(reader.rest().await.contains("\"ok\": true"));
     }
@@ -477,13 +477,13 @@ async fn a_full_update_of_the_bridge_itself_lengthens_no_cool_down() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sync_of_another_kind_ends_no_cool_down_of_a_reported_full_update() {
-    let mut puppet = ManualBackend::with_release(NEW).await;
-    let front = front(&puppet, &[("backend.concurrency", "2")]).await;
-    puppet.report_active();
-    let (job, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
-    let (running, played) = begun(&front, &mut puppet, STORAGE).await;
+    let mut backend = ManualBackend::with_release(NEW).await;
+    let front = front(&backend, &[("backend.concurrency", "2")]).await;
+    backend.report_active();
+    let (job, began) = cut(&front, &mut backend, FULL_UPDATE).await;
+    let (running, stream) = begun(&front, &mut backend, STORAGE).await;
     tokio::time::sleep_until(began + Duration::from_secs(40)).await;
     assert_eq!(cooling_down(&front).await, [job]);
-    played.complete().await;
+    stream.complete().await;
     running.rest().await;
 }

@@ -7,16 +7,16 @@ use crate::support::manual::ManualBackend;
 #[tokio::test(start_paused = true)]
 async fn a_recorded_job_is_resumed_by_a_request_for_the_same_with_the_same_key_and_by_no_other() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("limits.replay", "0s")];
-    let front = front(&puppet, &settings).await;
+    let front = front(&backend, &settings).await;
     let backups = |vm: u64| format!("/virtualization/virtual-machines/{vm}/backups/create/stream");
     let snapshots = "/virtualization/virtual-machines/7/snapshots/create/stream?a=1".to_owned();
     let own = format!("{}?a=1", backups(7));
     let key = ("X-Proxbox-API-Key", "the-key-of-a-client");
     let first = Reader::open(&front, &own, &[key]).await;
     let job = first.job.clone();
-    puppet.played().await.complete().await;
+    backend.next_stream().await.complete().await;
     first.rest().await;
 
     let last = format!("{job}.1");
@@ -31,14 +31,14 @@ async fn a_recorded_job_is_resumed_by_a_request_for_the_same_with_the_same_key_a
     ] {
         let reader = Reader::open(&front, &target, headers).await;
         assert_ne!(reader.job, job, "{target}");
-        puppet.played().await.complete().await;
+        backend.next_stream().await.complete().await;
         let text = reader.rest().await;
         assert!(text.contains("is unknown here, has expired, or is of another job"), "{target}: {text}");
     }
     let again = Reader::open(&front, &own, &[last, key]).await;
     assert_eq!(again.job, job);
     assert!(again.rest().await.starts_with(&format!("id: {job}.2\n")));
-    assert!(puppet.is_idle(), "a second run");
+    assert!(backend.is_idle(), "a second run");
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,7 +49,7 @@ async fn a_recorded_job_is_resumed_on_its_own_backend_under_any_name_and_on_no_o
     let before = front(&own, &[data_dir]).await;
     let first = Reader::open(&before, DEVICES, &[]).await;
     let job = first.job.clone();
-    own.played().await.complete().await;
+    own.next_stream().await.complete().await;
     first.rest().await;
     before.stop().await;
 
@@ -58,7 +58,7 @@ async fn a_recorded_job_is_resumed_on_its_own_backend_under_any_name_and_on_no_o
     let elsewhere = front(&other, &[data_dir]).await;
     let reader = Reader::open(&elsewhere, DEVICES, &last).await;
     assert_ne!(reader.job, job);
-    other.played().await.complete().await;
+    other.next_stream().await.complete().await;
     reader.rest().await;
     elsewhere.stop().await;
 

@@ -43,8 +43,8 @@ impl Reader {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_is_told_of_from_its_beginning_to_its_end_and_not_again() {
-    let mut puppet = ManualBackend::start().await;
-    let mut front = TestBridge::start(config(puppet.address, &[])).await;
+    let mut backend = ManualBackend::start().await;
+    let mut front = TestBridge::start(config(backend.address, &[])).await;
     let mut reader = Reader::open(&front, &[]).await;
     let (name, bridge) = reader.next().await.unwrap();
     assert_eq!(
@@ -52,8 +52,8 @@ async fn a_job_is_told_of_from_its_beginning_to_its_end_and_not_again() {
         ("bridge", &true.into(), &false.into())
     );
     let mut client = front.open(DEVICES, &[]).await;
-    let mut played = puppet.played().await;
-    played.device("pve1", "progress").await;
+    let mut stream = backend.next_stream().await;
+    stream.device("pve1", "progress").await;
     assert_eq!(client.head().await.0, 200);
     let seen = loop {
         let (name, job) = reader.next().await.unwrap();
@@ -67,8 +67,8 @@ async fn a_job_is_told_of_from_its_beginning_to_its_end_and_not_again() {
     let mut late = Reader::open(&front, &[("Authorization", &format!("Bearer {TOKEN}"))]).await;
     assert_eq!(late.next().await.unwrap().1["can_act"], true);
     assert_eq!(late.next().await.unwrap().1["id"], seen["id"]);
-    played.device("pve1", "completed").await;
-    played.complete().await;
+    stream.device("pve1", "completed").await;
+    stream.complete().await;
     let ended = loop {
         let (_, job) = reader.next().await.unwrap();
         if job["status"] == "completed" {
@@ -132,18 +132,18 @@ async fn ending(mut reader: Reader) -> Option<Value> {
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_job_is_told_although_it_is_forgotten_at_once_or_the_bridge_ends_it() {
-    let mut puppet = ManualBackend::start().await;
-    let mut front = TestBridge::start(config(puppet.address, &[("limits.replay", "0s")])).await;
+    let mut backend = ManualBackend::start().await;
+    let mut front = TestBridge::start(config(backend.address, &[("limits.replay", "0s")])).await;
     let mut reader = Reader::open(&front, &[]).await;
     let mut client = front.open(DEVICES, &[]).await;
-    let played = puppet.played().await;
+    let stream = backend.next_stream().await;
     assert_eq!(client.head().await.0, 200);
     while reader.next().await.unwrap().1["status"] != "running" {}
-    played.complete().await;
+    stream.complete().await;
     while reader.next().await.unwrap().1["status"] != "completed" {}
 
     let mut client = front.open(DEVICES, &[]).await;
-    let _held = puppet.played().await;
+    let _held = backend.next_stream().await;
     assert_eq!(client.head().await.0, 200);
     while reader.next().await.unwrap().1["status"] != "running" {}
     front.ask_to_stop();
@@ -156,9 +156,9 @@ async fn the_end_of_a_job_is_told_although_it_is_forgotten_at_once_or_the_bridge
 async fn a_stream_ends_with_the_token_that_let_it_in() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
-    let puppet = ManualBackend::start().await;
+    let backend = ManualBackend::start().await;
     let write = |token: &str| std::fs::write(&file, token).unwrap();
-    let address = puppet.address;
+    let address = backend.address;
     let path = file.to_str().unwrap().to_owned();
     let read = move || config(address, &[("admin_token_file", &path), ("admin_listen", "0.0.0.0:0")]);
     write("the-first-token-of-all");

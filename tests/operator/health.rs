@@ -8,14 +8,14 @@ use crate::support::manual::ManualBackend;
 
 #[tokio::test]
 async fn a_bridge_is_ready_and_says_why_it_is_not_any_more() {
-    let mut puppet = ManualBackend::start().await;
-    let bridge = RunningBridge::start(puppet.address, &[]);
+    let mut backend = ManualBackend::start().await;
+    let bridge = RunningBridge::start(backend.address, &[]);
     let ready = bridge.admin("GET", "/readyz").await;
     assert_eq!((ready.status, &ready.json()["reasons"]), (200, &serde_json::json!([])));
     assert_eq!(bridge.admin("GET", "/livez").await.json()["live"], true);
     // A job that runs keeps it from ending.
     let mut client = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
-    let played = puppet.played().await;
+    let stream = backend.next_stream().await;
     assert_eq!(client.head().await.0, 200);
     bridge.process.terminate();
     let reasons = super::until(async || {
@@ -26,7 +26,7 @@ async fn a_bridge_is_ready_and_says_why_it_is_not_any_more() {
     assert_eq!(reasons, serde_json::json!(["the bridge is stopping"]));
     assert_eq!(bridge.value("draining").await, 1.0);
     assert_eq!(bridge.admin("GET", "/livez").await.status, 200);
-    played.complete().await;
+    stream.complete().await;
     assert_eq!(bridge.process.ended().0, Some(0));
 }
 

@@ -77,11 +77,11 @@ async fn a_backend_that_is_cut_off_is_blamed_and_its_end_is_ours() {
 
 #[tokio::test]
 async fn what_runs_waits_and_is_watched_now_can_be_seen() {
-    let mut puppet = ManualBackend::start().await;
-    let bridge = RunningBridge::start(puppet.address, &[("limits.heartbeat", "1s")]);
+    let mut backend = ManualBackend::start().await;
+    let bridge = RunningBridge::start(backend.address, &[("limits.heartbeat", "1s")]);
     let mut watching = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
-    let mut played = puppet.played().await;
-    played.device("pve1", "progress").await;
+    let mut stream = backend.next_stream().await;
+    stream.device("pve1", "progress").await;
     assert_eq!(watching.head().await.0, 200);
     bridge.until("backend_frames_total{channel=\"native\",type=\"step\"}", 1.0).await;
     let storage = "/virtualization/virtual-machines/storage/create/stream";
@@ -101,12 +101,12 @@ async fn what_runs_waits_and_is_watched_now_can_be_seen() {
     super::until(async || (bridge.value("heartbeats_total").await >= 1.0).then_some(())).await;
     let age = bridge.value("job_frame_age_seconds").await;
     assert!(age > 0.5);
-    played.device("pve2", "progress").await;
+    stream.device("pve2", "progress").await;
     super::until(async || (bridge.value("job_frame_age_seconds").await < age).then_some(())).await;
     drop(attached);
     bridge.until("watchers_dropped_total{reason=\"left\"}", 1.0).await;
-    played.complete().await;
-    let next = puppet.played().await;
+    stream.complete().await;
+    let next = backend.next_stream().await;
     bridge.until("jobs_waiting", 0.0).await;
     bridge.until("job_wait_seconds_count", 2.0).await;
     next.complete().await;
@@ -115,15 +115,15 @@ async fn what_runs_waits_and_is_watched_now_can_be_seen() {
 
 #[tokio::test]
 async fn a_watcher_that_takes_nothing_is_behind_and_is_dropped() {
-    let mut puppet = ManualBackend::start().await;
-    let bridge = RunningBridge::start(puppet.address, &[("limits.client_write", "2s")]);
+    let mut backend = ManualBackend::start().await;
+    let bridge = RunningBridge::start(backend.address, &[("limits.client_write", "2s")]);
     let mut client = Client::with_little_room(bridge.process.address, DEVICES).await;
-    let mut played = puppet.played().await;
+    let mut stream = backend.next_stream().await;
     // More than the buffers of the system hold.
     let name = "n".repeat(4000);
     let mut behind = 0.0;
     for number in 0..100_000 {
-        played.device(&format!("{number}{name}"), "completed").await;
+        stream.device(&format!("{number}{name}"), "completed").await;
         if number % 100 == 99 {
             behind = bridge.value("watcher_lag_frames").await;
             if behind > 100.0 {
@@ -140,16 +140,16 @@ async fn a_watcher_that_takes_nothing_is_behind_and_is_dropped() {
 
 #[tokio::test]
 async fn clients_that_come_back_and_what_they_have_missed_are_counted() {
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let settings = [("limits.job_log_bytes", "65536"), ("limits.all_logs_bytes", "65536")];
-    let bridge = RunningBridge::start(puppet.address, &settings);
+    let bridge = RunningBridge::start(backend.address, &settings);
     let mut first = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
-    let mut played = puppet.played().await;
+    let mut stream = backend.next_stream().await;
     assert_eq!(first.head().await.0, 200);
     for number in 0..500 {
-        played.device(&format!("pve{number}"), "completed").await;
+        stream.device(&format!("pve{number}"), "completed").await;
     }
-    played.complete().await;
+    stream.complete().await;
     while !first.chunk().await.is_empty() {}
     let job = bridge.admin("GET", "/jobs").await.json();
     let id = job["results"][0]["id"].as_str().unwrap().to_owned();

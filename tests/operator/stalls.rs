@@ -42,25 +42,25 @@ async fn a_reader_that_takes_nothing_holds_little_memory_and_the_limit_of_all_lo
 }
 
 /// A sync of which the client has read the step of `pve1`.
-async fn begun(bridge: &RunningBridge, puppet: &mut ManualBackend) -> (Client, ManualStream) {
+async fn begun(bridge: &RunningBridge, backend: &mut ManualBackend) -> (Client, ManualStream) {
     let mut client = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
-    let mut played = puppet.played().await;
+    let mut stream = backend.next_stream().await;
     assert_eq!(client.head().await.0, 200);
-    played.device("pve1", "completed").await;
+    stream.device("pve1", "completed").await;
     client.read_until("pve1").await;
-    (client, played)
+    (client, stream)
 }
 
 #[tokio::test]
 async fn a_sync_outlives_a_pause_of_the_process_that_is_longer_than_the_idle_limit() {
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let limit = Duration::from_secs(2);
-    let bridge = RunningBridge::start(puppet.address, &[("limits.idle", "2s")]);
-    let (mut client, mut played) = begun(&bridge, &mut puppet).await;
+    let bridge = RunningBridge::start(backend.address, &[("limits.idle", "2s")]);
+    let (mut client, mut stream) = begun(&bridge, &mut backend).await;
     bridge.process.pause();
     let paused = Instant::now();
-    played.device("pve2", "completed").await;
-    played.complete().await;
+    stream.device("pve2", "completed").await;
+    stream.complete().await;
     // The limit is over before the bridge can read that.
     sleep_until(paused + limit + limit / 4).await;
     bridge.process.resume();
@@ -70,19 +70,19 @@ async fn a_sync_outlives_a_pause_of_the_process_that_is_longer_than_the_idle_lim
 
 #[tokio::test]
 async fn a_late_failure_that_came_during_a_pause_is_read_though_the_wait_for_it_is_over() {
-    let mut puppet = ManualBackend::start().await;
+    let mut backend = ManualBackend::start().await;
     let limit = Duration::from_secs(2);
     let bridge =
-        RunningBridge::start(puppet.address, &[("limits.settle", "2s"), ("limits.settle_total", "2s")]);
-    let (mut client, mut played) = begun(&bridge, &mut puppet).await;
-    played.say_complete().await;
+        RunningBridge::start(backend.address, &[("limits.settle", "2s"), ("limits.settle_total", "2s")]);
+    let (mut client, mut stream) = begun(&bridge, &mut backend).await;
+    stream.send_complete().await;
     bridge.until("backend_frames_total{channel=\"native\",type=\"complete\"}", 1.0).await;
     // It is not silent: what ends the wait is the limit for the whole of it.
-    played.device("pve2", "completed").await;
+    stream.device("pve2", "completed").await;
     client.read_until("pve2").await;
     bridge.process.pause();
     let paused = Instant::now();
-    played.fail().await;
+    stream.fail().await;
     sleep_until(paused + limit).await;
     bridge.process.resume();
     let rest = String::from_utf8(client.answer_body().await).unwrap();

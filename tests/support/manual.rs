@@ -1,4 +1,4 @@
-//! A backend that says what a test makes it say, when it makes it.
+//! A backend whose streams a test writes event by event.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A backend of which every stream is played by hand. It wants no key.
+/// A backend whose streams a test writes event by event. It requires no API key.
 pub struct ManualBackend {
     pub address: SocketAddr,
     traits: Arc<Traits>,
@@ -17,32 +17,32 @@ pub struct ManualBackend {
     task: JoinHandle<()>,
 }
 
-/// How it answers everything else.
+/// How it answers other requests.
 #[derive(Default)]
 struct Traits {
-    /// The release that it says it has.
+    /// The release that `/version` reports.
     release: Option<&'static str>,
-    /// It reports that a full update runs.
+    /// Whether `/sync/active` reports a running full update.
     is_active: AtomicBool,
-    /// That report is compressed.
+    /// Whether the answer of `/sync/active` is marked as compressed.
     compresses: AtomicBool,
-    /// It refuses every stream.
+    /// Whether streams are refused with 422.
     refuses: AtomicBool,
 }
 
-/// A stream of it that was asked for.
+/// A requested stream, which the test writes.
 pub struct ManualStream {
     pub target: String,
     stream: TcpStream,
 }
 
 impl ManualBackend {
-    /// One whose release nobody knows.
+    /// A backend without a known release.
     pub async fn start() -> Self {
         Self::with(Traits::default()).await
     }
 
-    /// One of `release`.
+    /// A backend that reports `release`.
     pub async fn with_release(release: &'static str) -> Self {
         Self::with(Traits { release: Some(release), ..Traits::default() }).await
     }
@@ -63,37 +63,37 @@ impl ManualBackend {
         Self { address, traits, streams, task }
     }
 
-    /// From now on it reports that a full update runs.
+    /// From now on `/sync/active` reports a running full update.
     pub fn report_active(&self) {
         self.traits.is_active.store(true, Ordering::Relaxed);
     }
 
-    /// From now on it reports that no full update runs.
+    /// From now on `/sync/active` reports no full update.
     pub fn report_idle(&self) {
         self.traits.is_active.store(false, Ordering::Relaxed);
     }
 
-    /// From now on its report of what runs is compressed.
+    /// From now on the answer of `/sync/active` is marked as compressed.
     pub fn compress_report(&self) {
         self.traits.compresses.store(true, Ordering::Relaxed);
     }
 
-    /// From now on it refuses every stream.
+    /// From now on streams are refused.
     pub fn refuse(&self) {
         self.traits.refuses.store(true, Ordering::Relaxed);
     }
 
-    /// From now on it refuses no stream.
+    /// From now on streams are accepted.
     pub fn accept(&self) {
         self.traits.refuses.store(false, Ordering::Relaxed);
     }
 
-    /// The next stream that is asked for.
-    pub async fn played(&mut self) -> ManualStream {
+    /// Waits for the next requested stream.
+    pub async fn next_stream(&mut self) -> ManualStream {
         self.streams.recv().await.unwrap()
     }
 
-    /// Whether no further stream was asked for.
+    /// Whether no further stream has been requested.
     pub fn is_idle(&mut self) -> bool {
         self.streams.try_recv().is_err()
     }
@@ -140,8 +140,8 @@ async fn answer(mut stream: TcpStream, sender: mpsc::UnboundedSender<ManualStrea
         false => "",
     };
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json{coding}");
-    let whole = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    let _ = stream.write_all(whole.as_bytes()).await;
+    let response = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let _ = stream.write_all(response.as_bytes()).await;
 }
 
 impl ManualStream {
@@ -150,7 +150,7 @@ impl ManualStream {
         self.stream.write_all(chunk.as_bytes()).await.unwrap();
     }
 
-    /// Tells of a device.
+    /// Sends a `step` event for a device.
     pub async fn device(&mut self, name: &str, status: &str) {
         let data = format!(
             "{{\"step\":\"device\",\"status\":\"{status}\",\"message\":\"Device {name} {status}.\",\"rowid\":\"{name}\",\
@@ -160,23 +160,23 @@ impl ManualStream {
         self.write(&format!("event: step\ndata: {data}\n\n")).await;
     }
 
-    /// Says something of its own.
-    pub async fn say(&mut self, name: &str) {
+    /// Sends an event called `name` with empty data.
+    pub async fn send_event(&mut self, name: &str) {
         self.write(&format!("event: {name}\ndata: {{}}\n\n")).await;
     }
 
-    /// Says that it has ended well.
-    pub async fn say_complete(&mut self) {
+    /// Sends the final event of a successful run.
+    pub async fn send_complete(&mut self) {
         self.write("event: complete\ndata: {\"ok\": true, \"message\": \"Done.\"}\n\n").await;
     }
 
-    /// Ends well.
+    /// Ends the run with success, and the body.
     pub async fn complete(mut self) {
-        self.say_complete().await;
+        self.send_complete().await;
         self.stream.write_all(b"0\r\n\r\n").await.unwrap();
     }
 
-    /// Fails.
+    /// Ends the run with a failure, and the body.
     pub async fn fail(mut self) {
         self.write(
             "event: error\ndata: {\"step\": \"devices\", \"status\": \"failed\", \"error\": \"No.\"}\n\n",
@@ -186,8 +186,8 @@ impl ManualStream {
         self.stream.write_all(b"0\r\n\r\n").await.unwrap();
     }
 
-    /// Done when the bridge has hung up.
-    pub async fn hung_up(mut self) {
+    /// Waits until the bridge has disconnected.
+    pub async fn wait_disconnected(mut self) {
         while self.stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
     }
 }
