@@ -322,7 +322,7 @@ class Dashboard(unittest.TestCase):
         ids = [panel["id"] for panel in everything]
         self.assertEqual(len(ids), len(set(ids)))
         rows = [panel["title"] for panel in everything if panel["type"] == "row"]
-        self.assertEqual(rows, ["Now", "Outcomes", "Backends", "Streams", "Front", "Ledger", "Process"])
+        self.assertEqual(rows, ["Overview", "Outcomes", "Backends", "Streams", "Listeners", "Ledger", "Process"])
         taken = {}
         for panel in everything:
             at = panel["gridPos"]
