@@ -1,7 +1,7 @@
-// A WebSocket peer for the tests, made with Node's ws. peer.py says what it does, and does the same.
+// A WebSocket peer for the tests, made with Node's ws. It does the same as peer.py, which has the description.
 //
 //   PEERS=target/peers node peer.mjs serve
-//   PEERS=target/peers node peer.mjs ask URL
+//   PEERS=target/peers node peer.mjs client URL
 
 import { randomBytes } from "node:crypto";
 import { createRequire } from "node:module";
@@ -11,14 +11,14 @@ const { WebSocket, WebSocketServer } = createRequire(`${process.env.PEERS}/`)("w
 const TEXT = "zażółć gęślą jaźń, 日本, 🦀";
 const CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 4001, 4999];
 const DEFLATING = ["python", "node"];
-// So many exchanges may fail before the others are not tried any more.
-const ENOUGH = 3;
+// Stops after so many failed exchanges.
+const MAX_FAILURES = 3;
 
 // --- the backend ----------------------------------------------------------------------------------
 
 const ends = new Map();
 
-// How the connection called `name` ended, once it has.
+// The end of the connection with the id `name`, as a promise.
 function endOf(name) {
   if (!ends.has(name)) {
     const end = {};
@@ -29,34 +29,34 @@ function endOf(name) {
 }
 
 const BEHAVIOURS = {
-  told(heard, query, request) {
+  request(connection, query, request) {
     const { origin, "sec-websocket-protocol": offered } = request.headers;
-    heard.socket.send(JSON.stringify({ language: "node", target: request.url, origin, offered }));
+    connection.socket.send(JSON.stringify({ language: "node", target: request.url, origin, offered }));
   },
   echo({ socket }) {
     socket.on("message", (data, binary) => socket.send(data, { binary }));
   },
-  async fragments(heard) {
-    await heard.next();
-    await inPieces(heard.socket, bytewise(), false);
-    heard.socket.send("the pong was seen");
+  async fragments(connection) {
+    await connection.next();
+    await sendFragments(connection.socket, bytewise(), false);
+    connection.socket.send("the pong was received");
   },
-  hear() {},
-  async close(heard, query) {
-    await heard.next();
-    if (query.has("code")) heard.socket.close(Number(query.get("code")), query.get("reason"));
-    else heard.socket.close();
+  wait() {},
+  async close(connection, query) {
+    await connection.next();
+    if (query.has("code")) connection.socket.close(Number(query.get("code")), query.get("reason"));
+    else connection.socket.close();
   },
-  async drop(heard) {
-    await heard.next();
-    heard.socket.terminate();
+  async drop(connection) {
+    await connection.next();
+    connection.socket.terminate();
   },
-  async seen(heard, query) {
-    heard.socket.send(JSON.stringify(await endOf(query.get("id")).known));
+  async close_status(connection, query) {
+    connection.socket.send(JSON.stringify(await endOf(query.get("id")).known));
   },
 };
 
-function beABackend() {
+function runBackend() {
   const server = new WebSocketServer({
     host: "127.0.0.1",
     port: 0,
@@ -66,9 +66,9 @@ function beABackend() {
   server.on("listening", () => console.log(server.address().port));
   server.on("connection", (socket, request) => {
     const query = new URL(request.url, "http://backend").searchParams;
-    const heard = new Heard(socket);
-    if (query.get("do") !== "seen" && query.has("id")) heard.end.then(endOf(query.get("id")).is);
-    BEHAVIOURS[query.get("do")](heard, query, request);
+    const connection = new Connection(socket);
+    if (query.get("do") !== "close_status" && query.has("id")) connection.end.then(endOf(query.get("id")).is);
+    BEHAVIOURS[query.get("do")](connection, query, request);
   });
   process.stdin.resume();
   process.stdin.on("end", () => process.exit(0));
@@ -76,8 +76,8 @@ function beABackend() {
 
 // --- both -----------------------------------------------------------------------------------------
 
-// What comes on a socket. `end` is its code and reason, once it has ended.
-class Heard {
+// A socket with its received messages. `end` is a promise of its close code and reason.
+class Connection {
   #messages = [];
   #wake = () => {};
 
@@ -93,7 +93,7 @@ class Heard {
       this.#messages.push(binary ? data : data.toString());
       this.#wake();
     });
-    // The code of the end tells the same.
+    // The close code reports it too.
     socket.on("error", () => {});
   }
 
@@ -111,13 +111,13 @@ function bytewise() {
 }
 
 // Sends a message in fragments with a ping in its middle, and waits for the pong.
-async function inPieces(socket, pieces, binary) {
+async function sendFragments(socket, pieces, binary) {
   const pong = new Promise((resolve) => socket.once("pong", resolve));
   pieces.forEach((piece, at) => {
     if (at === Math.floor(pieces.length / 2)) socket.ping("inside");
     socket.send(piece, { binary, fin: at + 1 === pieces.length });
   });
-  same("pong", (await pong).toString(), "inside");
+  assertEqual("pong", (await pong).toString(), "inside");
 }
 
 // --- the client -----------------------------------------------------------------------------------
@@ -131,12 +131,12 @@ class Client {
 
   async open(query, protocols = [], options = {}) {
     const socket = new WebSocket(`${this.url}/ssh/sessions/1/ws?${query}`, protocols, options);
-    const heard = new Heard(socket);
+    const connection = new Connection(socket);
     await new Promise((resolve, reject) => {
       socket.once("open", resolve);
       socket.once("error", reject);
     });
-    return heard;
+    return connection;
   }
 
   newId() {
@@ -144,80 +144,81 @@ class Client {
     return `node-${this.#ids}`;
   }
 
-  async seen(id) {
-    const heard = await this.open(`do=seen&id=${id}`);
-    const end = JSON.parse(await heard.next());
-    await closed(heard);
+  async closeStatus(id) {
+    const connection = await this.open(`do=close_status&id=${id}`);
+    const end = JSON.parse(await connection.next());
+    await closed(connection);
     return end;
   }
 
-  async isAskedAsItAsks() {
-    const query = "do=told&a=%2F%3a;b&&c=+%20%F0%9F%A6%80&d";
+  async forwardsTheRequest() {
+    const query = "do=request&a=%2F%3a;b&&c=+%20%F0%9F%A6%80&d";
     const origin = "https://netbox.example:8443";
-    const heard = await this.open(query, ["plain", "binary"], { origin });
-    const told = JSON.parse(await heard.next());
-    same("target", told.target, `/ssh/sessions/1/ws?${query}`);
-    same("origin", told.origin, origin);
-    same("offered", told.offered.replaceAll(" ", ""), "plain,binary");
-    same("subprotocol", heard.socket.protocol, "binary");
-    same("deflate", heard.socket.extensions.includes("permessage-deflate"), DEFLATING.includes(told.language));
-    await closed(heard);
+    const connection = await this.open(query, ["plain", "binary"], { origin });
+    const request = JSON.parse(await connection.next());
+    assertEqual("target", request.target, `/ssh/sessions/1/ws?${query}`);
+    assertEqual("origin", request.origin, origin);
+    assertEqual("offered", request.offered.replaceAll(" ", ""), "plain,binary");
+    assertEqual("subprotocol", connection.socket.protocol, "binary");
+    const deflates = connection.socket.extensions.includes("permessage-deflate");
+    assertEqual("deflate", deflates, DEFLATING.includes(request.language));
+    await closed(connection);
   }
 
   async echoes(message) {
-    const heard = await this.open("do=echo");
-    heard.socket.send(message);
-    same("echo", await heard.next(), message);
-    await closed(heard);
+    const connection = await this.open("do=echo");
+    connection.socket.send(message);
+    assertEqual("echo", await connection.next(), message);
+    await closed(connection);
   }
 
   async echoesFragments(message, pieces) {
-    const heard = await this.open("do=echo");
-    await inPieces(heard.socket, pieces, typeof message !== "string");
-    same("echo", await heard.next(), message);
-    await closed(heard);
+    const connection = await this.open("do=echo");
+    await sendFragments(connection.socket, pieces, typeof message !== "string");
+    assertEqual("echo", await connection.next(), message);
+    await closed(connection);
   }
 
-  async hearsFragments() {
-    const heard = await this.open("do=fragments");
-    heard.socket.send("now");
-    same("message", await heard.next(), TEXT);
-    same("then", await heard.next(), "the pong was seen");
-    await closed(heard);
+  async receivesFragments() {
+    const connection = await this.open("do=fragments");
+    connection.socket.send("now");
+    assertEqual("message", await connection.next(), TEXT);
+    assertEqual("then", await connection.next(), "the pong was received");
+    await closed(connection);
   }
 
   async closes(code, reason) {
     const id = this.newId();
-    const heard = await this.open(`do=hear&id=${id}`);
-    heard.socket.close(code, reason);
-    same("answer", await heard.end, [code ?? 1005, reason]);
-    same("seen", await this.seen(id), [code ?? 1005, reason]);
+    const connection = await this.open(`do=wait&id=${id}`);
+    connection.socket.close(code, reason);
+    assertEqual("answer", await connection.end, [code ?? 1005, reason]);
+    assertEqual("close status", await this.closeStatus(id), [code ?? 1005, reason]);
   }
 
   async isClosed(code, reason) {
     const id = this.newId();
-    const said = code ? `&code=${code}&reason=${encodeURIComponent(reason)}` : "";
-    const heard = await this.open(`do=close&id=${id}${said}`);
-    heard.socket.send("now");
-    same("close", await heard.end, [code ?? 1005, reason]);
-    same("seen", await this.seen(id), [code ?? 1005, reason]);
+    const status = code ? `&code=${code}&reason=${encodeURIComponent(reason)}` : "";
+    const connection = await this.open(`do=close&id=${id}${status}`);
+    connection.socket.send("now");
+    assertEqual("close", await connection.end, [code ?? 1005, reason]);
+    assertEqual("close status", await this.closeStatus(id), [code ?? 1005, reason]);
   }
 
   async drops() {
     const id = this.newId();
-    const heard = await this.open(`do=hear&id=${id}`);
-    heard.socket.terminate();
-    same("seen", (await this.seen(id))[0], 1006);
+    const connection = await this.open(`do=wait&id=${id}`);
+    connection.socket.terminate();
+    assertEqual("close status", (await this.closeStatus(id))[0], 1006);
   }
 
   async isDropped() {
-    const heard = await this.open("do=drop");
-    heard.socket.send("now");
-    same("close", (await heard.end)[0], 1006);
+    const connection = await this.open("do=drop");
+    connection.socket.send("now");
+    assertEqual("close", (await connection.end)[0], 1006);
   }
 
   *exchanges() {
-    yield ["told", () => this.isAskedAsItAsks()];
+    yield ["request", () => this.forwardsTheRequest()];
     yield ["text", () => this.echoes(TEXT)];
     yield ["binary", () => this.echoes(Buffer.from([...Array(256).keys()]))];
     yield ["empty text", () => this.echoes("")];
@@ -227,7 +228,7 @@ class Client {
     yield ["text, byte by byte", () => this.echoesFragments(TEXT, bytewise())];
     const many = Array.from({ length: 300 }, () => randomBytes(100));
     yield ["300 fragments", () => this.echoesFragments(Buffer.concat(many), many)];
-    yield ["fragments of the backend", () => this.hearsFragments()];
+    yield ["fragments of the backend", () => this.receivesFragments()];
     for (const code of CODES) {
       yield [`closes with ${code}`, () => this.closes(code, `za ${code} 🦀`)];
       yield [`is closed with ${code}`, () => this.isClosed(code, `za ${code} 🦀`)];
@@ -239,19 +240,19 @@ class Client {
   }
 }
 
-async function closed(heard) {
-  heard.socket.close();
-  await heard.end;
+async function closed(connection) {
+  connection.socket.close();
+  await connection.end;
 }
 
-function same(what, found, wanted) {
-  const [one, other] = [found, wanted].map((value) =>
+function assertEqual(what, actual, expected) {
+  const [left, right] = [actual, expected].map((value) =>
     Buffer.isBuffer(value) ? `bytes ${value.toString("hex")}` : JSON.stringify(value),
   );
-  if (one !== other) throw new Error(`${what}: ${one.slice(0, 200)} is not ${other.slice(0, 200)}`);
+  if (left !== right) throw new Error(`${what}: ${left.slice(0, 200)} is not ${right.slice(0, 200)}`);
 }
 
-async function beAClient(url) {
+async function runClient(url) {
   let failed = 0;
   for (const [name, exchange] of new Client(url).exchanges()) {
     let timer;
@@ -265,10 +266,10 @@ async function beAClient(url) {
       console.log(`${name}: ${error}`);
     }
     clearTimeout(timer);
-    if (failed === ENOUGH) break;
+    if (failed === MAX_FAILURES) break;
   }
   process.exit(failed > 0 ? 1 : 0);
 }
 
-if (process.argv[2] === "serve") beABackend();
-else await beAClient(process.argv[3]);
+if (process.argv[2] === "serve") runBackend();
+else await runClient(process.argv[3]);

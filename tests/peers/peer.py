@@ -1,18 +1,18 @@
 """A WebSocket peer for the tests, made with Python's websockets. peer.mjs does the same with Node's ws.
 
-peer.py serve      is a backend: prints its port, and serves until its standard input ends
-peer.py ask URL    is a client: makes all exchanges with the backend behind URL, says which failed, and how
+peer.py serve         runs a backend: prints its port, and serves until its standard input ends
+peer.py client URL    runs a client: makes all exchanges with the backend behind URL, and prints those that failed
 
-What a backend does on a connection is what `do` in its query says:
+The parameter `do` in the query selects what the backend does on a connection:
 
-told        tells how it was asked: target, origin, subprotocol
-echo        sends every message back
-fragments   after a first message: sends TEXT, every byte in a fragment of its own, with a ping in its middle;
-            says so when the pong has come
-hear        waits for the end
-close       after a first message: closes, with `code` and `reason` if they are given
-drop        after a first message: ends without a word
-seen        says with which code and reason the connection ended that had the same `id`
+request        sends target, origin and subprotocols of the request
+echo           sends every message back
+fragments      after a first message: sends TEXT, every byte in its own fragment, with a ping in the middle; sends
+               another message after the pong
+wait           waits for the end of the connection
+close          after a first message: closes, with `code` and `reason` if they are given
+drop           after a first message: ends without a close frame
+close_status   sends the code and the reason with which the connection with the same `id` ended
 """
 
 import asyncio
@@ -29,8 +29,8 @@ from websockets.exceptions import ConnectionClosed
 TEXT = "zażółć gęślą jaźń, 日本, 🦀"
 CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 4001, 4999]
 DEFLATING = ["python", "node"]
-# So many exchanges may fail before the others are not tried any more.
-ENOUGH = 3
+# Stops after so many failed exchanges.
+MAX_FAILURES = 3
 
 
 # --- the backend -----------------------------------------------------------------------------------
@@ -42,10 +42,10 @@ def end_of(name):
     return ends.setdefault(name, asyncio.get_running_loop().create_future())
 
 
-async def told(socket, query):
+async def request(socket, query):
     headers = socket.request.headers
-    said = {"language": "python", "target": socket.request.path, "origin": headers.get("Origin")}
-    await socket.send(json.dumps({**said, "offered": headers.get("Sec-WebSocket-Protocol")}))
+    fields = {"language": "python", "target": socket.request.path, "origin": headers.get("Origin")}
+    await socket.send(json.dumps({**fields, "offered": headers.get("Sec-WebSocket-Protocol")}))
 
 
 async def echo(socket, query):
@@ -55,11 +55,11 @@ async def echo(socket, query):
 
 async def fragments(socket, query):
     await socket.recv()
-    await in_pieces(socket, [bytes([byte]) for byte in TEXT.encode()], True)
-    await socket.send("the pong was seen")
+    await send_fragments(socket, [bytes([byte]) for byte in TEXT.encode()], True)
+    await socket.send("the pong was received")
 
 
-async def hear(socket, query):
+async def wait(socket, query):
     async for _ in socket:
         pass
 
@@ -74,20 +74,20 @@ async def drop(socket, query):
     socket.transport.abort()
 
 
-async def seen(socket, query):
+async def close_status(socket, query):
     await socket.send(json.dumps(await end_of(query["id"])))
 
 
-BEHAVIOURS = [told, echo, fragments, hear, close, drop, seen]
+BEHAVIOURS = [request, echo, fragments, wait, close, drop, close_status]
 
 
-async def behave(socket):
+async def handle(socket):
     query = dict(parse_qsl(urlsplit(socket.request.path).query))
     with contextlib.suppress(ConnectionClosed):
         await next(what for what in BEHAVIOURS if what.__name__ == query["do"])(socket, query)
-        await hear(socket, query)
+        await wait(socket, query)
     await socket.wait_closed()
-    if query["do"] != "seen" and "id" in query:
+    if query["do"] != "close_status" and "id" in query:
         end_of(query["id"]).set_result([socket.close_code, socket.close_reason])
 
 
@@ -95,18 +95,18 @@ def choose(socket, offered):
     return "binary" if "binary" in offered else None
 
 
-async def be_a_backend():
-    async with serve(behave, "127.0.0.1", 0, select_subprotocol=choose, max_size=None) as server:
+async def run_backend():
+    async with serve(handle, "127.0.0.1", 0, select_subprotocol=choose, max_size=None) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-        # Not through the end of the block, which waits for clients.
+        # Leaving the block would wait for clients.
         os._exit(0)
 
 
 # --- both ------------------------------------------------------------------------------------------
 
 
-async def in_pieces(socket, pieces, is_text):
+async def send_fragments(socket, pieces, is_text):
     """Sends a message in fragments with a ping in its middle, and waits for the pong."""
     pongs = []
 
@@ -136,68 +136,68 @@ class Client:
         self.ids += 1
         return f"python-{self.ids}"
 
-    async def seen(self, name):
-        async with self.open(f"do=seen&id={name}") as socket:
+    async def close_status(self, name):
+        async with self.open(f"do=close_status&id={name}") as socket:
             return json.loads(await socket.recv())
 
-    async def is_asked_as_it_asks(self):
-        query = "do=told&a=%2F%3a;b&&c=+%20%F0%9F%A6%80&d"
+    async def forwards_the_request(self):
+        query = "do=request&a=%2F%3a;b&&c=+%20%F0%9F%A6%80&d"
         options = {"origin": "https://netbox.example:8443", "subprotocols": ["plain", "binary"]}
         async with self.open(query, **options) as socket:
-            heard = json.loads(await socket.recv())
-            same("target", heard["target"], f"/ssh/sessions/1/ws?{query}")
-            same("origin", heard["origin"], options["origin"])
-            same("offered", heard["offered"].replace(" ", ""), "plain,binary")
-            same("subprotocol", socket.subprotocol, "binary")
+            received = json.loads(await socket.recv())
+            assert_equal("target", received["target"], f"/ssh/sessions/1/ws?{query}")
+            assert_equal("origin", received["origin"], options["origin"])
+            assert_equal("offered", received["offered"].replace(" ", ""), "plain,binary")
+            assert_equal("subprotocol", socket.subprotocol, "binary")
             deflates = any(extension.name == "permessage-deflate" for extension in socket.protocol.extensions)
-            same("deflate", deflates, heard["language"] in DEFLATING)
+            assert_equal("deflate", deflates, received["language"] in DEFLATING)
 
     async def echoes(self, message):
         async with self.open("do=echo") as socket:
             await socket.send(message)
-            same("echo", await socket.recv(), message)
+            assert_equal("echo", await socket.recv(), message)
 
     async def echoes_fragments(self, message, pieces):
         async with self.open("do=echo") as socket:
-            await in_pieces(socket, pieces, isinstance(message, str))
-            same("echo", await socket.recv(), message)
+            await send_fragments(socket, pieces, isinstance(message, str))
+            assert_equal("echo", await socket.recv(), message)
 
-    async def hears_fragments(self):
+    async def receives_fragments(self):
         async with self.open("do=fragments") as socket:
             await socket.send("now")
-            same("message", await socket.recv(), TEXT)
-            same("then", await socket.recv(), "the pong was seen")
+            assert_equal("message", await socket.recv(), TEXT)
+            assert_equal("then", await socket.recv(), "the pong was received")
 
     async def closes(self, code, reason):
         name = self.new_id()
-        async with self.open(f"do=hear&id={name}") as socket:
+        async with self.open(f"do=wait&id={name}") as socket:
             await socket.close(code, reason)
-            same("answer", [socket.close_code, socket.close_reason], [code or 1005, reason])
-        same("seen", await self.seen(name), [code or 1005, reason])
+            assert_equal("answer", [socket.close_code, socket.close_reason], [code or 1005, reason])
+        assert_equal("close status", await self.close_status(name), [code or 1005, reason])
 
     async def is_closed(self, code, reason):
         name = self.new_id()
-        said = f"&code={code}&reason={quote(reason)}" if code else ""
-        async with self.open(f"do=close&id={name}{said}") as socket:
+        status = f"&code={code}&reason={quote(reason)}" if code else ""
+        async with self.open(f"do=close&id={name}{status}") as socket:
             await socket.send("now")
             await socket.wait_closed()
-            same("close", [socket.close_code, socket.close_reason], [code or 1005, reason])
-        same("seen", await self.seen(name), [code or 1005, reason])
+            assert_equal("close", [socket.close_code, socket.close_reason], [code or 1005, reason])
+        assert_equal("close status", await self.close_status(name), [code or 1005, reason])
 
     async def drops(self):
         name = self.new_id()
-        async with self.open(f"do=hear&id={name}") as socket:
+        async with self.open(f"do=wait&id={name}") as socket:
             socket.transport.abort()
-        same("seen", (await self.seen(name))[0], 1006)
+        assert_equal("close status", (await self.close_status(name))[0], 1006)
 
     async def is_dropped(self):
         async with self.open("do=drop") as socket:
             await socket.send("now")
             await socket.wait_closed()
-            same("close", socket.close_code, 1006)
+            assert_equal("close", socket.close_code, 1006)
 
     def exchanges(self):
-        yield "told", self.is_asked_as_it_asks()
+        yield "request", self.forwards_the_request()
         yield "text", self.echoes(TEXT)
         yield "binary", self.echoes(bytes(range(256)))
         yield "empty text", self.echoes("")
@@ -208,7 +208,7 @@ class Client:
         yield "text, byte by byte", self.echoes_fragments(TEXT, bytewise)
         many = [os.urandom(100) for _ in range(300)]
         yield "300 fragments", self.echoes_fragments(b"".join(many), many)
-        yield "fragments of the backend", self.hears_fragments()
+        yield "fragments of the backend", self.receives_fragments()
         for code in CODES:
             yield f"closes with {code}", self.closes(code, f"za {code} 🦀")
             yield f"is closed with {code}", self.is_closed(code, f"za {code} 🦀")
@@ -218,12 +218,12 @@ class Client:
         yield "is dropped", self.is_dropped()
 
 
-def same(what, found, wanted):
-    if found != wanted:
-        raise AssertionError(f"{what}: {found!r:.200} is not {wanted!r:.200}")
+def assert_equal(what, actual, expected):
+    if actual != expected:
+        raise AssertionError(f"{what}: {actual!r:.200} is not {expected!r:.200}")
 
 
-async def be_a_client(url):
+async def run_client(url):
     failed = 0
     for name, exchange in Client(url).exchanges():
         try:
@@ -231,12 +231,12 @@ async def be_a_client(url):
         except Exception as error:
             failed += 1
             print(f"{name}: {error!r}", flush=True)
-            if failed == ENOUGH:
+            if failed == MAX_FAILURES:
                 break
     sys.exit(failed > 0)
 
 
 if sys.argv[1] == "serve":
-    asyncio.run(be_a_backend())
+    asyncio.run(run_backend())
 else:
-    asyncio.run(be_a_client(sys.argv[2]))
+    asyncio.run(run_client(sys.argv[2]))

@@ -77,7 +77,7 @@ impl Server {
 
 /// Lets a client make all exchanges with the backend behind `front`.
 pub(super) async fn ask(mut command: Command, front: SocketAddr) {
-    command.arg("ask").arg(format!("ws://{front}"));
+    command.arg("client").arg(format!("ws://{front}"));
     let mut process = Process::start(command);
     let mut output = process.0.stdout.take().unwrap();
     let said = spawn_blocking(move || {

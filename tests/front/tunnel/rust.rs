@@ -77,7 +77,7 @@ async fn serve(stream: TcpStream, ends: Ends) {
     };
     let mut socket = accept_hdr_async(stream, agree).await.unwrap();
     let end = match asked["do"].as_str() {
-        "told" => {
+        "request" => {
             socket.send(Message::text(told.to_string())).await.unwrap();
             return rest(socket).await;
         }
@@ -93,17 +93,17 @@ async fn serve(stream: TcpStream, ends: Ends) {
             socket.next().await.unwrap().unwrap();
             in_pieces(&mut socket, Data::Text, &bytewise()).await;
             pong(&mut socket).await;
-            socket.send(Message::text("the pong was seen")).await.unwrap();
+            socket.send(Message::text("the pong was received")).await.unwrap();
             return rest(socket).await;
         }
-        "seen" => {
+        "close_status" => {
             let mut ends = ends.subscribe();
             let end = ends.wait_for(|ends| ends.contains_key(&asked["id"])).await;
             let end = end.map(|ends| json!(ends[&asked["id"]]).to_string()).unwrap();
             socket.send(Message::text(end)).await.unwrap();
             return rest(socket).await;
         }
-        "hear" => Frames::of_backend(socket.into_inner()).end().await,
+        "wait" => Frames::of_backend(socket.into_inner()).end().await,
         "close" => {
             let mut frames = Frames::of_backend(socket.into_inner());
             frames.next().await;
@@ -221,7 +221,7 @@ impl Client {
     }
 
     async fn seen(&self, id: &str) -> (u16, String) {
-        let mut socket = self.open(&format!("do=seen&id={id}")).await;
+        let mut socket = self.open(&format!("do=close_status&id={id}")).await;
         let seen = serde_json::from_str(&text(&mut socket).await).unwrap();
         self.leave(socket).await;
         seen
@@ -240,7 +240,7 @@ impl Client {
     }
 
     async fn is_asked_as_it_asks(&self) {
-        let target = "/ssh/sessions/1/ws?do=told&a=%2F%3a;b&&c=+%20%F0%9F%A6%80&d";
+        let target = "/ssh/sessions/1/ws?do=request&a=%2F%3a;b&&c=+%20%F0%9F%A6%80&d";
         let mut request = format!("ws://{}{target}", self.front).into_client_request().unwrap();
         let origin = "https://netbox.example:8443";
         request.headers_mut().insert(ORIGIN, HeaderValue::from_static(origin));
@@ -275,13 +275,13 @@ impl Client {
         let ping = socket.next().await.unwrap().unwrap();
         assert_eq!(ping, Message::Ping(Bytes::from_static(b"inside")));
         assert_eq!(text(&mut socket).await, TEXT);
-        assert_eq!(text(&mut socket).await, "the pong was seen");
+        assert_eq!(text(&mut socket).await, "the pong was received");
         self.leave(socket).await;
     }
 
     async fn closes(&mut self, code: Option<u16>, reason: &str) {
         let id = self.new_id();
-        let mut frames = self.open_frames(&format!("do=hear&id={id}")).await;
+        let mut frames = self.open_frames(&format!("do=wait&id={id}")).await;
         frames.close(code, reason).await;
         let wanted = (code.unwrap_or(1005), reason.to_owned());
         assert_eq!(frames.end().await, wanted, "the answer to its close");
@@ -301,7 +301,7 @@ impl Client {
 
     async fn drops(&mut self) {
         let id = self.new_id();
-        self.open_frames(&format!("do=hear&id={id}")).await.reset();
+        self.open_frames(&format!("do=wait&id={id}")).await.reset();
         assert_eq!(self.seen(&id).await.0, 1006);
     }
 
