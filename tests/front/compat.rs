@@ -34,7 +34,7 @@ struct Recorded {
 
 impl Recorded {
     fn new(version: &'static str) -> Self {
-        let file = format!("fixtures/beside/{version}.ndjson");
+        let file = format!("fixtures/other-endpoints/{version}.ndjson");
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
         let mut answers = BTreeMap::new();
         for line in text.lines() {

@@ -1,4 +1,4 @@
-"""Virtual environments, each with the packages as they were on a day."""
+"""Virtual environments with packages as of a given date."""
 
 import pathlib
 import shutil
@@ -7,20 +7,20 @@ import sys
 
 
 class Environments:
-    """Makes virtual environments under `root`, and keeps them for the next run."""
+    """Creates virtual environments under `root` and keeps them for the next run."""
 
     def __init__(self, root):
         self.root = root
 
     def make(self, name, until, *packages):
-        """The environment `name` with `packages`, of which nothing was published after the day `until`."""
+        """The environment `name` with `packages` and dependencies published before `until`."""
         home = self.root / name
         wanted = "\n".join((sys.version, until, *packages))
         marker = home / "installed"
-        # It is written last: a half of an environment does not count.
+        # Written last, so that an incomplete environment is replaced.
         if not marker.is_file() or marker.read_text() != wanted:
             shutil.rmtree(home, ignore_errors=True)
-            # The one that this runs in is itself virtual.
+            # Uses the pip of the environment that this runs in.
             subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
             pip = [sys.executable, "-m", "pip", "--python", home / "bin" / "python", "install", "--quiet"]
             subprocess.run([*pip, "--uploaded-prior-to", until, *packages], check=True)
@@ -29,5 +29,5 @@ class Environments:
 
 
 def site_packages(environment):
-    """Where the packages of an environment are."""
+    """The site-packages directory of an environment."""
     return next(pathlib.Path(environment, "lib").glob("python3.*")) / "site-packages"

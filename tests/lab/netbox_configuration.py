@@ -1,4 +1,4 @@
-"""The configuration of the lab's NetBox. The lab copies it to where NetBox looks for it."""
+"""The configuration of the lab's NetBox. The lab copies it into the installation."""
 
 import os
 

@@ -1,14 +1,14 @@
-"""A mock Proxmox VE 9 cluster: fakepve, which answers by the schema of Proxmox VE, with an inventory.
+"""A mock Proxmox VE 9 cluster: fakepve, which implements the API schema of Proxmox VE, with an inventory.
 
 proxmox.py CLUSTER --host HOST --port PORT --control PORT --state DIR [--lenient]
 
-CLUSTER is one of INVENTORY. The API is HTTPS with a certificate of its own, which it keeps in DIR. What
-steers the mock is plain HTTP on the other port:
+CLUSTER is one of INVENTORY. The API uses HTTPS with a self-signed certificate, which is stored in DIR. The control port
+uses plain HTTP:
 
-GET /requests                                           what was asked since the last time: [method, path]
-GET /latency?s=0.4                                      every answer takes so much longer
-GET /fail?method=GET&suffix=/…&status=500&message=TEXT  what ends in `suffix` fails
-GET /clear                                              neither any more
+GET /requests                                           the requests since the last call: [method, path]
+GET /latency?s=0.4                                      delays every response by so many seconds
+GET /fail?method=GET&suffix=/…&status=500&message=TEXT  fails requests whose path ends with `suffix`
+GET /clear                                              removes delays and failures
 """
 
 import argparse
@@ -46,13 +46,13 @@ STORAGES = {
 
 
 def nic(vmid, index=0, tag=None):
-    """A network card of a virtual machine."""
+    """A network interface of a virtual machine."""
     vlan = f",tag={tag}" if tag else ""
     return f"virtio=BC:24:11:{vmid // 256:02X}:{vmid % 256:02X}:{index:02X},bridge=vmbr0,firewall=1{vlan}"
 
 
 def machine(vmid, name, node, disks, *, nics=None, running=True, cores=2, memory=2048, **more):
-    """A virtual machine as FakePve.add_vm takes it; `disks` are by bus, `more` is more of its config."""
+    """The arguments of FakePve.add_vm. `disks` are by bus, `more` is merged into the config."""
     config = {
         "cores": cores,
         "sockets": 1,
@@ -75,7 +75,7 @@ def machine(vmid, name, node, disks, *, nics=None, running=True, cores=2, memory
 
 
 def template(vmid, name, node):
-    """A template of virtual machines."""
+    """A VM template."""
     config = {
         "cores": 1,
         "memory": 1024,
@@ -87,7 +87,7 @@ def template(vmid, name, node):
 
 
 def container(vmid, name, node, address, *, running=True):
-    """A container as FakePve.add_ct takes it, with an address of its own."""
+    """The arguments of FakePve.add_ct."""
     hardware = f"BC:24:11:AA:{vmid // 256:02X}:{vmid % 256:02X}"
     config = {
         "hostname": name,
@@ -104,7 +104,7 @@ def container(vmid, name, node, address, *, running=True):
     return {"vmid": vmid, "name": name, "node": node, "status": status, "config": config}
 
 
-# By the name of the cluster. What it is for stands beside what is not plain.
+# By cluster name.
 INVENTORY = {
     "lab-cluster": {
         "nodes": {"pve1": "10.10.0.11", "pve2": "10.10.0.12", "pve3": "10.10.0.13"},
@@ -115,7 +115,7 @@ INVENTORY = {
             machine(
                 101, "web02", "pve1", {"scsi0": ("local-lvm", 32)}, nics=[nic(101, tag=100)], tags="prod;web"
             ),
-            # Two disks, two cards, and a description that must not end up as HTML.
+            # Two disks, two network interfaces, and a description that must be escaped in HTML.
             machine(
                 102,
                 "db01",
@@ -145,10 +145,10 @@ INVENTORY = {
         ],
         "agents": {100: "10.10.100.20"},
         "snapshots": {100: ["clean"], 102: ["pre-upgrade", "nightly"]},
-        # Every node sees these five, because their storage is shared.
+        # Listed by every node, because their storage is shared.
         "backups": [(100, "qemu", 1), (100, "qemu", 2), (102, "qemu", 1), (104, "qemu", 1), (200, "lxc", 1)],
     },
-    # The other cluster of `--two-endpoints`: nothing of it is called as anything of the first.
+    # The second cluster of `--two-endpoints`. No name occurs in both clusters.
     "far-cluster": {
         "nodes": {"far1": "10.20.0.11", "far2": "10.20.0.12"},
         "machines": [
@@ -165,7 +165,7 @@ INVENTORY = {
 
 
 class Proxmox(FakePve):
-    """FakePve where what it does not do as Proxmox VE matters to a ProxBox backend."""
+    """FakePve with corrections where it differs from Proxmox VE and ProxBox backends depend on it."""
 
     def __init__(self, cluster, host, port, lenient):
         super().__init__(user=USER_NAME, password=PASSWORD, host=host, port=port)
@@ -174,7 +174,7 @@ class Proxmox(FakePve):
         self.addresses = INVENTORY[cluster]["nodes"]
 
     async def _cluster_status(self, request):
-        """With addresses of nodes, and without the `online` of fakepve for a cluster: 0.0.11 refuses it."""
+        """Adds the addresses of nodes, and omits fakepve's `online` of the cluster, which 0.0.11 rejects."""
         quorate = 1 if self.quorate else 0
         count = len(self.nodes)
         rows = [
@@ -203,14 +203,14 @@ class Proxmox(FakePve):
         return ok(rows)
 
     async def _resources(self, request):
-        """Refuses a `type` that Proxmox VE does not know, unless the mock is lenient: then it has no rows."""
+        """Rejects an unknown `type` as Proxmox VE does; a lenient mock returns no rows."""
         if not self.lenient:
             self._verify(request, dict(request.query))
         return await super()._resources(request)
 
 
 def networks(context):
-    """The network of a node: a bridge with its address, and two cards."""
+    """The network of a node: a bridge with its address, and two interfaces."""
     address = next(c["nodes"][context["node"]] for c in INVENTORY.values() if context["node"] in c["nodes"])
     bridge = {
         "iface": "vmbr0",
@@ -242,7 +242,7 @@ def networks(context):
 
 
 def backup_jobs(_):
-    """The backup jobs of a cluster: one of all guests, which has no list of them, and one of some."""
+    """The backup jobs of a cluster: one for all guests, which lists none, and one for two of them."""
     job = {
         "type": "vzdump",
         "enabled": 1,
@@ -256,7 +256,7 @@ def backup_jobs(_):
     return [nightly, hourly]
 
 
-# In place of what fakepve invents.
+# Replaces data that fakepve generates.
 shapes.FIXUPS["/nodes/{node}/network"] = [shapes.replace(networks)]
 shapes.FIXUPS["/cluster/backup"] = [shapes.replace(backup_jobs)]
 
@@ -306,13 +306,13 @@ def build(cluster, host, port, lenient):
 
 
 def guest_interface(name, hardware, address, prefix):
-    """An interface as the agent in a guest tells of it."""
+    """A network interface as reported by the guest agent."""
     addresses = [{"ip-address": address, "ip-address-type": "ipv4", "prefix": prefix}]
     return {"name": name, "hardware-address": hardware, "ip-addresses": addresses}
 
 
 def steering(proxmox):
-    """The application behind the control port."""
+    """The application on the control port."""
 
     async def requests(request):
         seen = [[method, path] for method, path, _ in proxmox.requests]
@@ -340,7 +340,7 @@ def steering(proxmox):
 
 
 async def serve(options):
-    """Serves until the process is ended."""
+    """Serves until the process is stopped."""
     options.state.mkdir(parents=True, exist_ok=True)
     certificate, key, _ = make_cert(str(options.state), hosts=(options.host,))
     proxmox = build(options.cluster, options.host, options.port, options.lenient)

@@ -1,11 +1,10 @@
-"""Passes on what comes, and writes every exchange down: one JSON object per line, in the order of requests.
+"""Forwards requests and records every exchange: one JSON object per line, in the order of the requests.
 
 recorder.py --port PORT --upstream URL --secrets FILE --output FILE
 
-The fields: `method`, `target`, `request` (the headers that matter) and `request_body`; `status`, `reason`,
-`response` (the headers that matter) and `body`. An answer that was not passed on to its end has `cut`. A
-WebSocket has `frames` in place of `body`, each with where it came from. The secrets in FILE, a JSON object,
-are replaced by what it says.
+Fields: `method`, `target`, `request` (selected headers) and `request_body`; `status`, `reason`, `response` (selected
+headers) and `body`. A response that was not forwarded completely has `cut`. A WebSocket has `frames` instead of `body`,
+each with its sender. FILE is a JSON object that maps secrets to the text that replaces them.
 """
 
 import argparse
@@ -16,15 +15,15 @@ import pathlib
 import aiohttp
 from aiohttp import web
 
-import passing
+import forwarding
 
 REQUEST_HEADERS = ("accept", "authorization", "content-type", "last-event-id", "x-proxbox-api-key")
 RESPONSE_HEADERS = ("allow", "content-type", "retry-after", "www-authenticate")
 RESPONSE_PREFIX = "x-proxbox-bridge-"
 
 
-class Book:
-    """What is written down. An exchange is written when it and all before it are over."""
+class Log:
+    """The output. An exchange is written when it and all earlier ones have ended."""
 
     def __init__(self, path, secrets):
         self.file = path.open("w")
@@ -32,18 +31,18 @@ class Book:
         self.open = []
 
     def begin(self, request, body):
-        """The exchange that begins with this request."""
+        """Begins the exchange of this request."""
         line = {
             "method": request.method,
             "target": request.raw_path,
-            "request": chosen(request.headers, REQUEST_HEADERS),
+            "request": select(request.headers, REQUEST_HEADERS),
             "request_body": body.decode() or None,
         }
         self.open.append([line, False])
         return line
 
     def end(self, line):
-        """This exchange is over."""
+        """Ends the exchange, and writes those that are due."""
         next(entry for entry in self.open if entry[0] is line)[1] = True
         while self.open and self.open[0][1]:
             text = json.dumps(self.open.pop(0)[0], ensure_ascii=False)
@@ -53,14 +52,14 @@ class Book:
         self.file.flush()
 
 
-def chosen(headers, names):
-    """The headers that are written down, by their names in small letters."""
+def select(headers, names):
+    """The headers to record, with lower-case names."""
     lower = ((name.lower(), value) for name, value in headers.items())
     return {name: value for name, value in lower if name in names or name.startswith(RESPONSE_PREFIX)}
 
 
 async def websocket(request, session, upstream, line):
-    """Passes the messages of a WebSocket, in both directions, until one of the two ends it."""
+    """Forwards WebSocket messages in both directions until one side closes."""
     headers = {
         k: v for k, v in request.headers.items() if k.lower() in ("x-proxbox-api-key", "authorization")
     }
@@ -87,14 +86,14 @@ async def websocket(request, session, upstream, line):
 
 
 async def stream(request, session, upstream, body, line):
-    """Passes an answer, piece by piece."""
+    """Forwards a response in chunks."""
     pieces = []
     try:
-        async with passing.ask(session, upstream, request, body) as answer:
+        async with forwarding.send(session, upstream, request, body) as answer:
             line["status"], line["reason"] = answer.status, answer.reason
-            line["response"] = chosen(answer.headers, RESPONSE_HEADERS)
+            line["response"] = select(answer.headers, RESPONSE_HEADERS)
             response = web.StreamResponse(status=answer.status, reason=answer.reason)
-            response.headers.extend(passing.end_to_end(answer.headers))
+            response.headers.extend(forwarding.end_to_end(answer.headers))
             await response.prepare(request)
             line["cut"] = True
             async for piece in answer.content.iter_any():
@@ -114,24 +113,24 @@ async def main():
     parser.add_argument("--secrets", type=pathlib.Path, required=True)
     parser.add_argument("--output", type=pathlib.Path, required=True)
     options = parser.parse_args()
-    book = Book(options.output, json.loads(options.secrets.read_text()))
+    log = Log(options.output, json.loads(options.secrets.read_text()))
 
     async def handle(request, session):
         body = await request.read()
-        line = book.begin(request, body)
+        line = log.begin(request, body)
         try:
             if request.headers.get("upgrade", "").lower() == "websocket":
                 return await websocket(request, session, options.upstream, line)
             return await stream(request, session, options.upstream, body, line)
         except aiohttp.ClientError as error:
-            # Whoever is upstream does not answer: then nobody does here.
+            # Upstream failed without a response: drop the client's connection too.
             line["cut"] = str(error)
             request.transport.abort()
             raise
         finally:
-            book.end(line)
+            log.end(line)
 
-    await passing.serve(handle, options.port)
+    await forwarding.serve(handle, options.port)
     await asyncio.Event().wait()
 
 

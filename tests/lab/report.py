@@ -1,4 +1,4 @@
-"""What a run found: what NetBox says of its job, what the bridge recorded, and what NetBox then holds."""
+"""The results of a run: the job in NetBox, the records of the bridge, and the objects in NetBox."""
 
 import dataclasses
 import json
@@ -26,17 +26,17 @@ TABLES = {
 
 
 def counts(postgres, database):
-    """How many objects of each kind NetBox holds."""
+    """The number of objects of each type in NetBox."""
     query = " union all ".join(f"select '{name}', count(*) from {table}" for name, table in TABLES.items())
-    return {name: int(count) for name, count in postgres.ask(query, database)}
+    return {name: int(count) for name, count in postgres.query(query, database)}
 
 
 def objects(postgres, database, cluster):
-    """What NetBox holds of a cluster: the name and the time of the last change, by kind and id."""
+    """The objects of a cluster in NetBox: name and time of the last change, by type and id."""
     inventory = proxmox.INVENTORY[cluster]
     names = [
         *inventory["nodes"],
-        *(each["name"] for each in (*inventory["machines"], *inventory["containers"])),
+        *(guest["name"] for guest in (*inventory["machines"], *inventory["containers"])),
     ]
     named = f"name in ({', '.join(f"'{name}'" for name in names)})"
     within = f"cluster_id in (select id from {TABLES['clusters']} where name = '{cluster}')"
@@ -44,18 +44,18 @@ def objects(postgres, database, cluster):
         f"select '{kind}', id, name, last_updated from {TABLES[kind]} where {condition}"
         for kind, condition in (("devices", named), ("vms", named), ("storages", within))
     )
-    return {(kind, number): rest for kind, number, *rest in postgres.ask(query, database)}
+    return {(kind, number): rest for kind, number, *rest in postgres.query(query, database)}
 
 
-def written(before, after):
-    """What was made, changed, moved elsewhere or deleted between two answers of `objects`."""
+def changed_objects(before, after):
+    """The objects that were created, changed, moved or deleted between two results of `objects`."""
     keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     return [f"{kind}: {(before.get((kind, number)) or after[kind, number])[0]}" for kind, number in keys]
 
 
 @dataclasses.dataclass
-class Pressed:
-    """One button that was pressed. Where there is no bridge in between, it has no jobs."""
+class Result:
+    """The result of one button. Without the bridge, `bridge` is empty."""
 
     backend: str
     button: str
@@ -64,21 +64,21 @@ class Pressed:
     bridge: list
     before: dict
     after: dict
-    # What was written of the other cluster, if there are two and one of them was synchronised.
-    others: list | None = None
+    # Changed objects of the other cluster, if there are two and one of them was synced.
+    other_changes: list | None = None
 
     @property
     def status(self):
         return self.job["status"]["value"]
 
-    def said(self):
-        """What NetBox says of the job: its error, and the warnings in its log."""
+    def messages(self):
+        """The error of the job in NetBox, and the warnings in its log."""
         error = [self.job["error"]] if self.job["error"] else []
         log = self.job["log_entries"] or []
         return error + [f"warning: {entry['message']}" for entry in log if entry["level"] == "warning"]
 
     def changes(self):
-        """What NetBox holds, before and after."""
+        """The numbers of objects in NetBox, before and after."""
         return [
             f"{name} {before}" if before == self.after[name] else f"{name} {before} → {self.after[name]}"
             for name, before in self.before.items()
@@ -86,7 +86,7 @@ class Pressed:
         ]
 
 
-def of_bridge(job):
+def format_bridge_job(job):
     """A job of the bridge, on one line."""
     objects = "; ".join(
         f"{kind}: {', '.join(f'{count} {what}' for what, count in numbers.items() if count) or 'none'}"
@@ -97,33 +97,33 @@ def of_bridge(job):
     return ", ".join(parts)
 
 
-def show(pressed):
-    """A button that was pressed, as text."""
-    lines = [f"{pressed.backend}  {pressed.button}  {pressed.status}  {pressed.seconds:.0f} s"]
-    lines += paragraph("job", pressed.said())
-    lines += paragraph("bridge", [of_bridge(job) for job in pressed.bridge])
-    lines += paragraph("NetBox", [", ".join(pressed.changes())])
-    if pressed.others is not None:
+def format_result(result):
+    """A result as text."""
+    lines = [f"{result.backend}  {result.button}  {result.status}  {result.seconds:.0f} s"]
+    lines += paragraph("job", result.messages())
+    lines += paragraph("bridge", [format_bridge_job(job) for job in result.bridge])
+    lines += paragraph("NetBox", [", ".join(result.changes())])
+    if result.other_changes is not None:
         lines += paragraph(
-            "other", [f"written of the other cluster: {', '.join(pressed.others) or 'nothing'}"]
+            "other", [f"written of the other cluster: {', '.join(result.other_changes) or 'nothing'}"]
         )
     return "\n".join(lines)
 
 
 def paragraph(name, texts):
-    """Texts one below the other, the first beside its name."""
+    """Lines of texts, the first line with the name."""
     lines = []
     for text in texts:
         lines += textwrap.wrap(textwrap.shorten(text, 600, placeholder=" …"), 98, break_long_words=False)
     return [f"  {name if number == 0 else '':8}{line}" for number, line in enumerate(lines)]
 
 
-def table(all_pressed):
-    """The status of every job, per backend and button."""
-    buttons = list(dict.fromkeys(pressed.button for pressed in all_pressed))
+def table(results):
+    """The status of every job, by backend and button."""
+    buttons = list(dict.fromkeys(result.button for result in results))
     rows = {}
-    for pressed in all_pressed:
-        rows.setdefault(pressed.backend, {}).setdefault(pressed.button, []).append(pressed.status)
+    for result in results:
+        rows.setdefault(result.backend, {}).setdefault(result.button, []).append(result.status)
     cells = [["backend", *buttons]]
     for backend, row in rows.items():
         cells.append([backend, *(", ".join(row.get(button, ["–"])) for button in buttons)])
@@ -131,6 +131,6 @@ def table(all_pressed):
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
-def write(path, all_pressed):
-    """Everything for programs."""
-    path.write_text(json.dumps([dataclasses.asdict(pressed) for pressed in all_pressed], indent=1))
+def write(path, results):
+    """Writes all results as JSON."""
+    path.write_text(json.dumps([dataclasses.asdict(result) for result in results], indent=1))

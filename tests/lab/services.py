@@ -1,4 +1,4 @@
-"""Starts and ends what the lab consists of. All of it listens on loopback only, on ports that were free."""
+"""Starts and stops the services of the lab. All of them listen on free loopback ports only."""
 
 import json
 import os
@@ -18,13 +18,13 @@ import proxmox
 import releases
 
 HERE = pathlib.Path(__file__).resolve().parent
-# How long anything may take to start, in seconds, on a machine that does other things too.
-PATIENCE = 180
+# Time for a service to start, in seconds, on a busy machine.
+START_TIMEOUT = 180
 
 NETBOX_TOKEN = "0123456789abcdef0123456789abcdef01234567"
 API_KEY = "lab-proxbox-api-key-0123456789abcdef0123456789"
 USER, USER_PASSWORD = "admin", "admin-of-the-lab"
-# By what each secret is replaced in everything that is recorded.
+# Placeholders of the secrets in recordings.
 SECRETS = {
     NETBOX_TOKEN: "<netbox-token>",
     API_KEY: "<api-key>",
@@ -32,7 +32,7 @@ SECRETS = {
     proxmox.PASSWORD: "<proxmox-password>",
 }
 
-# Who uses NetBox: a person, and programs by a token.
+# Creates the user of NetBox, with an API token.
 MAKE_USER = f"""
 from django.contrib.auth import get_user_model
 from users.models import Token
@@ -42,21 +42,21 @@ Token(user=user, version=1, token={NETBOX_TOKEN!r}, write_enabled=True).save()
 
 
 class Failed(Exception):
-    """Something of the lab did not do its part."""
+    """A service or a command of the lab failed."""
 
 
 def free_port(host="127.0.0.1"):
-    """A port that nobody listens on. Somebody else may take it before it is used, so ask late."""
+    """A free port. Call it late: another process may take the port before it is used."""
     with socket.socket() as taken:
         taken.bind((host, 0))
         return taken.getsockname()[1]
 
 
 class Service:
-    """A program that runs until it is stopped. What it says is in the file `log`."""
+    """A program that runs until it is stopped. Its output is in the file `log`."""
 
     stop_signal = signal.SIGTERM
-    # How long it may take to end, in seconds.
+    # Time for it to exit, in seconds.
     grace = 30
 
     def __init__(self, command, log, *, env=None, **options):
@@ -70,14 +70,14 @@ class Service:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
-                # An interrupt at the terminal is for the lab, which ends everything in its order.
+                # Ctrl-C goes to the lab only, which stops the services in order.
                 start_new_session=True,
                 **options,
             )
 
-    def until(self, ready):
-        """Waits until `ready` gives something that is true, and gives it; fails if the program ends."""
-        deadline = time.monotonic() + PATIENCE
+    def wait_until(self, ready):
+        """Waits until `ready` returns a true value, and returns it. Fails if the program exits."""
+        deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break
@@ -89,8 +89,8 @@ class Service:
         self.stop()
         raise Failed(f"{' '.join(self.command)} did not start. The end of {self.log}:\n{end}")
 
-    def answers(self, url):
-        """Waits until the program answers there, whatever it says."""
+    def wait_for_http(self, url):
+        """Waits until the program responds at `url`, with any status."""
 
         def ready():
             try:
@@ -98,10 +98,10 @@ class Service:
             except httpx.HTTPError:
                 return None
 
-        self.until(ready)
+        self.wait_until(ready)
 
     def stop(self):
-        """Asks the program to end, and waits until it and what it has started have."""
+        """Stops the program and waits for it; kills its process group after `grace` seconds."""
         if self.process.poll() is None:
             self.process.send_signal(self.stop_signal)
             try:
@@ -118,81 +118,81 @@ class Service:
 
 
 class Postgres(Service):
-    """PostgreSQL, which never runs as root. Its databases are kept for the next run."""
+    """PostgreSQL. It does not run as root. Its databases are kept for the next run."""
 
-    # Ends connections, too, in place of waiting for them.
+    # A fast shutdown: closes connections.
     stop_signal = signal.SIGINT
 
     def __init__(self, home, log):
         programs = max(
             pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name)
         )
-        who = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
+        user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
         if not (home / "PG_VERSION").is_file():
             shutil.rmtree(home, ignore_errors=True)
             home.mkdir(mode=0o700, parents=True)
-            if who:
+            if user:
                 shutil.chown(home, "postgres", "postgres")
             initdb = [programs / "initdb", "-D", home, "-A", "trust", "-U", "postgres", "-E", "UTF8"]
             done = subprocess.run(
-                [*initdb, "--locale=C.UTF-8"], capture_output=True, text=True, cwd="/", **who
+                [*initdb, "--locale=C.UTF-8"], capture_output=True, text=True, cwd="/", **user
             )
             if done.returncode:
                 shutil.rmtree(home)
-                hint = "Everybody must be able to enter $LAB_ROOT and what is above it." if who else ""
+                hint = "The user postgres must have access to $LAB_ROOT." if user else ""
                 raise Failed(f"initdb: {done.stderr.strip()} {hint}")
         self.port = free_port()
         settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
         options = [word for setting in settings.items() for word in ("-c", "=".join(setting))]
-        super().__init__([programs / "postgres", "-D", home, "-p", self.port, *options], log, cwd="/", **who)
-        self.until(lambda: self.ask("select 1", quiet=True))
+        super().__init__([programs / "postgres", "-D", home, "-p", self.port, *options], log, cwd="/", **user)
+        self.wait_until(lambda: self.query("select 1", quiet=True))
 
     def psql(self, *arguments, database="postgres"):
         command = ["psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", database]
         return subprocess.run([*command, "-X", "-q", *arguments], capture_output=True, text=True)
 
-    def ask(self, query, database="postgres", *, quiet=False):
-        """The rows that a query gives, as lists of strings."""
-        done = self.psql("-v", "ON_ERROR_STOP=1", "-At", "-F", "\t", "-c", query, database=database)
+    def query(self, sql, database="postgres", *, quiet=False):
+        """The rows of the result, as lists of strings."""
+        done = self.psql("-v", "ON_ERROR_STOP=1", "-At", "-F", "\t", "-c", sql, database=database)
         if done.returncode and not quiet:
-            raise Failed(f"{query}: {done.stderr.strip()}")
+            raise Failed(f"{sql}: {done.stderr.strip()}")
         return [line.split("\t") for line in done.stdout.splitlines()]
 
     def has(self, database):
-        return bool(self.ask(f"select 1 from pg_database where datname = '{database}'"))
+        return bool(self.query(f"select 1 from pg_database where datname = '{database}'"))
 
     def copy(self, source, target):
-        """Makes the database `target` anew, as a copy of `source`."""
-        self.ask(f'drop database if exists "{target}" with (force)')
-        self.ask(f'create database "{target}" template "{source}"')
+        """Replaces the database `target` with a copy of `source`."""
+        self.query(f'drop database if exists "{target}" with (force)')
+        self.query(f'create database "{target}" template "{source}"')
 
 
 class Redis(Service):
-    """Redis, which keeps nothing."""
+    """Redis, without persistence."""
 
     def __init__(self, log):
         self.port = free_port()
         settings = ["--bind", "127.0.0.1", "--port", self.port, "--save", "", "--appendonly", "no"]
         super().__init__(["redis-server", *settings], log)
-        self.until(self.ping)
+        self.wait_until(self.ping)
 
-    def ask(self, *words):
+    def run_command(self, *words):
         return subprocess.run(
             ["redis-cli", "-p", str(self.port), *words], capture_output=True, text=True
         ).stdout
 
     def ping(self):
-        return self.ask("ping").startswith("PONG")
+        return self.run_command("ping").startswith("PONG")
 
 
 class Worker(Service):
-    """The worker of RQ. It lingers when it is asked to end, although it has nothing to do."""
+    """The RQ worker. It exits slowly even if it is idle."""
 
     grace = 3
 
 
 class NetBox:
-    """The real NetBox with the real plugin, on a database of its own, and the worker that runs its jobs."""
+    """The real NetBox with the real plugin and its own database, and the RQ worker."""
 
     DATABASE = "netbox"
 
@@ -229,30 +229,30 @@ class NetBox:
             )
 
     def prepare(self):
-        """Makes the clean database, once: it takes minutes."""
+        """Creates the template database, once: this takes minutes."""
         if not (self.home / "conf").is_dir():
             self.home.parent.mkdir(parents=True, exist_ok=True)
             self.manage(self.clean, "setup", "--target", self.home)
         shutil.copy(HERE / "netbox_configuration.py", self.home / "conf" / "configuration.py")
         if not self.postgres.has(self.clean):
-            print("lab: making NetBox's database, which takes some minutes, once", file=sys.stderr)
+            print("lab: creating NetBox's database, once; this takes some minutes", file=sys.stderr)
             making = f"{self.clean}_half"
-            self.postgres.ask(f'drop database if exists "{making}" with (force)')
-            self.postgres.ask(f'create database "{making}"')
+            self.postgres.query(f'drop database if exists "{making}" with (force)')
+            self.postgres.query(f'create database "{making}"')
             self.manage(making, "migrate")
             self.manage(making, "shell", "-c", MAKE_USER)
-            self.postgres.ask(f'alter database "{making}" rename to "{self.clean}"')
+            self.postgres.query(f'alter database "{making}" rename to "{self.clean}"')
 
     def start(self):
-        """Starts on a clean database."""
+        """Starts on a copy of the template database."""
         self.postgres.copy(self.clean, self.DATABASE)
-        self.redis.ask("flushall")
+        self.redis.run_command("flushall")
         environment = self.environment(self.DATABASE)
         gunicorn = [self.programs / "gunicorn", "netbox.wsgi", "--bind", f"127.0.0.1:{self.port}"]
         more = ["--workers", "2", "--threads", "6", "--timeout", "120", "--access-logfile", "-"]
         web = Service([*gunicorn, *more], self.logs / "netbox.log", env=environment, cwd=self.home)
         self.running = [web]
-        web.answers(f"{self.url}/api/status/")
+        web.wait_for_http(f"{self.url}/api/status/")
         worker = [self.programs / "netbox", "rqworker"]
         self.running.append(Worker(worker, self.logs / "worker.log", env=environment, cwd=self.home))
 
@@ -273,35 +273,35 @@ class Proxmox(Service):
 
     def __init__(self, cluster, host, state, log, *, lenient):
         self.cluster, self.host = cluster, host
-        # Of the addresses on loopback only one has a name.
+        # Only 127.0.0.1 has a host name.
         self.domain = "localhost" if host == "127.0.0.1" else ""
         self.port, self.control = free_port(host), free_port()
-        where = ["--host", host, "--port", self.port, "--control", self.control, "--state", state / cluster]
+        address = ["--host", host, "--port", self.port, "--control", self.control, "--state", state / cluster]
         switch = ["--lenient"] if lenient else []
-        super().__init__([sys.executable, "-B", HERE / "proxmox.py", cluster, *where, *switch], log)
-        self.answers(f"http://127.0.0.1:{self.control}/requests")
+        super().__init__([sys.executable, "-B", HERE / "proxmox.py", cluster, *address, *switch], log)
+        self.wait_for_http(f"http://127.0.0.1:{self.control}/requests")
 
 
-class Front(Service):
-    """netbox_front.py."""
+class NetBoxProxy(Service):
+    """netbox_proxy.py."""
 
     def __init__(self, netbox, secrets, log, *, port):
         self.port = port or free_port()
         command = [
             sys.executable,
             "-B",
-            HERE / "netbox_front.py",
+            HERE / "netbox_proxy.py",
             "--port",
             self.port,
             "--netbox",
             netbox.url,
         ]
         super().__init__([*command, "--secrets", secrets], log)
-        self.answers(f"http://127.0.0.1:{self.port}/api/status/")
+        self.wait_for_http(f"http://127.0.0.1:{self.port}/api/status/")
 
 
 class Recorder(Service):
-    """recorder.py before `upstream`."""
+    """recorder.py in front of `upstream`."""
 
     def __init__(self, upstream, secrets, output, log):
         self.output = output
@@ -310,15 +310,15 @@ class Recorder(Service):
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-B", HERE / "recorder.py", "--port", self.port, "--upstream", upstream]
         super().__init__([*command, "--secrets", secrets, "--output", output], log)
-        self.until(self.listens)
+        self.wait_until(self.is_listening)
 
-    def listens(self):
-        """Whether somebody listens there: a request would be recorded."""
+    def is_listening(self):
+        """Whether the port is open. It sends no request, which would be recorded."""
         with socket.socket() as client:
             return client.connect_ex(("127.0.0.1", self.port)) == 0
 
-    def keep(self, path):
-        """Writes the exchanges since the last time to `path`."""
+    def save(self, path):
+        """Writes the exchanges since the last call to `path`."""
         lines = self.output.read_text().splitlines(keepends=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(lines[self.seen :]))
@@ -326,7 +326,7 @@ class Recorder(Service):
 
 
 class Backend:
-    """A release of proxbox-api, with a folder of its own in which it finds itself and keeps its database."""
+    """A release of proxbox-api, which runs in its own folder, with a copy of its package and its database."""
 
     def __init__(self, release, made, home, log):
         self.release, self.home, self.log = release, home, log
@@ -337,12 +337,12 @@ class Backend:
         shutil.rmtree(home, ignore_errors=True)
         package = home / "package" / "proxbox_api"
         shutil.copytree(environments.site_packages(self.environment) / "proxbox_api", package)
-        # Some packages lack it, and do not start without.
+        # Some releases lack this folder, and do not start without it.
         (package / "static").mkdir(exist_ok=True)
-        if release.borrows:
-            lender = environments.site_packages(install(releases.LENDER, made)) / "proxbox_api"
+        if release.lacks_generated:
+            source = environments.site_packages(install(releases.GENERATED_SOURCE, made)) / "proxbox_api"
             there = pathlib.Path("generated", "proxmox")
-            shutil.copytree(lender / there, package / there, dirs_exist_ok=True)
+            shutil.copytree(source / there, package / there, dirs_exist_ok=True)
 
     def start(self):
         environment = {
@@ -351,15 +351,15 @@ class Backend:
             "PYTHONUNBUFFERED": "1",
             "PROXBOX_ENCRYPTION_KEY": "lab-only-encryption-key-0123456789abcdef",
         }
-        if self.release.database:
+        if self.release.has_database_path:
             environment["PROXBOX_DATABASE_PATH"] = str(self.home / "database.db")
         program = [self.environment / "bin" / "python", "-m", "uvicorn", "proxbox_api.main:app"]
-        where = ["--host", "127.0.0.1", "--port", self.port]
-        self.service = Service([*program, *where], self.log, env=environment, cwd=self.home)
-        self.service.answers(f"{self.url}/")
+        address = ["--host", "127.0.0.1", "--port", self.port]
+        self.service = Service([*program, *address], self.log, env=environment, cwd=self.home)
+        self.service.wait_for_http(f"{self.url}/")
 
     def restart(self):
-        """Starts it again, without the answers of NetBox that it keeps on disk."""
+        """Restarts it, without its cache of NetBox responses."""
         self.stop()
         shutil.rmtree(self.home / ".config" / "netbox-sdk", ignore_errors=True)
         self.start()
@@ -378,13 +378,13 @@ class Backend:
 
 
 def install(release, made):
-    """The environment of a release."""
+    """The virtual environment of a release."""
     return made.make(release.version, release.until, f"proxbox-api=={release.version}", *release.packages)
 
 
 class Bridge(Service):
-    """The bridge before `backend`, with a NetBox listener on the port `netbox_listen`, unless that is None; 0 is any
-    port. More of its configuration is in the environment, as PROXBOX_BRIDGE_…."""
+    """The bridge in front of `backend`, with a NetBox listener on the port `netbox_listen` (0 is any port) unless it is
+    None. Environment variables PROXBOX_BRIDGE_… add to its configuration."""
 
     def __init__(self, binary, backend, home, log, *, netbox_listen):
         shutil.rmtree(home, ignore_errors=True)
@@ -405,15 +405,15 @@ class Bridge(Service):
             port = netbox_listen or free_port()
             environment["PROXBOX_BRIDGE_BACKEND_NETBOX_LISTEN"] = f"127.0.0.1:{port}"
         super().__init__([binary, "serve", *flags, "--data-dir", home], log, env=environment)
-        self.answers(f"{self.admin}/livez")
+        self.wait_for_http(f"{self.admin}/livez")
 
     def jobs(self):
-        """Its jobs, the oldest first."""
+        """Its jobs, oldest first."""
         return httpx.get(f"{self.admin}/jobs", params={"limit": 200}, timeout=60).json()["results"][::-1]
 
 
 def write_secrets(home):
-    """Writes the files from which the other programs of the lab know secrets; where they are."""
+    """Writes the files with secrets for the other programs of the lab; returns their paths."""
     home.mkdir(parents=True, exist_ok=True)
     redacted, endpoints = home / "redacted.json", home / "endpoints.json"
     redacted.write_text(json.dumps(SECRETS))

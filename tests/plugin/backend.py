@@ -13,7 +13,7 @@ import re
 import threading
 import urllib.parse
 
-BESIDE = pathlib.Path(__file__).resolve().parents[2] / "fixtures" / "beside"
+ANSWERS = pathlib.Path(__file__).resolve().parents[2] / "fixtures" / "other-endpoints"
 
 MACHINES = "/virtualization/virtual-machines"
 # The streams that came with each release. Which a release has decides how the bridge treats it.
@@ -88,7 +88,7 @@ def question(method, target):
 def recorded(version):
     """The answers of `version`: where it was asked more than once, the one that went well and says most."""
     answers = {}
-    for line in (BESIDE / f"{version}.ndjson").read_text().splitlines():
+    for line in (ANSWERS / f"{version}.ndjson").read_text().splitlines():
         entry = json.loads(line)
         query = dict(urllib.parse.parse_qsl(entry["target"].partition("?")[2]))
         # It may have been asked too much, in other words, or about an endpoint that is not there.

@@ -1,6 +1,6 @@
 """Whole jobs of the newest plugin through the bridge, in front of what backends of each age answered.
 
-The plugin's own code runs the jobs (`standin.py` has what stands in NetBox's place), so how they end, what
+The plugin's own code runs the jobs (`netbox_stub.py` has what stands in NetBox's place), so how they end, what
 they delete and what their logs say is as it would be in NetBox. `fixtures/plugin/` has the requests of such
 jobs in a real NetBox: the jobs here make the same ones.
 
@@ -19,8 +19,8 @@ import unittest
 import requests
 
 import backend
-import conversation
-import standin
+import plugin_requests
+import netbox_stub
 import support
 
 FIXTURES = pathlib.Path(__file__).resolve().parents[2] / "fixtures" / "plugin" / "0.0.29.post6"
@@ -81,9 +81,9 @@ class Replay:
     def __init__(self, version, buttons=tuple(BUTTONS), settings=None, instead=None, nodes=()):
         instead = {path: backend.answer(body) for path, body in (instead or {}).items()}
         self.version = version
-        self.netbox = standin.NetBox()
+        self.netbox = netbox_stub.NetBox()
         self.jobs = {}
-        standin.CURRENT.set(self.netbox)
+        netbox_stub.CURRENT.set(self.netbox)
         environment = {f"PROXBOX_BRIDGE_{name}": value for name, value in (settings or {}).items()}
         with contextlib.ExitStack() as running:
             self.backend = running.enter_context(backend.Backend(version, instead))
@@ -98,7 +98,7 @@ class Replay:
 
     def _fill(self, address, nodes):
         """What people have set up in NetBox, and what is there from before."""
-        models = standin.plugin("models")
+        models = netbox_stub.plugin("models")
         host, _, port = address.partition(":")
         self.netbox.add(models.FastAPIEndpoint, enabled=True, ip_address=host, port=int(port), token=KEY)
         row = self.backend.row("/netbox/endpoint")
@@ -128,8 +128,8 @@ class Replay:
 
     def _register(self):
         """What the plugin does when its endpoint is saved; whether the backend took the key."""
-        adoption = standin.plugin("services.backend_key_adoption")
-        endpoint = standin.plugin("models").FastAPIEndpoint.objects.first()
+        adoption = netbox_stub.plugin("services.backend_key_adoption")
+        endpoint = netbox_stub.plugin("models").FastAPIEndpoint.objects.first()
         try:
             adoption.adopt_rotated_backend_key(endpoint, KEY, bootstrap_if_needed=True)
             self.key_refused = None
@@ -138,9 +138,9 @@ class Replay:
 
     def _press(self, button):
         """The job of a button, with what is only its own of what NetBox saw."""
-        job = standin.JobRow()
+        job = netbox_stub.JobRow()
         self.netbox.exchanges, self.netbox.streams, self.netbox.slept = [], [], []
-        standin.plugin("jobs").ProxboxSyncJob.handle(job, sync_types=BUTTONS[button])
+        netbox_stub.plugin("jobs").ProxboxSyncJob.handle(job, sync_types=BUTTONS[button])
         job.exchanges, job.streams, job.slept = (
             list(saw) for saw in (self.netbox.exchanges, self.netbox.streams, self.netbox.slept)
         )
@@ -168,15 +168,15 @@ class Replay:
 
     def templates(self):
         """The keys of the templates that NetBox has, as the plugin compares them (sync_vm_template.py)."""
-        rows = self.netbox.rows(standin.plugin("models").ProxmoxVMTemplate)
+        rows = self.netbox.rows(netbox_stub.plugin("models").ProxmoxVMTemplate)
         return [(row.vmid, row.proxmox_type) for row in rows]
 
     def nodes(self):
-        return sorted(row.name for row in self.netbox.rows(standin.plugin("models").ProxmoxNode))
+        return sorted(row.name for row in self.netbox.rows(netbox_stub.plugin("models").ProxmoxNode))
 
     def stale(self):
         """The models of what NetBox had of firewalls and CPU models and does not believe any more."""
-        models = standin.plugin("models")
+        models = netbox_stub.plugin("models")
         return [
             name
             for name in INVENTORY
@@ -264,7 +264,7 @@ DONE = {}
 def setUpModule():
     # The plugin asks on loopback only.
     os.environ["NO_PROXY"] = "127.0.0.1"
-    standin.install(os.environ["PROXBOX_PLUGIN"])
+    netbox_stub.install(os.environ["PROXBOX_PLUGIN"])
     # Mostly they wait for what is to be read.
     pool = concurrent.futures.ThreadPoolExecutor(8)
     unittest.addModuleCleanup(pool.shutdown)
@@ -317,9 +317,9 @@ class Jobs(unittest.TestCase):
     def test_they_ask_what_they_asked_in_a_real_netbox(self):
         def judge(run, button, job):
             asked = [
-                conversation.request(one.method, one.target, one.headers, one.body) for one in job.exchanges
+                plugin_requests.request(one.method, one.target, one.headers, one.body) for one in job.exchanges
             ]
-            recorded = conversation.recorded(FIXTURES / f"{button}.ndjson")
+            recorded = plugin_requests.recorded(FIXTURES / f"{button}.ndjson")
             if run.backend.release < FIRST_WITH_FIREWALL:
                 recorded = [one for one in recorded if "/proxmox/firewall/nodes/" not in one["target"]]
             self.assertEqual(asked, recorded)
@@ -361,7 +361,7 @@ class Jobs(unittest.TestCase):
         self.in_each((OLDEST, *WORKING), judge)
 
     def test_the_plugin_knows_which_backend_it_has(self):
-        version = standin.plugin("services.backend_version")
+        version = netbox_stub.plugin("services.backend_version")
         for name in (OLDEST, *WORKING):
             run = replay(name)
             with self.subTest(backend=name):

@@ -1,13 +1,13 @@
-"""A front of NetBox for the backends that do not get along with the NetBox or the plugin of today.
+"""A proxy in front of NetBox for backends that are incompatible with today's NetBox or plugin.
 
-netbox_front.py --port PORT --netbox URL --secrets FILE
+netbox_proxy.py --port PORT --netbox URL --secrets FILE
 
-Everything passes but two things:
+It forwards everything and changes two things:
 
-- 0.0.2 asks the plugin for the endpoints of Proxmox, and needs their secrets, too. The plugin of its day gave
-  them out, that of today does not: they are added from FILE, a JSON object of secrets by the endpoint's name.
-- 0.0.5 to 0.0.7 make the custom field proxmox_last_updated for some of the types of objects on which they
-  write it, and NetBox refuses the others: the field is made for all of them.
+- 0.0.2 reads its Proxmox endpoints from the plugin, with their secrets. Today's plugin does not return secrets, so
+  the proxy adds them from FILE, a JSON object with the secrets of each endpoint name.
+- 0.0.5 to 0.0.7 create the custom field proxmox_last_updated for fewer object types than they write it on, and NetBox
+  refuses those writes: the proxy adds the missing types.
 """
 
 import argparse
@@ -17,12 +17,12 @@ import pathlib
 
 from aiohttp import web
 
-import passing
+import forwarding
 
 PROXMOX_ENDPOINTS = "/api/plugins/proxbox/endpoints/proxmox/"
 CUSTOM_FIELDS = "/api/extras/custom-fields/"
-# What proxmox_last_updated is written on, beside what the backends make it for.
-WRITTEN = {
+# The object types on which the backends write proxmox_last_updated.
+OBJECT_TYPES = {
     "dcim.device",
     "dcim.devicerole",
     "dcim.devicetype",
@@ -40,18 +40,18 @@ WRITTEN = {
 }
 
 
-def widened(body):
-    """The body of a request about custom fields, with proxmox_last_updated for all that it is written on."""
+def widen(body):
+    """Adds OBJECT_TYPES to proxmox_last_updated in the body of a request for custom fields."""
     fields = json.loads(body)
     for field in fields if isinstance(fields, list) else [fields]:
         types = field.get("object_types") or []
         if "virtualization.virtualdisk" in types and "dcim.site" in types:
-            field["object_types"] = sorted(WRITTEN.union(types))
+            field["object_types"] = sorted(OBJECT_TYPES.union(types))
     return json.dumps(fields).encode()
 
 
-def with_secrets(body, secrets):
-    """The plugin's answer about endpoints of Proxmox, with the secrets of those that are known."""
+def add_secrets(body, secrets):
+    """Adds secrets to the Proxmox endpoints in a response of the plugin."""
     answer = json.loads(body)
     for row in answer.get("results", []):
         row.update(secrets.get(row["name"], {}))
@@ -69,15 +69,15 @@ async def main():
     async def handle(request, session):
         body = await request.read()
         if body and request.path.startswith(CUSTOM_FIELDS):
-            body = widened(body)
-        async with passing.ask(session, options.netbox, request, body) as answer:
-            said = await answer.read()
+            body = widen(body)
+        async with forwarding.send(session, options.netbox, request, body) as answer:
+            response_body = await answer.read()
             if request.method == "GET" and request.path == PROXMOX_ENDPOINTS and answer.status == 200:
-                said = with_secrets(said, secrets)
-            headers = passing.end_to_end(answer.headers, without=("content-length",))
-            return web.Response(status=answer.status, reason=answer.reason, headers=headers, body=said)
+                response_body = add_secrets(response_body, secrets)
+            headers = forwarding.end_to_end(answer.headers, without=("content-length",))
+            return web.Response(status=answer.status, reason=answer.reason, headers=headers, body=response_body)
 
-    await passing.serve(handle, options.port)
+    await forwarding.serve(handle, options.port)
     await asyncio.Event().wait()
 
 

@@ -1,4 +1,4 @@
-"""What a backend answers to everything that the plugin asks beside the streams, one JSON object per line.
+"""Records the responses of a backend to the requests of the plugin other than streams, one JSON object per line.
 
 Fields: method, target, status, reason, content_type and body, which is a string. Secrets are REDACTED.
 """
@@ -11,11 +11,11 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import proxmox
 
-# Generous: some releases make their OpenAPI document when they are asked for it.
+# Long, because some releases generate their OpenAPI document on request.
 TIMEOUT = 120
 
-# What may be asked before the backend has any row.
-META = [
+# Paths to request before the backend has any endpoint.
+BASIC_PATHS = [
     "/",
     "/health",
     "/version",
@@ -25,8 +25,8 @@ META = [
     "/netbox/endpoint",
     "/proxmox/endpoints",
 ]
-# What the plugin reads of Proxmox, and may narrow to one of its endpoints.
-READS = [
+# Paths of Proxmox data, which the plugin may scope to one Proxmox endpoint.
+PROXMOX_PATHS = [
     "/proxmox/sessions",
     "/proxmox/version",
     "/proxmox/cluster/status",
@@ -48,8 +48,8 @@ READS = [
 ]
 
 
-class Backend:
-    """A backend that is asked; every exchange is kept in `lines`."""
+class Client:
+    """A client of a backend. It records every exchange in `lines`."""
 
     def __init__(self, base, key, secrets):
         self.address = urlsplit(base).netloc
@@ -57,8 +57,8 @@ class Backend:
         self.secrets = secrets
         self.lines = []
 
-    def ask(self, method, target, body=None, *, key=True):
-        """Asks with or without the key, and keeps and gives the answer."""
+    def request(self, method, target, body=None, *, key=True):
+        """Sends a request, with or without the key. Records and returns the response."""
         headers = {"X-Proxbox-API-Key": self.key} if key and self.key else {}
         if body is not None:
             body = json.dumps(body)
@@ -69,7 +69,7 @@ class Backend:
                 connection.request(method, target, body, headers)
                 response = connection.getresponse()
                 text = response.read().decode()
-            # 0.0.7 takes 60 requests a minute.
+            # 0.0.7 allows 60 requests a minute.
             if response.status != http.HTTPStatus.TOO_MANY_REQUESTS:
                 break
             time.sleep(10)
@@ -96,39 +96,39 @@ class Backend:
 
 
 def with_query(path, **more):
-    """`path` with more parameters in its query."""
+    """`path` with additional query parameters."""
     return path + ("&" if "?" in path else "?") + urlencode(more, quote_via=quote)
 
 
-def reads(backend, scope):
-    """Everything in READS, narrowed by the parameters of `scope`."""
-    for path in READS:
-        backend.ask("GET", with_query(path, source="database", **scope) if scope else path)
+def get_all(backend, scope):
+    """Requests PROXMOX_PATHS, with the query parameters in `scope`."""
+    for path in PROXMOX_PATHS:
+        backend.request("GET", with_query(path, source="database", **scope) if scope else path)
 
 
-def first_answers(backend):
-    """What a backend says before anybody has pushed rows, with the key and, where it matters, without."""
-    for path in META:
-        backend.ask("GET", path)
+def before_push(backend):
+    """Requests before the first push, with the key, and for some paths also without it."""
+    for path in BASIC_PATHS:
+        backend.request("GET", path)
     for path in ("/version", "/auth/keys", "/netbox/endpoint", "/proxmox/endpoints"):
-        backend.ask("GET", path, key=False)
+        backend.request("GET", path, key=False)
     if backend.key:
-        backend.ask(
+        backend.request(
             "POST", "/auth/register-key", {"api_key": backend.key, "label": "NetBox plugin"}, key=False
         )
         for path in ("/auth/bootstrap-status", "/auth/keys", "/version"):
-            backend.ask("GET", path)
-        backend.ask("GET", "/auth/keys", key=False)
+            backend.request("GET", path)
+        backend.request("GET", "/auth/keys", key=False)
 
 
 def netbox_row(name, port, token):
-    """The row of NetBox as the plugin pushes it."""
+    """The NetBox endpoint as the plugin pushes it."""
     where = {"ip_address": "127.0.0.1", "domain": "localhost", "port": port, "verify_ssl": False}
     return {"name": name, **where, "token_version": "v1", "token": token}
 
 
 def proxmox_row(cluster, number):
-    """The row of a cluster as the plugin pushes it for its endpoint with this number."""
+    """The Proxmox endpoint `number` as the plugin pushes it."""
     return {
         "name": f"{cluster.cluster} (nb:{number})",
         "node_device_name_template": "",
@@ -151,41 +151,41 @@ def proxmox_row(cluster, number):
 
 
 def push(backend, netbox, proxmox):
-    """Pushes rows as the plugin does, changes them, and reads them back."""
-    backend.ask("POST", "/netbox/endpoint", netbox)
-    backend.ask("GET", "/netbox/endpoint")
-    backend.ask("GET", "/netbox/endpoint/1")
-    backend.ask("PUT", "/netbox/endpoint/1", netbox)
-    backend.ask("PUT", "/netbox/endpoint/999", netbox)
-    backend.ask("POST", "/netbox/endpoint", {**netbox, "name": "another"})
-    backend.ask("GET", "/netbox/endpoint")
-    # What the plugin sends for an endpoint that has a domain and no address.
-    backend.ask("POST", "/proxmox/endpoints", {**proxmox, "ip_address": None})
+    """Pushes endpoints as the plugin does, updates them, and reads them back."""
+    backend.request("POST", "/netbox/endpoint", netbox)
+    backend.request("GET", "/netbox/endpoint")
+    backend.request("GET", "/netbox/endpoint/1")
+    backend.request("PUT", "/netbox/endpoint/1", netbox)
+    backend.request("PUT", "/netbox/endpoint/999", netbox)
+    backend.request("POST", "/netbox/endpoint", {**netbox, "name": "another"})
+    backend.request("GET", "/netbox/endpoint")
+    # As the plugin pushes an endpoint without an IP address.
+    backend.request("POST", "/proxmox/endpoints", {**proxmox, "ip_address": None})
     push_proxmox(backend, proxmox, 1)
 
 
 def push_proxmox(backend, proxmox, number):
-    """Pushes one row of Proxmox, which gets the id `number`."""
-    backend.ask("POST", "/proxmox/endpoints", proxmox)
-    backend.ask("GET", "/proxmox/endpoints")
-    backend.ask("GET", f"/proxmox/endpoints/{number}")
-    backend.ask("PUT", f"/proxmox/endpoints/{number}", proxmox)
-    backend.ask("POST", "/proxmox/endpoints", proxmox)
-    backend.ask("GET", "/proxmox/endpoints/999")
-    backend.ask("PUT", "/proxmox/endpoints/999", proxmox)
+    """Pushes one Proxmox endpoint, which gets the id `number`."""
+    backend.request("POST", "/proxmox/endpoints", proxmox)
+    backend.request("GET", "/proxmox/endpoints")
+    backend.request("GET", f"/proxmox/endpoints/{number}")
+    backend.request("PUT", f"/proxmox/endpoints/{number}", proxmox)
+    backend.request("POST", "/proxmox/endpoints", proxmox)
+    backend.request("GET", "/proxmox/endpoints/999")
+    backend.request("PUT", "/proxmox/endpoints/999", proxmox)
 
 
-def narrowed(backend, rows):
-    """The reads unscoped, and by every parameter that some release understands, right and wrong."""
-    backend.ask("GET", "/health")
-    backend.ask("GET", "/netbox/status")
-    reads(backend, {})
+def get_all_scoped(backend, rows):
+    """Requests PROXMOX_PATHS unscoped, and with each scope parameter of any release, valid and invalid."""
+    backend.request("GET", "/health")
+    backend.request("GET", "/netbox/status")
+    get_all(backend, {})
     for number, row in enumerate(rows, 1):
-        reads(backend, {"proxmox_endpoint_ids": number})
-        reads(backend, {"endpoint_ids": number})
+        get_all(backend, {"proxmox_endpoint_ids": number})
+        get_all(backend, {"endpoint_ids": number})
         for key in ("name", "domain", "ip_address"):
             if row[key]:
-                reads(backend, {key: row[key]})
+                get_all(backend, {key: row[key]})
     for scope in (
         {"proxmox_endpoint_ids": 999},
         {"endpoint_ids": 999},
@@ -193,21 +193,21 @@ def narrowed(backend, rows):
         {"domain": "nobody"},
     ):
         for path in ("/proxmox/cluster/status", "/proxmox/sessions"):
-            backend.ask("GET", with_query(path, source="database", **scope))
-    backend.ask("GET", "/proxmox/endpoints?limit=0")
-    backend.ask("GET", "/proxmox/api2/nodes/pve1/time?source=database&target_name=nobody")
-    backend.ask("GET", "/proxmox/firewall/nodes/pve1/rules?source=database&proxmox_endpoint_ids=1")
+            backend.request("GET", with_query(path, source="database", **scope))
+    backend.request("GET", "/proxmox/endpoints?limit=0")
+    backend.request("GET", "/proxmox/api2/nodes/pve1/time?source=database&target_name=nobody")
+    backend.request("GET", "/proxmox/firewall/nodes/pve1/rules?source=database&proxmox_endpoint_ids=1")
 
 
 def revoke(backend):
-    """How the plugin takes a row back when its endpoint is disabled, and what becomes of the row."""
-    backend.ask("PUT", "/proxmox/endpoints/1", {"enabled": False, "allow_packer_template_builds": False})
-    backend.ask("GET", "/proxmox/endpoints/1")
-    backend.ask("GET", "/proxmox/cluster/status?source=database&proxmox_endpoint_ids=1")
+    """Disables an endpoint as the plugin does, and reads it back."""
+    backend.request("PUT", "/proxmox/endpoints/1", {"enabled": False, "allow_packer_template_builds": False})
+    backend.request("GET", "/proxmox/endpoints/1")
+    backend.request("GET", "/proxmox/cluster/status?source=database&proxmox_endpoint_ids=1")
 
 
-def openapi(backend, path):
-    """Keeps the OpenAPI document of the release in a file of its own: it is large."""
-    _, text = backend.ask("GET", "/openapi.json")
+def save_openapi(backend, path):
+    """Saves the OpenAPI document of the release to a separate file, because it is large."""
+    _, text = backend.request("GET", "/openapi.json")
     backend.lines.pop()
     path.write_text(text)
