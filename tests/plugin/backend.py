@@ -1,7 +1,7 @@
-"""A ProxBox backend of one release that answers what a real one was recorded to answer.
+"""A mock ProxBox backend of one release, with recorded responses of a real one.
 
-`fixtures/beside/` has what each release answered beside its streams. The streams here are short and go well,
-but for the one that the release itself cannot run.
+`fixtures/other-endpoints/` has the responses of each release other than streams. The streams here are short and
+succeed, except for one that some releases cannot run.
 """
 
 import collections
@@ -13,10 +13,10 @@ import re
 import threading
 import urllib.parse
 
-ANSWERS = pathlib.Path(__file__).resolve().parents[2] / "fixtures" / "other-endpoints"
+RESPONSES = pathlib.Path(__file__).resolve().parents[2] / "fixtures" / "other-endpoints"
 
 MACHINES = "/virtualization/virtual-machines"
-# The streams that came with each release. Which a release has decides how the bridge treats it.
+# The streams that each release added. The bridge detects a release by its streams.
 FIRST_WITH = {
     (0, 0, 4): {
         "devices": "/dcim/devices/create/stream",
@@ -39,17 +39,17 @@ FIRST_WITH = {
     },
     (0, 0, 19): {"sdn": "/proxmox/sdn/create/stream"},
 }
-# The stream of one virtual machine, whose path is also that of other streams, where a release does not have
-# them yet, or looks for this one first.
-FIRST_WITH_ONE = (0, 0, 5)
-LOOKS_FOR_ONE_FIRST = {(0, 0, 5)}
-OF_ONE = re.compile(f"{MACHINES}/[^/]+/create/stream")
-# They read a variable that is assigned only where `netbox_vm_ids` is there.
+# The stream of a single virtual machine. Its route matches the paths of other streams, too, if a release lacks those
+# or matches this route first.
+FIRST_WITH_SINGLE_VM = (0, 0, 5)
+MATCHES_SINGLE_VM_FIRST = {(0, 0, 5)}
+SINGLE_VM = re.compile(f"{MACHINES}/[^/]+/create/stream")
+# These releases read a variable that is only assigned if the query has `netbox_vm_ids`.
 NEEDS_VM_IDS = {(0, 0, 5), (0, 0, 6)}
 UNASSIGNED = "cannot access free variable 'vm_ids' where it is not associated with a value in enclosing scope"
 
-# What the plugin asks with, and the bridge in its place.
-USUAL = {
+# Query values of the plugin, and of the bridge.
+KNOWN_QUERY = {
     "source": ["database"],
     "type": ["vm"],
     "proxmox_endpoint_ids": ["1"],
@@ -57,11 +57,11 @@ USUAL = {
     "target_name": ["lab-cluster (nb:1)"],
 }
 
-Answer = collections.namedtuple("Answer", "status reason content_type body")
-NOT_FOUND = Answer(404, "Not Found", "application/json", '{"detail":"Not Found"}')
-NOT_ALLOWED = Answer(405, "Method Not Allowed", "application/json", '{"detail":"Method Not Allowed"}')
+Response = collections.namedtuple("Response", "status reason content_type body")
+NOT_FOUND = Response(404, "Not Found", "application/json", '{"detail":"Not Found"}')
+NOT_ALLOWED = Response(405, "Method Not Allowed", "application/json", '{"detail":"Method Not Allowed"}')
 
-NO_NUMBER = Answer(
+NOT_AN_INTEGER = Response(
     422,
     "Unprocessable Entity",
     "application/json",
@@ -69,48 +69,48 @@ NO_NUMBER = Answer(
 )
 
 
-def answer(body):
-    """An answer that goes well."""
-    return Answer(200, "OK", "application/json", json.dumps(body))
+def response(body):
+    """A successful response."""
+    return Response(200, "OK", "application/json", json.dumps(body))
 
 
-def number(version):
+def release(version):
     """`0.0.6.post4` as `(0, 0, 6)`."""
     return tuple(int(part) for part in version.split(".")[:3])
 
 
-def question(method, target):
-    """What decides about an answer: of the query only `type`, because there is one endpoint."""
+def request_key(method, target):
+    """The key of a recorded response: of the query only `type`, because there is one endpoint."""
     path, _, query = target.partition("?")
     return method, path, dict(urllib.parse.parse_qsl(query)).get("type")
 
 
 def recorded(version):
-    """The answers of `version`: where it was asked more than once, the one that went well and says most."""
-    answers = {}
-    for line in (ANSWERS / f"{version}.ndjson").read_text().splitlines():
+    """The responses of `version`: for each key the longest successful one."""
+    responses = {}
+    for line in (RESPONSES / f"{version}.ndjson").read_text().splitlines():
         entry = json.loads(line)
         query = dict(urllib.parse.parse_qsl(entry["target"].partition("?")[2]))
-        # It may have been asked too much, in other words, or about an endpoint that is not there.
-        is_usual = all(query[name] in USUAL.get(name, ()) for name in query)
-        if entry["status"] == 429 or not is_usual:
+        # Skips rate-limited requests, other parameters, and endpoints that do not exist.
+        is_known = all(query[name] in KNOWN_QUERY.get(name, ()) for name in query)
+        if entry["status"] == 429 or not is_known:
             continue
-        answer = Answer(*(entry[name] for name in Answer._fields))
-        key = question(entry["method"], entry["target"])
-        best = answers.setdefault(key, answer)
-        if (best.status < 400, len(best.body)) <= (answer.status < 400, len(answer.body)):
-            answers[key] = answer
-    return answers
+        response = Response(*(entry[name] for name in Response._fields))
+        key = request_key(entry["method"], entry["target"])
+        best = responses.setdefault(key, response)
+        if (best.status < 400, len(best.body)) <= (response.status < 400, len(response.body)):
+            responses[key] = response
+    return responses
 
 
 class Backend:
-    """A backend of `version` on its own port; `instead` has answers in place of recorded ones, by path."""
+    """A backend of `version` on a free port. `instead` replaces recorded responses, by path."""
 
     def __init__(self, version, instead=None):
-        self.release = number(version)
+        self.release = release(version)
         # Method and target of each request.
-        self.asked = []
-        self._answers = recorded(version)
+        self.requests = []
+        self._responses = recorded(version)
         self._instead = instead or {}
         self._streams = {
             path: kind
@@ -132,34 +132,34 @@ class Backend:
         self._server.server_close()
 
     def row(self, path):
-        """The first row that is listed at `path`; nothing if the release has no such list."""
-        answer = self._answers[question("GET", path)]
-        rows = json.loads(answer.body)
-        return rows[0] if answer.status == 200 and rows else None
+        """The first element of the list at `path`; None if the release has no such list."""
+        response = self._responses[request_key("GET", path)]
+        rows = json.loads(response.body)
+        return rows[0] if response.status == 200 and rows else None
 
-    def answer(self, method, target):
-        """The answer to a request, or the kind of the stream that is the answer."""
+    def response(self, method, target):
+        """The response to a request, or the kind of the stream."""
         path = target.partition("?")[0]
-        self.asked.append((method, target))
+        self.requests.append((method, target))
         if path in self._instead:
             return self._instead[path], None
         kind = self._streams.get(path)
-        is_of_one = self.release >= FIRST_WITH_ONE and OF_ONE.fullmatch(path)
-        if is_of_one and self.release in LOOKS_FOR_ONE_FIRST:
+        is_single_vm = self.release >= FIRST_WITH_SINGLE_VM and SINGLE_VM.fullmatch(path)
+        if is_single_vm and self.release in MATCHES_SINGLE_VM_FIRST:
             kind = None
-        if method != "GET" and (kind or is_of_one):
+        if method != "GET" and (kind or is_single_vm):
             return NOT_ALLOWED, None
         if kind:
             return None, kind
-        if is_of_one:
-            return NO_NUMBER, None
-        return self._answers.get(question(method, target), NOT_FOUND), None
+        if is_single_vm:
+            return NOT_AN_INTEGER, None
+        return self._responses.get(request_key(method, target), NOT_FOUND), None
 
     def frames(self, kind, target):
-        """What the stream of `kind` says."""
-        is_given = "netbox_vm_ids" in dict(urllib.parse.parse_qsl(target.partition("?")[2]))
+        """The frames of the stream of `kind`."""
+        has_vm_ids = "netbox_vm_ids" in dict(urllib.parse.parse_qsl(target.partition("?")[2]))
         title = kind.replace("-", " ").capitalize()
-        if kind == "virtual-machines" and self.release in NEEDS_VM_IDS and not is_given:
+        if kind == "virtual-machines" and self.release in NEEDS_VM_IDS and not has_vm_ids:
             yield "error", {"step": kind, "status": "failed", "error": UNASSIGNED, "detail": UNASSIGNED}
             errors = [{"detail": UNASSIGNED}]
             yield "complete", {"ok": False, "message": f"{title} sync failed.", "errors": errors}
@@ -178,19 +178,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _serve(self):
         self.rfile.read(int(self.headers.get("content-length", 0)))
-        answer, kind = self.server.backend.answer(self.command, self.path)
-        # The bridge hangs up when the one that it asks for has.
+        response, kind = self.server.backend.response(self.command, self.path)
+        # The bridge disconnects when its client has disconnected.
         with contextlib.suppress(ConnectionError):
-            self._stream(kind) if answer is None else self._whole(answer)
+            self._stream(kind) if response is None else self._respond(response)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve
 
-    def _whole(self, answer):
-        body = answer.body.encode()
-        self.send_response(answer.status, answer.reason)
-        self.send_header("Content-Type", answer.content_type)
+    def _respond(self, response):
+        body = response.body.encode()
+        self.send_response(response.status, response.reason)
+        self.send_header("Content-Type", response.content_type)
         self.send_header("Content-Length", str(len(body)))
-        if answer.status == 405:
+        if response.status == 405:
             self.send_header("Allow", "GET")
         self.end_headers()
         if self.command != "HEAD":
@@ -207,4 +207,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_):
-        """The tests say what went wrong."""
+        """Logs nothing: the tests report failures."""

@@ -1,11 +1,10 @@
-"""As much of NetBox and Django, in memory, as a job of the plugin needs to run outside of them.
+"""Stubs of NetBox and Django, in memory, with which a job of the plugin runs outside of them.
 
-The plugin's own modules do the work of a job: they ask, judge and store. What is not theirs is here: the few
-functions of Django and NetBox that they import, and tables for their models. A table is whatever rows are in
-it; it knows the part of Django's queries that the job uses, and fails on any other.
+The plugin's own modules run the job. This module has the few functions of Django and NetBox that they import, and
+tables for their models. A table supports the part of Django's query API that the job uses, and fails on any other.
 
-`install` must come before the first import of `netbox_proxbox`. A job runs in the `NetBox` of its thread, so
-that several can run at once.
+Call `install` before the first import of `netbox_proxbox`. A job uses the `NetBox` of its context, so that several jobs
+can run at once.
 """
 
 import collections
@@ -25,13 +24,13 @@ import types
 
 import requests
 
-# The NetBox that the job of this thread runs in.
+# The NetBox of the current job.
 CURRENT = contextvars.ContextVar("NetBox")
 
 
 @dataclasses.dataclass
 class Exchange:
-    """One request of the plugin and the head of its answer."""
+    """One request of the plugin, with the status of its response."""
 
     method: str
     target: str
@@ -41,16 +40,16 @@ class Exchange:
 
 
 class NetBox:
-    """The tables of one NetBox, and what its plugin sent and received."""
+    """The tables of one NetBox, and the exchanges of its plugin."""
 
     def __init__(self):
         self.cache = {}
-        # What was deleted, as (name of the model, row).
+        # Deleted rows, as (model name, row).
         self.deleted = []
         self.exchanges = []
-        # Of each stream its path and its frames, as (when, event, data).
+        # The path of each stream and its frames, as (time, event, data).
         self.streams = []
-        # How long the plugin would have slept before it asked again, in seconds.
+        # The delays of the plugin before retries, in seconds, which are skipped.
         self.slept = []
         self._tables = collections.defaultdict(list)
         self._keys = collections.defaultdict(lambda: itertools.count(1))
@@ -68,7 +67,7 @@ class NetBox:
 
 
 class Query:
-    """Some rows of a table, as Django's queries hand them out."""
+    """Rows of a table, with the API of a Django QuerySet."""
 
     def __init__(self, model, rows):
         self.model = model
@@ -135,7 +134,7 @@ class Query:
 
 
 class Manager:
-    """`Model.objects`: queries of the whole table, and new rows."""
+    """`Model.objects`."""
 
     def __get__(self, _row, model):
         return Table(model)
@@ -162,7 +161,7 @@ class Table(Query):
 
 
 class Model:
-    """A row. Fields that it was not given are empty."""
+    """A row. Fields without a value are None."""
 
     objects = Manager()
 
@@ -172,7 +171,7 @@ class Model:
     def __getattr__(self, name):
         if name.startswith("_"):
             raise AttributeError(name)
-        # `x_id` is the key of the row that `x` is.
+        # `x_id` is the primary key of the row `x`.
         related = self.__dict__.get(name.removesuffix("_id")) if name.endswith("_id") else None
         return getattr(related, "pk", None)
 
@@ -180,14 +179,14 @@ class Model:
         return str(self.name)
 
     def save(self, **_options):
-        """Rows are in their table as they are."""
+        """Does nothing: the row is in its table."""
 
     def refresh_from_db(self, **_options):
-        """As above."""
+        """Does nothing, as `save`."""
 
 
 class Models(types.ModuleType):
-    """`netbox_proxbox.models`: a table for each name that is asked for."""
+    """`netbox_proxbox.models`: creates a model for each name on access."""
 
     def __getattr__(self, name):
         if name.startswith("_"):
@@ -215,9 +214,9 @@ def _is_met(row, conditions):
 
 
 class ProxmoxEndpoint(Model):
-    """The plugin's endpoint of Proxmox, with everything as it is when nobody has changed it."""
+    """The plugin's Proxmox endpoint with default settings."""
 
-    # Secrets are in its own fields.
+    # Secrets are stored in the fields of the endpoint.
     credential_storage_backend = "legacy_encrypted"
 
     @property
@@ -234,7 +233,7 @@ class ProxmoxEndpoint(Model):
         return "disabled" if resource_type.startswith("sdn") else "always"
 
 
-# The settings of the plugin that have no value of their own where they are read.
+# The settings of the plugin that it reads without a default.
 SETTINGS = types.SimpleNamespace(
     use_guest_agent_interface_name=True,
     proxbox_fetch_max_concurrency=8,
@@ -251,7 +250,7 @@ class Cache:
         return CURRENT.get().cache.get(key, default)
 
     def set(self, key, value, timeout=None):
-        """No job here takes as long as the shortest `timeout`."""
+        """Ignores `timeout`: every job here is shorter."""
         CURRENT.get().cache[key] = value
 
     def delete_many(self, keys):
@@ -266,16 +265,16 @@ class JobRow(Model):
         self.data = None
         self.status = "running"
         self.error = ""
-        # As (level, text).
+        # Entries (level, text).
         self.log = []
 
     def lines(self, *levels):
-        """What its log says, on these levels or on all."""
+        """The texts of its log, of these levels or of all."""
         return [text for level, text in self.log if not levels or level in levels]
 
 
 class JobRunner:
-    """NetBox's base of all jobs: runs one, and writes down how it ended."""
+    """NetBox's base class of jobs: runs one and records its outcome."""
 
     def __init__(self, job):
         self.job = job
@@ -327,7 +326,7 @@ def _decorator(*_arguments, **_options):
 
 
 def install(folder):
-    """Makes `netbox_proxbox` in `folder` importable, module by module."""
+    """Makes the modules of `netbox_proxbox` in `folder` importable."""
     database_errors = ("DatabaseError", "OperationalError", "ProgrammingError")
     refusals = ("AppRegistryNotReady", "PermissionDenied", "ValidationError")
     _module("django.conf", settings=types.SimpleNamespace(PLUGINS=[], PLUGINS_CONFIG={}))
@@ -345,7 +344,7 @@ def install(folder):
     _module("utilities.choices", ChoiceSet=object)
 
     package = pathlib.Path(folder) / "netbox_proxbox"
-    # Without what these two import when they are imported themselves: NetBox's pages.
+    # Without their __init__.py, which imports NetBox's pages.
     _module("netbox_proxbox").__path__ = [str(package)]
     _module("netbox_proxbox.views").__path__ = [str(package / "views")]
     models = Models("netbox_proxbox.models")
@@ -353,9 +352,9 @@ def install(folder):
         sys.modules[f"netbox_proxbox.models{name}"] = models
     models.ProxmoxEndpoint = ProxmoxEndpoint
     models.ProxboxPluginSettings = types.SimpleNamespace(get_solo=lambda: SETTINGS)
-    # The tests say what went wrong.
+    # The tests report failures.
     logging.getLogger("netbox_proxbox").addHandler(logging.NullHandler())
-    _observe()
+    _record()
 
 
 def plugin(name):
@@ -363,8 +362,8 @@ def plugin(name):
     return importlib.import_module(f"netbox_proxbox.{name}")
 
 
-def _observe():
-    """Notes in each NetBox what its plugin sends, what streams say to it, and how long it would sleep."""
+def _record():
+    """Records the requests, the frames of streams and the delays of the plugin in the current NetBox."""
     send = requests.Session.send
 
     def sent(session, request, **options):

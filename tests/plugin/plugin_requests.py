@@ -1,9 +1,8 @@
-"""The requests of a job of the plugin, in a form in which two jobs can be compared.
+"""The requests of a job of the plugin, normalised so that two jobs can be compared.
 
-    python3 tests/plugin/conversation.py RECORDED.ndjson > fixtures/plugin/VERSION/JOB.ndjson
+    python3 tests/plugin/plugin_requests.py RECORDED.ndjson > fixtures/plugin/VERSION/JOB.ndjson
 
-makes a fixture of what `tests/lab/run --record` wrote down of a job in a real NetBox: the requests alone,
-without secrets.
+converts a recording of `tests/lab/run --record` to a fixture: the requests alone, without secrets.
 """
 
 import json
@@ -16,7 +15,7 @@ RUN_ID = re.compile(r"(?<=run_id=)[0-9a-f-]{36}")
 
 
 def request(method, target, headers, body):
-    """One request without what is different each time: secrets, ports and the id of the run."""
+    """One request without values that differ between runs: secrets, ports and run ids."""
     headers = {name.lower(): value for name, value in headers.items() if name.lower() in HEADERS}
     if "x-proxbox-api-key" in headers:
         headers["x-proxbox-api-key"] = "REDACTED"
@@ -31,7 +30,7 @@ def request(method, target, headers, body):
 
 
 def recorded(path):
-    """The requests in a file of what was recorded, or in a fixture."""
+    """The requests in a recording or a fixture."""
     with open(path, encoding="utf-8") as lines:
         read = [json.loads(line) for line in lines]
     fields = ("method", "target", "request", "request_body")
@@ -39,5 +38,5 @@ def recorded(path):
 
 
 if __name__ == "__main__":
-    for asked in recorded(sys.argv[1]):
-        print(json.dumps(asked))
+    for entry in recorded(sys.argv[1]):
+        print(json.dumps(entry))

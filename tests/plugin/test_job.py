@@ -1,10 +1,10 @@
-"""Whole jobs of the newest plugin through the bridge, in front of what backends of each age answered.
+"""Whole jobs of the newest plugin through the bridge, with recorded responses of backends of all ages.
 
-The plugin's own code runs the jobs (`netbox_stub.py` has what stands in NetBox's place), so how they end, what
-they delete and what their logs say is as it would be in NetBox. `fixtures/plugin/` has the requests of such
-jobs in a real NetBox: the jobs here make the same ones.
+The plugin's own code runs the jobs with stubs of NetBox (`netbox_stub.py`), so outcomes, deletions and logs are those
+of a real NetBox. `fixtures/plugin/` has the requests of such jobs in a real NetBox, and the jobs here must send the same
+ones.
 
-`PROXBOX_PLUGIN` is the folder that the plugin is in, and `PROXBOX_BRIDGE_BINARY` the bridge.
+`PROXBOX_PLUGIN` is the directory of the plugin, and `PROXBOX_BRIDGE_BINARY` the bridge.
 """
 
 import concurrent.futures
@@ -25,13 +25,13 @@ import support
 
 FIXTURES = pathlib.Path(__file__).resolve().parents[2] / "fixtures" / "plugin" / "0.0.29.post6"
 KEY = "k" * 40
-# What each button of the plugin enqueues (views/sync.py), in the order in which people press them here.
+# The sync types that each button of the plugin enqueues (views/sync.py), in the order in which they are pressed here.
 BUTTONS = {
     "devices": ["devices"],
     "virtual-machines": ["virtual-machines", "vm-disks"],
     "full-update": ["all"],
 }
-# What releases before 0.0.6 have no stream for, among the stages that the plugin requires.
+# The required stages of the plugin for which releases before 0.0.6 have no stream.
 BEFORE_0_0_6 = [
     "storage",
     "vm-disks",
@@ -41,8 +41,8 @@ BEFORE_0_0_6 = [
     "replications",
     "backup-routines",
 ]
-# The stages of a full update that are left out, and those that the plugin warns of and goes on.
-LEFT_OUT = {
+# The skipped stages of a full update, and the optional ones that fail with a warning.
+SKIPPED = {
     "0.0.4": (BEFORE_0_0_6, ["task-history", "vm-snapshots"]),
     "0.0.5": (BEFORE_0_0_6, ["task-history"]),
     "0.0.6.post4": (["replications", "backup-routines"], ["task-history"]),
@@ -50,21 +50,21 @@ LEFT_OUT = {
     "0.0.11.post2": ([], []),
     "0.0.19.post5": ([], []),
 }
-WORKING = list(LEFT_OUT)
+WORKING = list(SKIPPED)
 FIRST_WITH_FIREWALL = (0, 0, 13)
 OLDEST = "0.0.2.post1"
 NO_ENDPOINTS = (
     "proxbox-api 0.0.2 reads its Proxmox credentials from NetBox, and today's "
     "netbox-proxbox does not return them there. Use proxbox-api 0.0.4 or newer, or set backend.netbox_listen."
 )
-# The plugin logs a frame if so many seconds have passed since the last that it logged (sync_stages.py).
+# The least time between two frames that the plugin logs, in seconds (sync_stages.py).
 THROTTLE = 1.5
-# By how much two frames may come nearer to each other on their way, in seconds, on a machine that is busy.
+# The time by which two frames may arrive closer together than they were sent, in seconds, on a busy machine.
 JITTER = 0.1
 # The one template among the twelve guests of the recorded cluster.
 TEMPLATE = (900, "qemu")
 NODES = ["pve1", "pve2", "pve3"]
-# What NetBox knows of firewalls and CPU models before the first job; all of it is active.
+# The firewall and CPU model objects in NetBox before the first job, all with the status active.
 INVENTORY = {
     "ProxmoxFirewallSecurityGroup": {},
     "ProxmoxFirewallRule": {"zone": "datacenter"},
@@ -76,10 +76,10 @@ INVENTORY = {
 
 
 class Replay:
-    """Jobs of one NetBox, one after the other, through a bridge with `settings` in front of one backend."""
+    """Runs jobs of one NetBox in sequence, through a bridge with `settings` in front of one backend."""
 
     def __init__(self, version, buttons=tuple(BUTTONS), settings=None, instead=None, nodes=()):
-        instead = {path: backend.answer(body) for path, body in (instead or {}).items()}
+        instead = {path: backend.response(body) for path, body in (instead or {}).items()}
         self.version = version
         self.netbox = netbox_stub.NetBox()
         self.jobs = {}
@@ -93,16 +93,16 @@ class Replay:
             self._register()
             for button in buttons:
                 self.jobs[button] = self._press(button)
-            self.told = {path: self._ask(path) for path in ("/version", "/proxmox/endpoints")}
+            self.responses = {path: self._get(path) for path in ("/version", "/proxmox/endpoints")}
             self.forecast = self._check(environment)
 
     def _fill(self, address, nodes):
-        """What people have set up in NetBox, and what is there from before."""
+        """Fills NetBox with endpoints and with objects of earlier syncs."""
         models = netbox_stub.plugin("models")
         host, _, port = address.partition(":")
         self.netbox.add(models.FastAPIEndpoint, enabled=True, ip_address=host, port=int(port), token=KEY)
         row = self.backend.row("/netbox/endpoint")
-        # It has the token that is redacted in what was recorded.
+        # The token is redacted in recordings.
         same = {name: row[name] for name in ("name", "domain", "port", "verify_ssl")}
         self.netbox.add(models.NetBoxEndpoint, enabled=True, effective_token_value="REDACTED", **same)
         row = self.backend.row("/proxmox/endpoints") or {"port": 8006}
@@ -127,47 +127,47 @@ class Replay:
             self.netbox.add(getattr(models, name), endpoint=self.endpoint, status="active", **fields)
 
     def _register(self):
-        """What the plugin does when its endpoint is saved; whether the backend took the key."""
+        """Registers the key as the plugin does when its endpoint is saved."""
         adoption = netbox_stub.plugin("services.backend_key_adoption")
         endpoint = netbox_stub.plugin("models").FastAPIEndpoint.objects.first()
         try:
             adoption.adopt_rotated_backend_key(endpoint, KEY, bootstrap_if_needed=True)
-            self.key_refused = None
+            self.key_error = None
         except adoption.BackendKeyAdoptionError as error:
-            self.key_refused = error.code
+            self.key_error = error.code
 
     def _press(self, button):
-        """The job of a button, with what is only its own of what NetBox saw."""
+        """Runs the job of a button; returns it with its own exchanges, streams and delays."""
         job = netbox_stub.JobRow()
         self.netbox.exchanges, self.netbox.streams, self.netbox.slept = [], [], []
         netbox_stub.plugin("jobs").ProxboxSyncJob.handle(job, sync_types=BUTTONS[button])
         job.exchanges, job.streams, job.slept = (
-            list(saw) for saw in (self.netbox.exchanges, self.netbox.streams, self.netbox.slept)
+            list(entries) for entries in (self.netbox.exchanges, self.netbox.streams, self.netbox.slept)
         )
         return job
 
-    def _ask(self, path):
+    def _get(self, path):
         return requests.get(self.url + path, headers={"X-Proxbox-API-Key": KEY}, timeout=support.PATIENCE)
 
     def _check(self, settings):
-        """How the bridge says that the jobs end."""
+        """The outcomes of the jobs that `check` predicts, by kind."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PROXBOX_BRIDGE_")}
         with tempfile.NamedTemporaryFile("w") as key:
             key.write(KEY)
             key.flush()
             command = [support.BRIDGE, "check", "--json", "--backend", f"http://{self.backend.address}"]
-            said = subprocess.run(
+            output = subprocess.run(
                 [*command, "--key-file", key.name],
                 env=environment | settings,
                 stdout=subprocess.PIPE,
                 text=True,
                 timeout=support.PATIENCE,
             )
-        verdicts = json.loads(said.stdout)["backends"][0]["plugin_job"]["verdicts"]
+        verdicts = json.loads(output.stdout)["backends"][0]["plugin_job"]["verdicts"]
         return {verdict["kind"]: verdict["ending"] for verdict in verdicts}
 
     def templates(self):
-        """The keys of the templates that NetBox has, as the plugin compares them (sync_vm_template.py)."""
+        """The keys of the templates in NetBox, as the plugin compares them (sync_vm_template.py)."""
         rows = self.netbox.rows(netbox_stub.plugin("models").ProxmoxVMTemplate)
         return [(row.vmid, row.proxmox_type) for row in rows]
 
@@ -175,7 +175,7 @@ class Replay:
         return sorted(row.name for row in self.netbox.rows(netbox_stub.plugin("models").ProxmoxNode))
 
     def stale(self):
-        """The models of what NetBox had of firewalls and CPU models and does not believe any more."""
+        """The models in INVENTORY with objects that were marked stale."""
         models = netbox_stub.plugin("models")
         return [
             name
@@ -184,39 +184,39 @@ class Replay:
         ]
 
     def unscoped(self):
-        """What reached the backend for one endpoint, but not in the words that its release understands."""
+        """The requests for one endpoint that reached the backend without the parameter that its release supports."""
         parameter = "endpoint_ids" if self.backend.release < (0, 0, 8) else "proxmox_endpoint_ids"
-        is_told = self.backend.release >= (0, 0, 4)
-        queries = [(target, target.partition("?")[2].split("&")) for _, target in self.backend.asked]
+        has_parameter = self.backend.release >= (0, 0, 4)
+        queries = [(target, target.partition("?")[2].split("&")) for _, target in self.backend.requests]
         return [
             target
             for target, parts in queries
-            if "proxmox_endpoint_ids=1" in parts and not (is_told and f"{parameter}=1" in parts)
+            if "proxmox_endpoint_ids=1" in parts and not (has_parameter and f"{parameter}=1" in parts)
         ]
 
 
 def stages(job):
-    """The stages that a frame in the log says were left out, and those that failed and were not needed."""
-    left_out, warned, stage = [], [], None
+    """The skipped stages, and the optional stages that failed, according to the log."""
+    skipped, warned, stage = [], [], None
     for line in job.lines():
         if line.startswith("Starting stage: "):
             stage = line.split()[2]
         elif line.startswith("[proxbox-stream] step:") and "synchronization skipped" in line:
-            left_out.append(stage)
+            skipped.append(stage)
         elif line.startswith("Optional stage "):
             warned.append(stage)
-    return left_out, warned
+    return skipped, warned
 
 
-def ending(job):
-    """How a job ended, in the words of the bridge."""
+def outcome(job):
+    """The outcome of a job, as `check` names it."""
     if job.status == "completed" and any(stages(job)):
         return "completed with warnings"
     return job.status
 
 
-def told(job, message):
-    """The frames with `message`: how long each came after the one before, and whether NetBox logged it."""
+def notices_of(job, message):
+    """For each frame with `message`: the time since the previous frame, and whether NetBox logged it."""
     found = []
     for _, frames in job.streams:
         for before, (when, _, data) in zip(frames, frames[1:]):
@@ -228,7 +228,7 @@ def told(job, message):
 
 REPLAYS = {
     **{version: {"version": version} for version in (*WORKING, OLDEST)},
-    # What happens where the bridge does not see to it, or where a backend says otherwise.
+    # With a shim turned off, or with other responses of the backend.
     "no inventory": dict(version="0.0.11.post2", buttons=["devices"], settings={"SHIMS_INVENTORY": "off"}),
     "templates of 0.0.5": dict(version="0.0.5", buttons=["devices"], settings={"SHIMS_TEMPLATES": "off"}),
     "templates of 0.0.11": dict(
@@ -238,7 +238,7 @@ REPLAYS = {
         version="0.0.6.post4", buttons=["virtual-machines"], settings={"SHIMS_VM_IDS": "off"}
     ),
     "no scope": dict(version="0.0.6.post4", buttons=["devices"], settings={"SHIMS_SCOPE": "off"}),
-    "nothing left out": dict(
+    "nothing skipped": dict(
         version="0.0.4", buttons=["full-update"], settings={"BACKEND_UNSUPPORTED": "refuse"}
     ),
     "no keys": dict(version="0.0.4", buttons=["devices"], settings={"SHIMS_AUTH": "off"}),
@@ -258,130 +258,130 @@ REPLAYS = {
         },
     ),
 }
-DONE = {}
+RUNS = {}
 
 
 def setUpModule():
-    # The plugin asks on loopback only.
+    # The plugin connects to loopback addresses only.
     os.environ["NO_PROXY"] = "127.0.0.1"
     netbox_stub.install(os.environ["PROXBOX_PLUGIN"])
-    # Mostly they wait for what is to be read.
+    # Most of their time is spent waiting for frames.
     pool = concurrent.futures.ThreadPoolExecutor(8)
     unittest.addModuleCleanup(pool.shutdown)
-    DONE.update({name: pool.submit(Replay, **how) for name, how in REPLAYS.items()})
+    RUNS.update({name: pool.submit(Replay, **how) for name, how in REPLAYS.items()})
 
 
 def replay(name):
-    return DONE[name].result()
+    return RUNS[name].result()
 
 
 class Jobs(unittest.TestCase):
     maxDiff = None
 
-    def in_each(self, versions, judge):
-        """Has `judge` look at each job in front of each of these backends."""
+    def for_each_job(self, versions, check):
+        """Calls `check` with each job of each of these backends."""
         for version in versions:
             run = replay(version)
             for button, job in run.jobs.items():
                 with self.subTest(backend=version, button=button):
-                    judge(run, button, job)
+                    check(run, button, job)
 
     def test_they_complete(self):
-        def judge(_run, _button, job):
+        def check(_run, _button, job):
             self.assertEqual((job.status, job.error), ("completed", ""))
-            self.assertEqual(job.slept, [], "something was tried again")
+            self.assertEqual(job.slept, [], "a stage was retried")
 
-        self.in_each(WORKING, judge)
+        self.for_each_job(WORKING, check)
 
-    def test_what_a_backend_lacks_is_left_out_and_their_logs_say_so(self):
-        def judge(run, button, job):
-            left_out, warned = LEFT_OUT[run.version]
+    def test_stages_that_a_backend_lacks_are_skipped_and_logged(self):
+        def check(run, button, job):
+            skipped, warned = SKIPPED[run.version]
             wanted = BUTTONS[button]
             if wanted != ["all"]:
-                left_out = [stage for stage in left_out if stage in wanted]
+                skipped = [stage for stage in skipped if stage in wanted]
                 warned = [stage for stage in warned if stage in wanted]
-            self.assertEqual(stages(job), (left_out, warned))
+            self.assertEqual(stages(job), (skipped, warned))
 
-        self.in_each(WORKING, judge)
+        self.for_each_job(WORKING, check)
 
-    def test_the_oldest_backend_says_why_it_cannot(self):
-        def judge(run, _button, job):
+    def test_jobs_of_the_oldest_backend_end_errored_with_the_reason(self):
+        def check(run, _button, job):
             why = f"endpoint 1: Failed to list Proxmox endpoints on ProxBox backend: {NO_ENDPOINTS}"
             error = f"No sync stage ran: every selected Proxmox endpoint was skipped — {why}"
             self.assertEqual((job.status, job.error), ("errored", error))
             self.assertEqual((job.streams, job.slept), ([], []))
-            self.assertEqual(run.told["/proxmox/endpoints"].json()["detail"], NO_ENDPOINTS)
+            self.assertEqual(run.responses["/proxmox/endpoints"].json()["detail"], NO_ENDPOINTS)
 
-        self.in_each([OLDEST], judge)
+        self.for_each_job([OLDEST], check)
 
-    def test_they_ask_what_they_asked_in_a_real_netbox(self):
-        def judge(run, button, job):
-            asked = [
+    def test_they_send_the_same_requests_as_in_a_real_netbox(self):
+        def check(run, button, job):
+            sent = [
                 plugin_requests.request(one.method, one.target, one.headers, one.body) for one in job.exchanges
             ]
             recorded = plugin_requests.recorded(FIXTURES / f"{button}.ndjson")
             if run.backend.release < FIRST_WITH_FIREWALL:
                 recorded = [one for one in recorded if "/proxmox/firewall/nodes/" not in one["target"]]
-            self.assertEqual(asked, recorded)
+            self.assertEqual(sent, recorded)
 
-        self.in_each(WORKING, judge)
+        self.for_each_job(WORKING, check)
 
-    def test_nothing_in_netbox_is_deleted_or_marked(self):
+    def test_nothing_in_netbox_is_deleted_or_marked_stale(self):
         for version in (OLDEST, *WORKING):
             run = replay(version)
             with self.subTest(backend=version):
                 self.assertEqual(run.netbox.deleted, [])
                 self.assertEqual(run.templates(), [TEMPLATE])
                 self.assertEqual(run.nodes(), [] if version == OLDEST else NODES)
-                # This one can read firewalls, and there is nothing in those of the cluster.
+                # This release reads firewalls, and the cluster has no rules.
                 reads = run.backend.release >= FIRST_WITH_FIREWALL
                 self.assertEqual(run.stale(), [name for name in INVENTORY if reads and "Firewall" in name])
 
-    def test_what_is_for_one_endpoint_reaches_no_other(self):
+    def test_requests_for_one_endpoint_are_scoped_to_it(self):
         for version in (OLDEST, *WORKING):
             with self.subTest(backend=version):
                 self.assertEqual(replay(version).unscoped(), [])
 
-    def test_what_people_must_read_comes_when_netbox_logs_it(self):
-        def judge(run, _button, job):
-            notices = told(job, " cannot read firewalls and CPU models.")
+    def test_notices_are_delayed_until_netbox_logs_them(self):
+        def check(run, _button, job):
+            notices = notices_of(job, " cannot read firewalls and CPU models.")
             self.assertEqual(len(notices), run.backend.release < FIRST_WITH_FIREWALL)
-            for waited, is_logged in notices + told(job, " synchronization skipped: "):
+            for waited, is_logged in notices + notices_of(job, " synchronization skipped: "):
                 self.assertTrue(is_logged and waited >= THROTTLE - JITTER, waited)
 
-        self.in_each(WORKING, judge)
-        # What does not wait is dropped.
-        at_once = told(replay("0.0.19.post5").jobs["devices"], "Discovered 1 devices")
+        self.for_each_job(WORKING, check)
+        # A frame that follows at once is not logged.
+        at_once = notices_of(replay("0.0.19.post5").jobs["devices"], "Discovered 1 devices")
         self.assertEqual([is_logged for _, is_logged in at_once], [False])
 
-    def test_the_bridge_says_beforehand_how_they_end(self):
-        def judge(run, button, job):
-            self.assertEqual(ending(job), run.forecast[button])
+    def test_check_predicts_their_outcome(self):
+        def check(run, button, job):
+            self.assertEqual(outcome(job), run.forecast[button])
 
-        self.in_each((OLDEST, *WORKING), judge)
+        self.for_each_job((OLDEST, *WORKING), check)
 
-    def test_the_plugin_knows_which_backend_it_has(self):
+    def test_the_plugin_detects_the_release_of_the_backend(self):
         version = netbox_stub.plugin("services.backend_version")
         for name in (OLDEST, *WORKING):
             run = replay(name)
             with self.subTest(backend=name):
-                self.assertIsNone(run.key_refused)
-                said = run.told["/version"].json()["version"]
-                self.assertEqual(version.parse_backend_version(said)[:3], run.backend.release)
-                # It is right about those: the bridge does not hide their age.
-                severities = [advisory.severity for advisory in version.backend_version_advisories(said)]
+                self.assertIsNone(run.key_error)
+                reported = run.responses["/version"].json()["version"]
+                self.assertEqual(version.parse_backend_version(reported)[:3], run.backend.release)
+                # The bridge does not hide the release.
+                severities = [advisory.severity for advisory in version.backend_version_advisories(reported)]
                 self.assertEqual(severities, ["error"] if run.backend.release < (0, 0, 13) else [])
 
 
-class WithoutTheBridgesPart(unittest.TestCase):
-    """What the same rules find where there is something to be found."""
+class WithoutShims(unittest.TestCase):
+    """The same jobs fail, or delete objects, if a shim is off."""
 
     def errored(self, name, button="devices"):
         job = replay(name).jobs[button]
         self.assertEqual(job.status, "errored", job.lines())
         return job
 
-    def test_firewalls_that_cannot_be_read_end_a_job(self):
+    def test_missing_firewall_endpoints_fail_a_job(self):
         error = self.errored("no inventory").error
         self.assertIn("Firewall sync for endpoint 1: HTTP error fetching firewall summary: 404", error)
         self.assertIn("Datacenter sync for endpoint 1: HTTP error fetching datacenter CPU models: 404", error)
@@ -392,56 +392,56 @@ class WithoutTheBridgesPart(unittest.TestCase):
         self.assertEqual(run.templates(), [])
         self.assertEqual([name for name, _ in run.netbox.deleted], ["ProxmoxVMTemplate"])
 
-    def test_a_list_of_templates_that_is_refused_ends_a_job(self):
+    def test_a_refused_list_of_templates_fails_a_job(self):
         error = self.errored("templates of 0.0.11").error
         self.assertIn("VM template sync for endpoint 1: HTTP error fetching Proxmox VM templates: 502", error)
 
-    def test_a_stream_that_fails_is_tried_three_times(self):
+    def test_a_failed_stream_is_tried_three_times(self):
         job = self.errored("no vm_ids", "virtual-machines")
         self.assertIn(backend.UNASSIGNED, job.error)
         self.assertEqual((len(job.streams), job.slept), (3, [8.0, 16.0]))
 
-    def test_an_endpoint_in_words_that_a_release_does_not_know_is_found(self):
+    def test_an_unsupported_scope_parameter_is_detected(self):
         run = replay("no scope")
         self.assertEqual(run.jobs["devices"].status, "completed")
         self.assertEqual(run.unscoped()[0], "/proxmox/cluster/status?proxmox_endpoint_ids=1")
         self.assertTrue(any("/stream?" in target for target in run.unscoped()))
 
-    def test_a_stage_that_is_needed_ends_a_job(self):
-        job = self.errored("nothing left out", "full-update")
+    def test_a_missing_required_stage_fails_a_job(self):
+        job = self.errored("nothing skipped", "full-update")
         self.assertIn("failed (HTTP 404): This sync is not supported.: This backend cannot synchronise storage.", job.error)
-        self.assertEqual((stages(job), job.slept), (([], []), []), "it is final")
+        self.assertEqual((stages(job), job.slept), (([], []), []), "no retry")
 
-    def test_a_key_that_cannot_be_proved_ends_a_job(self):
+    def test_a_key_that_cannot_be_verified_fails_a_job(self):
         run = replay("no keys")
-        self.assertEqual(run.key_refused, "bootstrap_status_http_404")
+        self.assertEqual(run.key_error, "bootstrap_status_http_404")
         self.assertEqual(
             self.errored("no keys").error, "Backend API-key preflight failed; no sync stage was started."
         )
 
-    def test_a_backend_without_health_is_waited_for_in_vain(self):
+    def test_a_backend_without_health_never_becomes_ready(self):
         job = self.errored("no health")
         self.assertIn("Stage 'devices' failed (HTTP 503): Backend not ready", job.error)
         self.assertGreater(sum(job.slept), 600)
 
-    def test_a_netbox_that_the_backend_cannot_be_given_ends_a_job(self):
+    def test_a_netbox_endpoint_that_cannot_be_pushed_fails_a_job(self):
         job = self.errored("no netbox_endpoint")
         self.assertIn("do not point at this NetBox", job.error)
         self.assertEqual(job.streams, [])
 
-    def test_the_bridge_says_this_beforehand_too(self):
+    def test_check_predicts_these_outcomes_too(self):
         for name in REPLAYS:
             run = replay(name)
-            # What an odd backend answers is not known before it is asked.
+            # Responses that were replaced here cannot be predicted.
             if "settings" in REPLAYS[name]:
                 for button, job in run.jobs.items():
                     with self.subTest(name, button=button):
-                        self.assertEqual(run.forecast[button], ending(job))
+                        self.assertEqual(run.forecast[button], outcome(job))
 
-    def test_a_version_that_is_not_told_is_not_known(self):
-        self.assertEqual(replay("no version").told["/version"].status_code, 404)
+    def test_a_backend_without_version_gets_404(self):
+        self.assertEqual(replay("no version").responses["/version"].status_code, 404)
 
-    def test_an_answer_that_names_less_deletes_and_marks_the_rest(self):
+    def test_objects_missing_in_a_response_are_deleted_or_marked_stale(self):
         run = replay("empty lists")
         self.assertEqual(run.jobs["devices"].status, "completed", run.jobs["devices"].error)
         self.assertEqual(run.stale(), list(INVENTORY))
