@@ -17,10 +17,10 @@ use crate::respond::{self, Body};
 const PAGE: &str = include_str!("page/index.html");
 const SIGN_IN: &str = include_str!("page/sign-in.html");
 
-/// A file of the page.
+/// A static file of the live page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Asset {
-    /// Its path.
+    /// The path that it is served at.
     pub(super) path: &'static str,
     content_type: &'static str,
     text: &'static str,
@@ -30,43 +30,26 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// Every file of the page.
-pub(super) const ASSETS: [Asset; 35] = [
+/// The static files of the live page.
+pub(super) const ASSETS: [Asset; 18] = [
     Asset { path: "/page/base.css", content_type: CSS, text: include_str!("page/base.css") },
-    Asset { path: "/page/controls.css", content_type: CSS, text: include_str!("page/controls.css") },
     Asset { path: "/page/frame.css", content_type: CSS, text: include_str!("page/frame.css") },
-    Asset { path: "/page/progress.css", content_type: CSS, text: include_str!("page/progress.css") },
     Asset { path: "/page/overview.css", content_type: CSS, text: include_str!("page/overview.css") },
     Asset { path: "/page/job.css", content_type: CSS, text: include_str!("page/job.css") },
-    Asset { path: "/page/dialogs.css", content_type: CSS, text: include_str!("page/dialogs.css") },
     Asset { path: "/page/narrow.css", content_type: CSS, text: include_str!("page/narrow.css") },
     Asset { path: "/page/main.js", content_type: JAVASCRIPT, text: include_str!("page/main.js") },
+    Asset { path: "/page/actions.js", content_type: JAVASCRIPT, text: include_str!("page/actions.js") },
     Asset { path: "/page/api.js", content_type: JAVASCRIPT, text: include_str!("page/api.js") },
     Asset { path: "/page/backends.js", content_type: JAVASCRIPT, text: include_str!("page/backends.js") },
-    Asset { path: "/page/bars.js", content_type: JAVASCRIPT, text: include_str!("page/bars.js") },
-    Asset { path: "/page/cancel.js", content_type: JAVASCRIPT, text: include_str!("page/cancel.js") },
-    Asset { path: "/page/clock.js", content_type: JAVASCRIPT, text: include_str!("page/clock.js") },
-    Asset { path: "/page/connection.js", content_type: JAVASCRIPT, text: include_str!("page/connection.js") },
-    Asset { path: "/page/elements.js", content_type: JAVASCRIPT, text: include_str!("page/elements.js") },
-    Asset { path: "/page/facts.js", content_type: JAVASCRIPT, text: include_str!("page/facts.js") },
-    Asset { path: "/page/filters.js", content_type: JAVASCRIPT, text: include_str!("page/filters.js") },
-    Asset { path: "/page/header.js", content_type: JAVASCRIPT, text: include_str!("page/header.js") },
+    Asset { path: "/page/dom.js", content_type: JAVASCRIPT, text: include_str!("page/dom.js") },
+    Asset { path: "/page/format.js", content_type: JAVASCRIPT, text: include_str!("page/format.js") },
     Asset { path: "/page/history.js", content_type: JAVASCRIPT, text: include_str!("page/history.js") },
     Asset { path: "/page/job.js", content_type: JAVASCRIPT, text: include_str!("page/job.js") },
-    Asset { path: "/page/listener.js", content_type: JAVASCRIPT, text: include_str!("page/listener.js") },
+    Asset { path: "/page/labels.js", content_type: JAVASCRIPT, text: include_str!("page/labels.js") },
     Asset { path: "/page/live.js", content_type: JAVASCRIPT, text: include_str!("page/live.js") },
-    Asset { path: "/page/numbers.js", content_type: JAVASCRIPT, text: include_str!("page/numbers.js") },
-    Asset { path: "/page/raw.js", content_type: JAVASCRIPT, text: include_str!("page/raw.js") },
-    Asset { path: "/page/route.js", content_type: JAVASCRIPT, text: include_str!("page/route.js") },
-    Asset { path: "/page/running.js", content_type: JAVASCRIPT, text: include_str!("page/running.js") },
-    Asset { path: "/page/signs.js", content_type: JAVASCRIPT, text: include_str!("page/signs.js") },
-    Asset { path: "/page/start.js", content_type: JAVASCRIPT, text: include_str!("page/start.js") },
+    Asset { path: "/page/logs.js", content_type: JAVASCRIPT, text: include_str!("page/logs.js") },
+    Asset { path: "/page/progress.js", content_type: JAVASCRIPT, text: include_str!("page/progress.js") },
     Asset { path: "/page/state.js", content_type: JAVASCRIPT, text: include_str!("page/state.js") },
-    Asset { path: "/page/tail.js", content_type: JAVASCRIPT, text: include_str!("page/tail.js") },
-    Asset { path: "/page/timeline.js", content_type: JAVASCRIPT, text: include_str!("page/timeline.js") },
-    Asset { path: "/page/title.js", content_type: JAVASCRIPT, text: include_str!("page/title.js") },
-    Asset { path: "/page/verdict.js", content_type: JAVASCRIPT, text: include_str!("page/verdict.js") },
-    Asset { path: "/page/words.js", content_type: JAVASCRIPT, text: include_str!("page/words.js") },
 ];
 
 /// The content security policy: own files only, no framing.
@@ -83,7 +66,7 @@ const TOKEN: &str = "token";
 impl Asset {
     /// The file at `path`.
     pub(super) fn from_path(path: &str) -> Option<&'static Self> {
-        ASSETS.iter().find(|part| part.path == path)
+        ASSETS.iter().find(|asset| asset.path == path)
     }
 
     /// Whether it is a style sheet, which the sign-in page needs without a token.

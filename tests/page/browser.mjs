@@ -1,15 +1,15 @@
-// A browser, what its user does with the page, and the bridges that the page is of.
+// The browser, actions on the page, and bridges to open the page of.
 
 import { writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { test } from "node:test";
 
-import { PATIENCE, Puppet, Stack, folder, freeAddress, serve } from "./programs.mjs";
+import { TIMEOUT, ManualBackend, Stack, folder, freeAddress, serve } from "./programs.mjs";
 
 const { chromium } = createRequire(`${process.env.PEERS}/`)("playwright-core");
 
-export const TOKEN = "a-token-that-nobody-guesses";
+export const TOKEN = "the-operator-token";
 export const VMS = "virtual-machines";
 export const AS_OPERATOR = { authorization: `Bearer ${TOKEN}` };
 
@@ -32,9 +32,9 @@ export async function launch() {
 
 export const close = () => browser.close();
 
-// A page of a browser of its own, of somebody who has signed in. What it complains about is in `complaints`.
+// Opens the page in a new browser context and signs in. JavaScript and console errors are in `page.errors`.
 export async function open(stack, address, options = {}) {
-  const page = await visit(stack, `${address}/session`, options);
+  const page = await openSignedOut(stack, `${address}/session`, options);
   await signIn(page);
   return page;
 }
@@ -45,22 +45,22 @@ export async function signIn(page) {
   await page.waitForURL(/:\d+\/$/);
 }
 
-// The same of somebody who has not.
-export async function visit(stack, address, options = {}) {
+// Opens `address` in a new browser context, without signing in.
+export async function openSignedOut(stack, address, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   stack.use({ end: () => context.close() });
-  context.setDefaultTimeout(PATIENCE);
+  context.setDefaultTimeout(TIMEOUT);
   const page = await context.newPage();
-  page.complaints = [];
-  page.on("pageerror", (error) => page.complaints.push(String(error)));
-  page.on("console", (said) => said.type() === "error" && page.complaints.push(said.text()));
+  page.errors = [];
+  page.on("pageerror", (error) => page.errors.push(String(error)));
+  page.on("console", (message) => message.type() === "error" && page.errors.push(message.text()));
   await page.goto(address);
   return page;
 }
 
-// A test with everything that it starts, ended when it is over.
+// Defines a test. What it adds to its stack is ended with it.
 export function scenario(name, run) {
-  test(name, { timeout: 2 * PATIENCE }, async () => {
+  test(name, { timeout: 2 * TIMEOUT }, async () => {
     const stack = new Stack();
     try {
       await run(stack);
@@ -70,23 +70,23 @@ export function scenario(name, run) {
   });
 }
 
-export async function puppetAndBridge(stack, settings) {
-  const puppet = stack.use(await Puppet.start());
-  return { puppet, bridge: await operated(stack, puppet.url, settings) };
+export async function startBackendAndBridge(stack, settings) {
+  const backend = stack.use(await ManualBackend.start());
+  return { backend, bridge: await startBridge(stack, backend.url, settings) };
 }
 
-// A bridge with a token, without which nobody may start anything.
-export async function operated(stack, backend, settings) {
+// Starts a bridge with the operator token.
+export async function startBridge(stack, backend, settings) {
   return stack.use(await serve(backend, { ...settings, admin_token_file: await tokenFile(stack) }));
 }
 
-// One that is started by `again` as it was. Its sessions are of its address, too.
-export async function restartable(stack) {
-  const puppet = stack.use(await Puppet.start());
+// Starts a bridge that `restart` starts again with the same settings. Sessions depend on the address, so it is fixed.
+export async function startRestartableBridge(stack) {
+  const backend = stack.use(await ManualBackend.start());
   const places = { listen: await freeAddress(), admin_listen: await freeAddress() };
   const settings = { ...places, data_dir: stack.use(await folder()).path };
-  const again = () => operated(stack, puppet.url, settings);
-  return { puppet, bridge: await again(), again };
+  const restart = () => startBridge(stack, backend.url, settings);
+  return { backend, bridge: await restart(), restart };
 }
 
 export async function tokenFile(stack) {
@@ -95,7 +95,7 @@ export async function tokenFile(stack) {
   return file;
 }
 
-// Starts a sync by the button, on `backend` if there are several, and waits for its page.
+// Starts a sync in the form, on `backend` if there are several, and waits for the page of its job.
 export async function start(page, kind, key = "", backend = null) {
   const before = page.url();
   await page.getByRole("button", { name: "Start a sync" }).click();
@@ -107,10 +107,10 @@ export async function start(page, kind, key = "", backend = null) {
   await page.waitForURL((url) => url.hash.startsWith("#/jobs/") && url.href !== before);
 }
 
-export const seen = (page, text) => page.getByText(text).first().waitFor();
-export const status = (page, word) => page.locator("#job-status", { hasText: new RegExp(`^${word}$`) }).waitFor();
+export const shows = (page, text) => page.getByText(text).first().waitFor();
+export const status = (page, text) => page.locator("#job-status", { hasText: new RegExp(`^${text}$`) }).waitFor();
 export const barIs = (page, value) => page.waitForFunction((value) => document.querySelector("#job-bars progress")?.value === value, value);
 export const home = (page) => page.getByRole("link", { name: "All syncs" }).click();
 
-// Waits until nothing more is to be drawn.
-export const drawn = (page) => page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+// Waits until scheduled draws are done.
+export const nextFrame = (page) => page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));

@@ -1,13 +1,13 @@
-// Tests of how the page gets along when the bridge goes away, or when there are many pages.
+// Tests of lost connections and of many open pages.
 
 import assert from "node:assert/strict";
 
-import { AS_OPERATOR, VMS, barIs, home, open, puppetAndBridge, restartable, scenario, seen, start, status } from "./browser.mjs";
+import { AS_OPERATOR, VMS, barIs, home, open, startBackendAndBridge, startRestartableBridge, scenario, shows, start, status } from "./browser.mjs";
 
-// Starts a sync by the button, and waits until it is seen to be half done.
-async function startHalf(page, puppet) {
+// Starts a sync and waits until the page shows it half done.
+async function startHalfDone(page, backend) {
   await start(page, VMS);
-  const stream = await puppet.stream();
+  const stream = await backend.stream();
   stream.discover(["web01", "web02"]);
   stream.vm("web01", "completed");
   await barIs(page, 1);
@@ -15,41 +15,41 @@ async function startHalf(page, puppet) {
 }
 
 export function testConnection() {
-  scenario("the page says that the bridge is gone, and goes on when it is back", async (stack) => {
-    const { puppet, bridge, again } = await restartable(stack);
+  scenario("the page shows that the bridge is unreachable, and recovers when it is back", async (stack) => {
+    const { backend, bridge, restart } = await startRestartableBridge(stack);
     const page = await open(stack, bridge.admin);
-    await startHalf(page, puppet);
+    await startHalfDone(page, backend);
     await home(page);
     await page.locator("#running .card").waitFor();
     await bridge.end();
-    await seen(page, "The connection to the bridge is lost.");
-    await again();
+    await shows(page, "Connection to the bridge lost.");
+    await restart();
     await page.locator("#connection").waitFor({ state: "hidden" });
     await page.locator("#history tr", { hasText: "Interrupted" }).waitFor();
-    await seen(page, "No sync runs or waits.");
-    // And it is as live as before.
-    const stream = await startHalf(page, puppet);
+    await shows(page, "No sync is running or queued.");
+    // The page receives events again.
+    const stream = await startHalfDone(page, backend);
     stream.complete();
     await status(page, "Completed");
   });
 
-  scenario("one job's page goes on too when the bridge is back", async (stack) => {
-    const { puppet, bridge, again } = await restartable(stack);
+  scenario("the page of a job recovers when the bridge is back", async (stack) => {
+    const { backend, bridge, restart } = await startRestartableBridge(stack);
     const page = await open(stack, bridge.admin);
-    await startHalf(page, puppet);
+    await startHalfDone(page, backend);
     await bridge.end();
-    await seen(page, "The connection to the bridge is lost.");
-    await again();
+    await shows(page, "Connection to the bridge lost.");
+    await restart();
     await status(page, "Interrupted");
     await page.getByRole("heading", { name: "Crashed" }).waitFor();
     await page.locator("#connection").waitFor({ state: "hidden" });
-    assert.equal(await page.locator("#job-problem").isVisible(), false);
+    assert.equal(await page.locator("#job-error").isVisible(), false);
   });
 
-  scenario("pages that nobody sees leave the connections of the browser to the one that is seen", async (stack) => {
-    const { puppet, bridge } = await puppetAndBridge(stack);
+  scenario("hidden pages close their connections, which are limited for each host", async (stack) => {
+    const { backend, bridge } = await startBackendAndBridge(stack);
     const pages = [await open(stack, bridge.admin)];
-    // More than a browser has for one address.
+    // More pages than connections per host.
     while (pages.length < 8) {
       await setHidden(pages.at(-1), true);
       pages.push(await pages[0].context().newPage());
@@ -58,16 +58,16 @@ export function testConnection() {
     }
     await setHidden(pages.at(-1), true);
     await fetch(`${bridge.admin}/sync/${VMS}/`, { method: "POST", headers: AS_OPERATOR });
-    const stream = await puppet.stream();
+    const stream = await backend.stream();
     await setHidden(pages[0], false);
     await pages[0].locator("#running .card").waitFor();
     stream.complete();
-    await seen(pages[0], "No sync runs or waits.");
-    assert.deepEqual(pages[0].complaints, []);
+    await shows(pages[0], "No sync is running or queued.");
+    assert.deepEqual(pages[0].errors, []);
   });
 }
 
-// Puts a page behind another one, or in front again, which a browser without a window does not do.
+// Hides or shows a page. A headless browser does not do so for background tabs.
 function setHidden(page, isHidden) {
   return page.evaluate((isHidden) => {
     Object.defineProperty(document, "hidden", { configurable: true, value: isHidden });

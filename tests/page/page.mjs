@@ -1,23 +1,23 @@
-// Drives the live page of the admin listener in a Chromium, as somebody who looks at it would.
+// Tests of the live page in Chromium.
 //
-//   PEERS=FOLDER node tests/page/page.mjs                      runs the tests
-//   PEERS=FOLDER node tests/page/page.mjs --screenshots DIR    makes pictures of the page
+//   PEERS=FOLDER node tests/page/page.mjs                      run the tests
+//   PEERS=FOLDER node tests/page/page.mjs --screenshots DIR    make screenshots of the page
 //
-// FOLDER is where `npm ci` has put playwright-core; PROXBOX_BRIDGE_BINARY is the bridge, CHROMIUM the browser.
+// FOLDER has the node_modules of `tests/install.sh`. PROXBOX_BRIDGE_BINARY is the bridge, and CHROMIUM the browser.
 
 import { after, before } from "node:test";
 
 import { close, launch } from "./browser.mjs";
 import { testConnection } from "./connection.mjs";
 import { testLooks } from "./looks.mjs";
-import { takePictures } from "./pictures.mjs";
+import { takeScreenshots } from "./screenshots.mjs";
 import { testSyncs } from "./syncs.mjs";
 import { testTrust } from "./trust.mjs";
 
-if (process.argv[2] === "--screenshots") await takePictures(process.argv[3]);
-else describe();
+if (process.argv[2] === "--screenshots") await takeScreenshots(process.argv[3]);
+else runTests();
 
-function describe() {
+function runTests() {
   before(launch);
   after(close);
   testSyncs();

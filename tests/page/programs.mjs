@@ -1,5 +1,5 @@
-// Starts the bridge, recorded backends and a backend that says what a test makes it say. Everything listens on
-// this machine, on ports that are free, and is ended by whoever started it.
+// Starts bridges, replayed backends and manual backends. They listen on free ports of the loopback address. The caller
+// ends them.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -15,10 +15,10 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const BINARY = process.env.PROXBOX_BRIDGE_BINARY ?? path.join(ROOT, "target/debug/proxbox-bridge");
 export const RECORDINGS = path.join(ROOT, "fixtures/recordings");
 
-// How long anything may take on a machine that does other things too, in milliseconds.
-export const PATIENCE = 60_000;
+// The time limit of a step, in milliseconds. Generous, for busy machines.
+export const TIMEOUT = 60_000;
 
-// What a test has started, ended in the opposite order.
+// What a test has started. It is ended in reverse order.
 export class Stack {
   #ends = [];
 
@@ -32,7 +32,7 @@ export class Stack {
   }
 }
 
-// A command of the bridge that runs, and where it listens.
+// A running bridge command and its addresses.
 class Program {
   addresses = {};
   #lines = [];
@@ -49,22 +49,22 @@ class Program {
     this.exited.catch(() => {});
   }
 
-  // Done when it listens on `wanted` addresses.
+  // Waits until it listens on `wanted` addresses.
   async listens(wanted) {
     const lines = readline.createInterface({ input: this.process.stderr });
     await new Promise((resolve, reject) => {
-      const late = setTimeout(() => fail("it does not listen"), PATIENCE);
+      const late = setTimeout(() => fail("timeout before it listened"), TIMEOUT);
       const fail = (why) => {
         clearTimeout(late);
         this.process.kill("SIGKILL");
         reject(new Error(`${why}\n${this.#lines.join("\n")}`));
       };
       this.process.on("error", (error) => fail(error));
-      lines.on("close", () => fail("it has ended"));
+      lines.on("close", () => fail("it exited"));
       lines.on("line", (line) => {
         this.#lines.push(line);
         const fields = line.startsWith("{") ? JSON.parse(line).fields : {};
-        // Where others reach the address, the line goes on.
+        // The line is longer for addresses that are not loopback.
         if (fields.message?.startsWith("Listening")) this.addresses[fields.key ?? "listen"] = fields.address;
         if (Object.keys(this.addresses).length === wanted) {
           clearTimeout(late);
@@ -81,15 +81,15 @@ class Program {
   }
 }
 
-// A recorded backend.
+// Starts `replay` with a recording.
 export async function replay(version, ...more) {
   const args = ["replay", path.join(RECORDINGS, version), "--listen", "127.0.0.1:0", ...more];
   const program = await new Program(args, {}).listens(1);
   return Object.assign(program, { url: `http://${program.addresses.listen}` });
 }
 
-// A bridge in front of `backend`, with further settings by their keys. The backends here do not go on with a job that
-// has ended.
+// Starts a bridge with `backend`. `settings` are by configuration key. There is no cool-down, because these backends end
+// a job with its connection.
 export async function serve(backend, settings = {}) {
   const own = { listen: "127.0.0.1:0", admin_listen: "127.0.0.1:0", admin_open_reads: "on", "limits.cooldown": "0s" };
   const listeners = "backend.netbox_listen" in settings ? 3 : 2;
@@ -98,15 +98,15 @@ export async function serve(backend, settings = {}) {
   return Object.assign(program, { admin: `http://${admin}` });
 }
 
-// A bridge that is configured by a file.
-export async function serveFile(text, folder) {
+// Starts a bridge with a configuration file.
+export async function serveWithFile(text, folder) {
   const file = path.join(folder.path, "bridge.toml");
   await writeFile(file, text);
   const program = await new Program(["serve", "--config", file], {}).listens(2);
   return Object.assign(program, { admin: `http://${program.addresses.admin_listen}` });
 }
 
-// An address that is free.
+// An address with a free port.
 export async function freeAddress() {
   const server = net.createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -121,21 +121,21 @@ export async function folder() {
   return { path: place, end: () => rm(place, { recursive: true, force: true }) };
 }
 
-// A backend with streams of its own that says what it is made to say. It wants no key.
-export class Puppet {
+// A backend with event streams that the test writes. It requires no key.
+export class ManualBackend {
   #server = http.createServer((request, response) => this.#answer(request, response));
   #streams = [];
   #waiting = [];
 
   static async start() {
-    const puppet = new Puppet();
-    puppet.#server.listen(0, "127.0.0.1");
-    await once(puppet.#server, "listening");
-    return Object.assign(puppet, { url: `http://127.0.0.1:${puppet.#server.address().port}` });
+    const backend = new ManualBackend();
+    backend.#server.listen(0, "127.0.0.1");
+    await once(backend.#server, "listening");
+    return Object.assign(backend, { url: `http://127.0.0.1:${backend.#server.address().port}` });
   }
 
   #answer(request, response) {
-    const { pathname } = new URL(request.url, "http://puppet");
+    const { pathname } = new URL(request.url, "http://backend");
     if (request.method === "HEAD") return response.writeHead(405, { allow: "GET" }).end();
     if (!pathname.endsWith("/stream")) {
       response.writeHead(200, { "content-type": "application/json" });
@@ -143,13 +143,13 @@ export class Puppet {
     }
     response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8" });
     response.flushHeaders();
-    const stream = new Played(response, request);
+    const stream = new ManualStream(response, request);
     const waiting = this.#waiting.shift();
     if (waiting === undefined) this.#streams.push(stream);
     else waiting(stream);
   }
 
-  // The next stream that is asked for.
+  // The next stream that is requested.
   stream() {
     if (this.#streams.length > 0) return this.#streams.shift();
     return new Promise((resolve) => this.#waiting.push(resolve));
@@ -162,24 +162,24 @@ export class Puppet {
   }
 }
 
-// A stream of a puppet.
-class Played {
+// A stream of a manual backend.
+class ManualStream {
   #response;
 
   constructor(response, request) {
     this.#response = response;
     this.headers = request.headers;
-    this.hungUp = once(response, "close");
+    this.closed = once(response, "close");
   }
 
-  say(name, data) {
+  send(name, data) {
     this.#response.write(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
   }
 
-  // Announces virtual machines.
+  // Sends a discovery of virtual machines.
   discover(names) {
     const items = names.map((name) => ({ name, item_type: "qemu" }));
-    this.say("discovery", {
+    this.send("discovery", {
       event: "discovery",
       phase: "virtual-machines",
       status: "discovered",
@@ -190,16 +190,16 @@ class Played {
   }
 
   vm(name, status, more = {}) {
-    this.say("step", { step: "virtual_machine", status, message: `Virtual machine ${name} ${status}`, rowid: name, ...more });
+    this.send("step", { step: "virtual_machine", status, message: `Virtual machine ${name} ${status}`, rowid: name, ...more });
   }
 
-  // Ends as backends do: well, or with what went wrong.
+  // Sends the final event and ends the stream.
   complete(ok = true, more = {}) {
-    this.say("complete", { ok, message: ok ? "Virtual machines sync completed." : "It failed.", ...more });
+    this.send("complete", { ok, message: ok ? "Virtual machines sync completed." : "It failed.", ...more });
     this.#response.end();
   }
 
-  // Ends as a backend that has died.
+  // Breaks the connection.
   cut() {
     this.#response.destroy();
   }

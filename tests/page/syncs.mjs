@@ -1,17 +1,17 @@
-// Tests of what the page tells of syncs, and of what it does with them.
+// Tests of what the page shows of syncs, and of its actions.
 
 import assert from "node:assert/strict";
 
-import { AS_OPERATOR, VMS, barIs, drawn, home, open, operated, puppetAndBridge, scenario, seen, start, status, tokenFile } from "./browser.mjs";
-import { Puppet, folder, replay, serveFile } from "./programs.mjs";
+import { AS_OPERATOR, VMS, barIs, nextFrame, home, open, startBridge, startBackendAndBridge, scenario, shows, start, status, tokenFile } from "./browser.mjs";
+import { ManualBackend, folder, replay, serveWithFile } from "./programs.mjs";
 
 export function testSyncs() {
-  scenario("a sync that the button starts is seen moving, and in the history when it is done", async (stack) => {
-    const { puppet, bridge } = await puppetAndBridge(stack);
+  scenario("a sync that was started in the form shows its progress, and is in the history when it has ended", async (stack) => {
+    const { backend, bridge } = await startBackendAndBridge(stack);
     const page = await open(stack, bridge.admin);
-    await seen(page, "No sync has ended yet.");
+    await shows(page, "No sync has ended yet.");
     await start(page, VMS, "a-key-of-the-backend");
-    const stream = await puppet.stream();
+    const stream = await backend.stream();
     assert.equal(stream.headers["x-proxbox-api-key"], "a-key-of-the-backend");
     await status(page, "Running");
     stream.discover(["web01", "web02", "db01", "db02"]);
@@ -27,17 +27,17 @@ export function testSyncs() {
     await card.getByText("1 failed").waitFor();
     stream.complete();
     await page.locator("#history tr", { hasText: "Completed" }).getByText("3 of 4").waitFor();
-    await seen(page, "No sync runs or waits.");
+    await shows(page, "No sync is running or queued.");
     await page.locator("#history a").click();
     await page.getByRole("table").getByRole("cell", { name: "It has no name." }).waitFor();
     assert.equal(await page.evaluate(() => document.querySelector("#start-form [name=key]").value), "");
     assert.equal(await page.evaluate(() => localStorage.length + sessionStorage.length), 0);
-    assert.deepEqual(page.complaints, []);
+    assert.deepEqual(page.errors, []);
   });
 
-  scenario("a recorded full update of the oldest release moves, and its timeline is whole", async (stack) => {
+  scenario("a replayed full update of the oldest release shows its progress and a complete timeline", async (stack) => {
     const backend = stack.use(await replay("0.0.2.post1", "--speed", "1"));
-    const bridge = await operated(stack, backend.url);
+    const bridge = await startBridge(stack, backend.url);
     const page = await open(stack, bridge.admin);
     await page.evaluate(() => {
       window.values = new Set();
@@ -55,30 +55,30 @@ export function testSyncs() {
     await entries.filter({ hasText: "Full update sync completed." }).waitFor();
     assert.equal(await entries.count(), 40);
     await home(page);
-    const kinds = page.locator(".backends .kinds li");
+    const kinds = page.locator(".backends .lines li");
     await kinds.filter({ hasText: "Full update" }).getByText("/ws").waitFor();
     await kinds.filter({ hasText: "Full update" }).getByText("without storage, virtual disks").waitFor();
-    await kinds.filter({ hasText: "Snapshots" }).getByText("not possible").waitFor();
-    await page.getByText("How jobs of NetBox end").click();
+    await kinds.filter({ hasText: "Snapshots" }).getByText("not supported").waitFor();
+    await page.getByText("Outcomes of NetBox jobs").click();
     const devices = kinds.filter({ hasText: "errored" }).first();
     await devices.getByText("reads its Proxmox credentials from NetBox").waitFor();
     await kinds.filter({ hasText: "GET /health" }).getByText("emulated").waitFor();
-    assert.deepEqual(page.complaints, []);
+    assert.deepEqual(page.errors, []);
   });
 
-  scenario("a NetBox listener says where NetBox is, what has used it, and what is missing", async (stack) => {
+  scenario("the NetBox listener shows the address of NetBox, its requests, and what is missing", async (stack) => {
     const backend = stack.use(await replay("0.0.2.post1"));
     const settings = { "backend.netbox_listen": "127.0.0.1:0" };
-    const bridge = await operated(stack, backend.url, settings);
+    const bridge = await startBridge(stack, backend.url, settings);
     const page = await open(stack, bridge.admin);
     const listener = page.locator(".backends .listener");
     await listener.getByText("does not know yet where NetBox is").waitFor();
     await listener.getByText("none since the bridge started").waitFor();
-    await listener.getByText("Requests that no rule changed").waitFor();
+    await listener.getByText("Unchanged requests").waitFor();
 
-    // What answers here is no NetBox, and a request to it is one all the same.
-    const netbox = stack.use(await Puppet.start());
-    const other = await operated(stack, backend.url, { ...settings, "backend.netbox_url": netbox.url });
+    // A manual backend stands in for NetBox: it answers any request.
+    const netbox = stack.use(await ManualBackend.start());
+    const other = await startBridge(stack, backend.url, { ...settings, "backend.netbox_url": netbox.url });
     const answered = await fetch(`http://${other.addresses["backend.netbox_listen"]}/api/status/`, {
       headers: { authorization: "Token nbt_key.s3cret-value" },
     });
@@ -87,18 +87,18 @@ export function testSyncs() {
     const used = later.locator(".backends .listener");
     await used.getByText("NetBox listener").click();
     await used.getByText(`${netbox.url} (backend.netbox_url)`).waitFor();
-    // The token is not one that was pushed to the backend.
+    // Requests count only with a token that was pushed to the backend.
     await used.getByText("none since the bridge started").waitFor();
     await used.locator("li", { hasText: "Changed by netbox_token" }).getByText("1").waitFor();
     assert.ok(!(await later.content()).includes("s3cret-value"));
-    assert.deepEqual([...page.complaints, ...later.complaints], []);
+    assert.deepEqual([...page.errors, ...later.errors], []);
   });
 
-  scenario("a page that comes later sees the timeline from its beginning, and every entry once", async (stack) => {
-    const { puppet, bridge } = await puppetAndBridge(stack);
+  scenario("a page that is opened later shows the timeline from its beginning, and every entry once", async (stack) => {
+    const { backend, bridge } = await startBackendAndBridge(stack);
     const page = await open(stack, bridge.admin);
     await start(page, VMS);
-    const stream = await puppet.stream();
+    const stream = await backend.stream();
     stream.discover(["web01", "web02", "db01"]);
     for (const name of ["web01", "web02"]) stream.vm(name, "completed");
     const synced = (name) => page.locator("#timeline").getByText(`Synced virtual_machine ${name}`);
@@ -108,69 +108,69 @@ export function testSyncs() {
     await synced("web02").waitFor();
     stream.vm("db01", "completed");
     await synced("db01").waitFor();
-    await drawn(page);
+    await nextFrame(page);
     for (const name of ["web01", "web02", "db01"]) {
       assert.equal(await synced(name).count(), 1);
     }
     stream.complete();
     await status(page, "Completed");
-    assert.deepEqual(page.complaints, []);
+    assert.deepEqual(page.errors, []);
   });
 
-  scenario("a sync that fails says why, whose doing it is, and what to do", async (stack) => {
+  scenario("a failed sync shows the cause, its source, and a hint", async (stack) => {
     const backend = stack.use(await replay("0.0.11.post2", "--speed", "max", "--cut-after", "40", "--api-key", "right"));
-    const bridge = await operated(stack, backend.url);
+    const bridge = await startBridge(stack, backend.url);
     const page = await open(stack, bridge.admin);
     await start(page, VMS, "right");
     await status(page, "Errored");
     await page.getByRole("heading", { name: "Backend lost" }).waitFor();
     const job = await (await fetch(bridge.admin + page.url().split("#")[1])).json();
     assert.equal(job.cause, "backend_lost");
-    const verdict = await page.locator("#job-failure").innerText();
-    for (const part of [job.message, job.error, "Caused by the backend.", "See whether it still runs"]) {
-      assert.ok(verdict.includes(part), `${part}: ${verdict}`);
+    const summary = await page.locator("#job-failure").innerText();
+    for (const part of [job.message, job.error, "Caused by the backend.", "Check that the backend is running"]) {
+      assert.ok(summary.includes(part), `${part}: ${summary}`);
     }
     await start(page, VMS, "wrong");
     await page.getByRole("heading", { name: "Key refused" }).waitFor();
-    await seen(page, "Start it again with the API key of the backend");
+    await shows(page, "Start the sync again with the API key of the backend");
     await home(page);
     await page.locator("#history tr", { hasText: "Errored" }).getByText(job.message).waitFor();
-    assert.deepEqual(page.complaints, []);
+    assert.deepEqual(page.errors, []);
   });
 
-  scenario("a sync is cancelled by the button, but not before that was confirmed", async (stack) => {
-    const { puppet, bridge } = await puppetAndBridge(stack);
+  scenario("a sync is cancelled by the button after a confirmation", async (stack) => {
+    const { backend, bridge } = await startBackendAndBridge(stack);
     const page = await open(stack, bridge.admin);
     await start(page, VMS);
-    const stream = await puppet.stream();
+    const stream = await backend.stream();
     stream.discover(["web01", "web02"]);
     await page.getByRole("button", { name: "Cancel" }).click();
     const dialog = page.getByRole("dialog", { name: "Cancel this sync?" });
     await dialog.getByText("Virtual machines on").waitFor();
-    await dialog.getByRole("button", { name: "Let it run" }).click();
+    await dialog.getByRole("button", { name: "Keep running" }).click();
     stream.vm("web01", "completed");
     await barIs(page, 1);
     await page.getByRole("button", { name: "Cancel" }).click();
     await dialog.getByRole("button", { name: "Cancel the sync" }).click();
-    await stream.hungUp;
+    await stream.closed;
     await status(page, "Cancelled");
     await page.getByRole("heading", { name: "Cancel requested" }).waitFor();
     assert.equal(await page.locator("#job-cancel").isVisible(), false);
-    assert.deepEqual(page.complaints, []);
+    assert.deepEqual(page.errors, []);
   });
 
-  scenario("filters are in the address, and the rest of a long history is had by a button", async (stack) => {
-    const { puppet, bridge } = await puppetAndBridge(stack);
+  scenario("filters are in the address, and a button loads the rest of a long history", async (stack) => {
+    const { backend, bridge } = await startBackendAndBridge(stack);
     for (let made = 0; made < 30; made += 1) {
       const answer = await fetch(`${bridge.admin}/sync/${VMS}/`, { method: "POST", headers: AS_OPERATOR });
-      const stream = await puppet.stream();
+      const stream = await backend.stream();
       stream.complete(made % 10 !== 0);
       await ended(bridge, (await answer.json()).id);
     }
     const page = await open(stack, bridge.admin);
     const filters = page.locator("#filters");
     await page.waitForFunction(() => document.querySelectorAll("#history tr").length === 25);
-    await page.getByRole("button", { name: "More" }).click();
+    await page.getByRole("button", { name: "Load more" }).click();
     await page.waitForFunction(() => document.querySelectorAll("#history tr").length === 30);
     await filters.getByLabel("Outcome").selectOption("Failed or errored");
     await page.waitForFunction(() => document.querySelectorAll("#history tr").length === 3);
@@ -183,72 +183,72 @@ export function testSyncs() {
     await page.waitForFunction(() => document.querySelectorAll("#history tr").length === 3);
     assert.equal(await filters.getByLabel("Outcome").inputValue(), "errored");
     await filters.getByLabel("Kind").selectOption("Devices");
-    await seen(page, "No sync of this sort has ended.");
+    await shows(page, "No sync matches the filter.");
     await page.getByRole("button", { name: "Clear" }).click();
     await page.waitForFunction(() => document.querySelectorAll("#history tr").length >= 25);
-    assert.deepEqual(page.complaints, []);
+    assert.deepEqual(page.errors, []);
   });
 
-  scenario("raw messages are there when they are asked for, and the bound on them is told", async (stack) => {
+  scenario("raw messages are shown on request, and their limit is stated", async (stack) => {
     const place = stack.use(await folder());
-    const { puppet, bridge } = await puppetAndBridge(stack, { data_dir: place.path, "jobs.recording": "on" });
+    const { backend, bridge } = await startBackendAndBridge(stack, { data_dir: place.path, "jobs.recording": "on" });
     const page = await open(stack, bridge.admin);
     await start(page, VMS);
-    const stream = await puppet.stream();
+    const stream = await backend.stream();
     stream.discover(["web01"]);
     await page.locator("#raw-events summary").click();
     await page.locator("#raw-events li", { hasText: "event: step" }).first().waitFor();
-    // Far more at once than a page can show.
+    // More than the page shows.
     for (let at = 0; at < 5000; at += 1) stream.vm(`vm-${at}`, "completed");
     await page.locator("#raw-events").getByText("vm-4999").waitFor();
     await page.locator("#timeline").getByText("vm-4999").waitFor();
-    await drawn(page);
+    await nextFrame(page);
     assert.equal(await page.locator("#raw-events li").count(), 500);
     assert.equal(await page.locator("#timeline li").count(), 500);
-    await page.locator("#raw-events .left", { hasText: /newest 500 of 5,\d\d\d events/ }).waitFor();
-    await page.locator("#timeline-left", { hasText: /newest 500 of 5,\d\d\d entries/ }).waitFor();
+    await page.locator("#raw-events .left-out", { hasText: /newest 500 of 5,\d\d\d events/ }).waitFor();
+    await page.locator("#timeline-note", { hasText: /newest 500 of 5,\d\d\d entries/ }).waitFor();
     stream.complete();
     await status(page, "Completed");
     await page.locator("#raw-events li", { hasText: "event: complete" }).waitFor();
     await page.locator("#raw-recording summary").click();
     await page.locator("#raw-recording").getByText('"kind":"end"').waitFor();
-    await page.locator("#raw-recording .left", { hasText: "newest 500 of" }).waitFor();
-    assert.deepEqual(page.complaints, []);
+    await page.locator("#raw-recording .left-out", { hasText: "newest 500 of" }).waitFor();
+    assert.deepEqual(page.errors, []);
   });
 
-  scenario("where nothing was recorded, the page says how to record", async (stack) => {
-    const { puppet, bridge } = await puppetAndBridge(stack);
+  scenario("without a recording, the page names the setting", async (stack) => {
+    const { backend, bridge } = await startBackendAndBridge(stack);
     const page = await open(stack, bridge.admin);
     await start(page, VMS);
-    (await puppet.stream()).complete();
+    (await backend.stream()).complete();
     await status(page, "Completed");
     await page.locator("#raw-recording summary").click();
     await page.locator("#raw-recording .notice", { hasText: "jobs.recording" }).waitFor();
     assert.equal(await page.locator("#recording-file").isVisible(), false);
   });
 
-  scenario("of several backends one is chosen, and each has its place", async (stack) => {
+  scenario("the form and the history distinguish several backends", async (stack) => {
     const place = stack.use(await folder());
-    const puppets = [stack.use(await Puppet.start()), stack.use(await Puppet.start())];
-    const blocks = puppets.map(({ url }, at) => `[[backend]]\nname = "lab-${at}"\nurl = "${url}"\nhosts = ["lab-${at}.example"]\n`);
+    const backends = [stack.use(await ManualBackend.start()), stack.use(await ManualBackend.start())];
+    const blocks = backends.map(({ url }, at) => `[[backend]]\nname = "lab-${at}"\nurl = "${url}"\nhosts = ["lab-${at}.example"]\n`);
     const text = `listen = "127.0.0.1:0"\nadmin_listen = "127.0.0.1:0"\nadmin_token_file = "${await tokenFile(stack)}"\n${blocks.join("\n")}`;
-    const bridge = stack.use(await serveFile(text, place));
+    const bridge = stack.use(await serveWithFile(text, place));
     const page = await open(stack, bridge.admin);
     await start(page, VMS, "", "lab-1");
-    (await puppets[1].stream()).complete();
+    (await backends[1].stream()).complete();
     await status(page, "Completed");
-    await page.locator("#facts").getByText(`lab-1 (${puppets[1].url})`).waitFor();
+    await page.locator("#details").getByText(`lab-1 (${backends[1].url})`).waitFor();
     await home(page);
     await page.getByRole("heading", { name: "lab-0" }).waitFor();
     await page.locator("#history tr").getByText("lab-1").waitFor();
     await page.locator("#filters").getByLabel("Backend").selectOption("lab-0");
-    await seen(page, "No sync of this sort has ended.");
-    assert.deepEqual(page.complaints, []);
+    await shows(page, "No sync matches the filter.");
+    assert.deepEqual(page.errors, []);
   });
 }
 
 async function ended(bridge, id) {
   const answer = await fetch(`${bridge.admin}/jobs/${id}/events`);
-  // The stream ends with its job.
+  // The stream ends with the job.
   await answer.text();
 }

@@ -1,19 +1,20 @@
-// What is asked of the bridge, and what the page says when it could not be had.
+// Requests to the bridge, its stream of events, and the display of errors.
 
-import { setClock } from "./clock.js";
-import { byId, element } from "./elements.js";
-import { duration } from "./numbers.js";
+import { announce, byId, element, scheduleDraw, setText } from "./dom.js";
+import { duration, setClock } from "./format.js";
 
-// How long an answer may take, in milliseconds.
-const PATIENCE = 20_000;
+// The time limit of a request, in milliseconds.
+const TIMEOUT = 20_000;
 
-// Why something could not be had.
-export class Problem extends Error {
+// A failed request. Its status is 0 if there was no response.
+export class ApiError extends Error {
   constructor(status, message, detail = "", retryAfter = null) {
     super(message);
     Object.assign(this, { status, detail, retryAfter });
   }
 }
+
+export const jobPath = (id, rest = "") => `/jobs/${encodeURIComponent(id)}${rest}`;
 
 export async function request(path, options = {}) {
   let response;
@@ -21,57 +22,108 @@ export async function request(path, options = {}) {
     response = await fetch(path, { cache: "no-store", ...options });
   } catch (error) {
     if (options.signal?.aborted && error.name === "AbortError") throw error;
-    throw unanswered();
+    throw noResponse();
   }
   setClock(response);
-  if (!response.ok) throw await refusal(response);
+  if (!response.ok) throw await errorFrom(response);
   return response;
 }
 
-export function unanswered() {
-  return new Problem(0, "The bridge does not answer.", "See whether it runs and whether this machine reaches it.");
-}
-
-async function refusal(response) {
-  const said = await response.json().catch(() => ({}));
-  const message = said.message ?? said.reason ?? `The bridge answers ${response.status}.`;
-  return new Problem(response.status, message, said.detail ?? "", response.headers.get("retry-after"));
-}
-
-export async function ask(path, options = {}) {
-  const response = await request(path, { signal: AbortSignal.timeout(PATIENCE), ...options });
+export async function requestJson(path, options = {}) {
+  const response = await request(path, { signal: AbortSignal.timeout(TIMEOUT), ...options });
   if (response.status === 204) return null;
   return response.json().catch(() => {
-    // The connection broke off in the middle.
-    throw unanswered();
+    // The connection was lost in the middle of the body.
+    throw noResponse();
   });
 }
 
-export const jobPath = (id, rest = "") => `/jobs/${encodeURIComponent(id)}${rest}`;
+export function noResponse() {
+  return new ApiError(0, "No response from the bridge.", "Check that it is running and reachable from this device.");
+}
 
-// What is to be done about it, as far as the status tells.
-function adviceOn(problem) {
-  if (problem.status === 401) {
+async function errorFrom(response) {
+  const body = await response.json().catch(() => ({}));
+  const message = body.message ?? body.reason ?? `The bridge responded with status ${response.status}.`;
+  return new ApiError(response.status, message, body.detail ?? "", response.headers.get("retry-after"));
+}
+
+function advice(error) {
+  if (error.status === 401) {
     return element("p", {}, element("a", { href: "/session" }, "Sign in"), " and try again.");
   }
-  const wait = Number(problem.retryAfter);
-  if (wait > 0) return element("p", {}, `Try again in ${duration(wait)}.`);
-  return problem.status === 0 ? element("p", {}, "It is asked again when the connection is back.") : null;
+  const wait = Number(error.retryAfter);
+  return wait > 0 ? element("p", {}, `Try again in ${duration(wait)}.`) : null;
 }
 
-export function accountOf(problem) {
-  if (!(problem instanceof Problem)) throw problem;
-  const detail = problem.detail === "" ? null : element("p", { class: "said" }, problem.detail);
-  return [element("p", {}, element("strong", {}, problem.message)), detail, adviceOn(problem)].filter(Boolean);
+export function errorElements(error) {
+  if (!(error instanceof ApiError)) throw error;
+  const detail = error.detail === "" ? null : element("p", { class: "quoted" }, error.detail);
+  return [element("p", {}, element("strong", {}, error.message)), detail, advice(error)].filter(Boolean);
 }
 
-export function showProblem(place, problem) {
-  place.replaceChildren(element("div", { class: "notice bad" }, ...accountOf(problem)));
+export function showError(place, error) {
+  place.replaceChildren(element("div", { class: "notice bad" }, ...errorElements(error)));
   place.hidden = false;
 }
 
-// A problem with something that was asked for from anywhere in the page.
-export function complain(problem) {
-  byId("problem-text").replaceChildren(...accountOf(problem));
-  byId("problem").hidden = false;
+// Shows an error at the top of the page.
+export function showBanner(error) {
+  byId("error-text").replaceChildren(...errorElements(error));
+  byId("error").hidden = false;
+}
+
+// The connection to /events. `isFresh`: it has had no event yet. `delay`: until the next attempt, in milliseconds.
+const connection = { source: null, isFresh: true, isLost: false, timer: null, delay: 1000 };
+
+const handlers = {};
+
+// Sets the handler of the events called `name`.
+export function listen(name, handler) {
+  handlers[name] = handler;
+}
+
+export function connect() {
+  disconnect();
+  const source = new EventSource("/events");
+  Object.assign(connection, { source, isFresh: true });
+  for (const [name, handler] of Object.entries(handlers)) {
+    source.addEventListener(name, (event) => handler(JSON.parse(event.data)));
+  }
+  source.addEventListener("error", () => onLost(source));
+}
+
+export function disconnect() {
+  clearTimeout(connection.timer);
+  connection.source?.close();
+}
+
+// Reconnects where EventSource believes to be connected: it does not notice a host that vanished.
+export function reconnect() {
+  if (connection.source?.readyState === EventSource.OPEN) connect();
+}
+
+function onLost(source) {
+  Object.assign(connection, { isFresh: true, isLost: true });
+  scheduleDraw(drawConnection);
+  if (source.readyState !== EventSource.CLOSED) return;
+  // Browsers do not retry after an error status. Some do not retry after a refused connection either.
+  connection.timer = setTimeout(connect, connection.delay);
+  connection.delay = Math.min(connection.delay * 2, 10_000);
+  requestJson("/backends").catch((error) => error.status === 401 && showBanner(error));
+}
+
+// Marks the connection as working. Returns whether this was its first event.
+export function markConnected() {
+  const { isFresh, isLost } = connection;
+  if (isLost) announce("Reconnected to the bridge.");
+  Object.assign(connection, { isFresh: false, isLost: false, delay: 1000 });
+  scheduleDraw(drawConnection);
+  return isFresh;
+}
+
+function drawConnection() {
+  const text = "Connection to the bridge lost. Reconnecting… The data shown may be out of date.";
+  setText(byId("connection"), connection.isLost ? text : "");
+  byId("connection").hidden = !connection.isLost;
 }

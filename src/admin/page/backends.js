@@ -1,137 +1,158 @@
-// The backends, and what each kind of sync will use there.
+// The backends: their state, the channel for each kind of sync, and their NetBox listeners.
 
-import { ask, showProblem } from "./api.js";
-import { reconnect } from "./connection.js";
-import { byId, element, fill, later, setText } from "./elements.js";
-import { drawFacts } from "./facts.js";
-import { offerChoices } from "./filters.js";
-import { drawReasons } from "./header.js";
-import { drawHistory, forgetRows } from "./history.js";
-import { drawListener, newListener } from "./listener.js";
-import { count } from "./numbers.js";
-import { drawRunning } from "./running.js";
-import { told } from "./state.js";
-import { channel, namesOf, words } from "./words.js";
+import { reconnect, requestJson, showError } from "./api.js";
+import { byId, drawDetails, element, scheduleDraw, setChildren, setText } from "./dom.js";
+import { agoElement, count } from "./format.js";
+import { channelLabel, kindList, label } from "./labels.js";
+import { bridgeState, redraw } from "./state.js";
 
 const UP = {
-  true: ["up", "Answers"],
-  false: ["down", "Does not answer"],
-  null: ["unknown", "Not asked yet"],
+  true: ["up", "Reachable"],
+  false: ["down", "Unreachable"],
+  null: ["unknown", "Not checked yet"],
 };
 
 const CIRCUITS = {
-  open: "It is left alone for a while, and requests are answered 503 at once.",
-  half_open: "One request is trying whether it answers again.",
+  open: "Circuit open: requests get 503 without reaching the backend.",
+  half_open: "Circuit half open: one request tests whether the backend responds.",
 };
 
-const backendParts = new Map();
-let backendsDue = null;
+const NETBOX_SOURCES = { configured: "backend.netbox_url", pushed: "pushed by the plugin" };
 
-// Several jobs may begin and end at once.
+const cards = new Map();
+let loadTimer = null;
+
+// Several changes at about the same time cause one request.
 export function loadBackendsSoon() {
-  backendsDue ??= setTimeout(loadBackends, 300);
+  loadTimer ??= setTimeout(loadBackends, 300);
 }
 
 export async function loadBackends() {
-  clearTimeout(backendsDue);
-  backendsDue = null;
+  clearTimeout(loadTimer);
+  loadTimer = null;
   try {
-    const { results } = await ask("/backends");
-    const wereSeveral = told.backends.length > 1;
-    told.backends = results;
-    byId("backends-problem").hidden = true;
-    if (wereSeveral !== told.backends.length > 1) forgetRows();
-    later(drawBackends);
-  } catch (problem) {
-    showProblem(byId("backends-problem"), problem);
-    if (problem.status === 0) reconnect();
+    const { results } = await requestJson("/backends");
+    bridgeState.backends = results;
+    byId("backends-error").hidden = true;
+    scheduleDraw(drawBackends);
+  } catch (error) {
+    showError(byId("backends-error"), error);
+    if (error.status === 0) reconnect();
   }
 }
 
 function drawBackends() {
-  const nodes = told.backends.map((backend) => {
-    const parts = backendParts.get(backend.name) ?? newBackend();
-    backendParts.set(backend.name, parts);
-    drawBackend(parts, backend);
-    return parts.node;
+  const nodes = bridgeState.backends.map((backend) => {
+    const card = cards.get(backend.name) ?? newCard();
+    cards.set(backend.name, card);
+    drawCard(card, backend);
+    return card.node;
   });
-  fill(byId("backends"), nodes);
-  offerChoices();
-  drawReasons();
-  drawRunning();
-  drawHistory();
+  setChildren(byId("backends"), nodes);
+  redraw();
 }
 
-function newBackend() {
+function newCard() {
   const head = element("div", { class: "title" });
   const url = element("p", { class: "url" });
-  const text = element("p", { class: "about" });
-  const problem = element("p", { class: "said" });
-  const facts = element("dl");
-  const kinds = element("ul", { class: "kinds" });
-  const details = element("details", {}, element("summary", {}, "What each kind will use"), kinds);
-  // On a phone, fourteen lines for each backend would hide the rest.
-  details.open = matchMedia("(min-width: 48rem)").matches;
-  const verdicts = element("ul", { class: "kinds" });
-  const job = element("details", {}, element("summary", {}, "How jobs of NetBox end"), verdicts);
+  const circuit = element("p", { class: "about" });
+  const problem = element("p", { class: "quoted" });
+  const details = element("dl");
+  const kinds = element("ul", { class: "lines" });
+  const kindsNode = element("details", {}, element("summary", {}, "Channel for each kind of sync"), kinds);
+  // On a narrow screen, the list of kinds would push the other backends out of sight.
+  kindsNode.open = matchMedia("(min-width: 48rem)").matches;
+  const pluginJob = element("ul", { class: "lines" });
+  const pluginJobNode = element("details", {}, element("summary", {}, "Outcomes of NetBox jobs"), pluginJob);
   const listener = newListener();
-  const node = element("li", { class: "card" }, head, url, problem, text, facts, details, job, listener.node);
-  return { node, head, url, text, problem, facts, kinds, job, verdicts, listener };
+  const node = element("li", { class: "card" }, head, url, problem, circuit, details, kindsNode, pluginJobNode, listener.node);
+  return { node, head, url, circuit, problem, details, kinds, pluginJob, pluginJobNode, listener };
 }
 
-function drawBackend(parts, backend) {
-  const [state, label] = UP[backend.up];
-  parts.head.replaceChildren(
-    element("h3", {}, backend.name),
-    element("span", { class: `status ${state}` }, label),
-  );
-  setText(parts.url, backend.url);
-  setText(parts.problem, backend.problem ?? "");
-  // What is wrong with one that answers keeps it from nothing.
-  parts.problem.classList.toggle("bad", backend.up === false);
-  parts.problem.hidden = backend.problem === null;
-  setText(parts.text, CIRCUITS[backend.circuit] ?? "");
-  parts.text.hidden = !(backend.circuit in CIRCUITS);
-  drawFacts(parts.facts, [
+function drawCard(card, backend) {
+  const [state, text] = UP[backend.up];
+  card.head.replaceChildren(element("h3", {}, backend.name), element("span", { class: `status ${state}` }, text));
+  setText(card.url, backend.url);
+  setText(card.problem, backend.problem ?? "");
+  // A reachable backend works despite its problem.
+  card.problem.classList.toggle("bad", backend.up === false);
+  card.problem.hidden = backend.problem === null;
+  setText(card.circuit, CIRCUITS[backend.circuit] ?? "");
+  card.circuit.hidden = !(backend.circuit in CIRCUITS);
+  drawDetails(card.details, [
     ["Version", backend.version ?? "not known yet"],
     ["Dialect", backend.dialect ?? "not known yet"],
     ["Channel", backend.channel],
     ["Running", `${count(backend.running)} of ${count(backend.concurrency)}`],
-    ["Waiting", `${count(backend.waiting)} of ${count(backend.queue)}`],
-    ...(backend.cooling_down.length > 0 ? [["Cooling down", count(backend.cooling_down.length)]] : []),
+    ["Queued", `${count(backend.waiting)} of ${count(backend.queue)}`],
+    ["Cooling down", backend.cooling_down.length === 0 ? null : count(backend.cooling_down.length)],
   ]);
-  parts.job.hidden = backend.plugin_job === null;
-  parts.verdicts.replaceChildren(...linesOf(backend.plugin_job));
-  drawListener(parts.listener, backend.netbox_listener);
-  parts.kinds.replaceChildren(...backend.kinds.filter(({ known }) => known).map(kindOf), ...unknownOf(backend.kinds));
+  card.pluginJobNode.hidden = backend.plugin_job === null;
+  card.pluginJob.replaceChildren(...pluginJobLines(backend.plugin_job));
+  drawListener(card.listener, backend.netbox_listener);
+  const known = backend.kinds.filter((kind) => kind.known);
+  card.kinds.replaceChildren(...known.map(kindLine), ...unknownKindsLine(backend.kinds));
 }
 
-// How the jobs of the plugin's buttons end, why, and what the bridge does for each request that needs it.
-function linesOf(job) {
+const line = (state, name, value, note = null) =>
+  element("li", { class: state }, element("span", {}, name), element("b", {}, value), note && element("span", { class: "note" }, note));
+
+// The outcome of each job of the NetBox plugin, its conditions, and the requests that the bridge changes for it.
+function pluginJobLines(job) {
   if (job === null) return [];
-  const verdicts = job.verdicts.map(({ kind, ending, because }) => {
-    const state = ending === "errored" ? "cannot" : "can";
-    const why = because.length === 0 ? null : element("span", { class: "without" }, because.join(" "));
-    return element("li", { class: state }, element("span", {}, words(kind)), element("b", {}, ending), why);
-  });
-  const conditions = job.conditions.map((condition) => element("li", {}, element("span", {}, `If: ${condition}`)));
-  const helped = job.requests.filter(({ treatment }) => treatment !== "answered");
-  const requests = helped.map(({ request, treatment, why }) =>
-    element("li", {}, element("span", {}, request), element("b", {}, treatment), element("span", { class: "without" }, why)),
+  const verdicts = job.verdicts.map(({ kind, ending, because }) =>
+    line(ending === "errored" ? "cannot" : "can", label(kind), ending, because.join(" ") || null),
   );
+  const conditions = job.conditions.map((condition) => element("li", {}, element("span", {}, `If: ${condition}`)));
+  const changed = job.requests.filter(({ treatment }) => treatment !== "answered");
+  const requests = changed.map(({ request, treatment, why }) => line("can", request, treatment, why));
   return [...verdicts, ...conditions, ...requests];
 }
 
-function kindOf(kind) {
-  const [state, label] = kind.channel === null ? ["cannot", "not possible"] : ["can", channel(kind.channel)];
-  const without = kind.without.length === 0 ? null : element("span", { class: "without" }, `without ${namesOf(kind.without)}`);
-  return element("li", { class: state }, element("span", {}, words(kind.kind)), element("b", {}, label), without);
+function kindLine({ kind, channel, without }) {
+  const note = without.length === 0 ? null : `without ${kindList(without)}`;
+  const [state, value] = channel === null ? ["cannot", "not supported"] : ["can", channelLabel(channel)];
+  return line(state, label(kind), value, note);
 }
 
-// Kinds of which the backend is asked when the next sync of them begins.
-function unknownOf(kinds) {
+// The kinds whose channel is detected before their next sync.
+function unknownKindsLine(kinds) {
   const unknown = kinds.filter(({ known }) => !known).map(({ kind }) => kind);
   if (unknown.length === 0) return [];
-  const which = unknown.length === kinds.length ? "the backend is asked before the next sync" : namesOf(unknown);
-  return [element("li", { class: "unknown" }, element("span", {}, `Not known yet: ${which}.`))];
+  const names = unknown.length === kinds.length ? "Detected before the next sync." : `Not detected yet: ${kindList(unknown)}.`;
+  return [element("li", { class: "unknown" }, element("span", {}, names))];
+}
+
+function newListener() {
+  const problem = element("p", { class: "quoted bad" });
+  const held = element("p", { class: "quoted" });
+  const details = element("dl");
+  const rules = element("ul", { class: "lines" });
+  const summary = element("summary", {}, "NetBox listener");
+  const node = element("details", { class: "listener" }, summary, problem, held, details, rules);
+  return { node, problem, held, details, rules, hadProblem: false };
+}
+
+function drawListener(parts, listener) {
+  parts.node.hidden = listener === null;
+  if (listener === null) return;
+  const { address, netbox, problem, held, last_request: last, proxmox_endpoints: proxmox, requests } = listener;
+  const hasProblem = problem !== null || held !== null;
+  // Opened when a problem begins. Operators can close it again.
+  if (hasProblem && !parts.hadProblem) parts.node.open = true;
+  parts.hadProblem = hasProblem;
+  for (const [node, text] of [[parts.problem, problem], [parts.held, held]]) {
+    setText(node, text ?? "");
+    node.hidden = text === null;
+  }
+  drawDetails(parts.details, [
+    ["Address", address],
+    ["NetBox", netbox === null ? "not known yet" : `${netbox.url} (${NETBOX_SOURCES[netbox.source]})`],
+    ["Last request", last === null ? "none since the bridge started" : agoElement(last)],
+    ["Proxmox endpoints", proxmox === null ? null : count(proxmox.count)],
+    ["Without secrets", proxmox?.without_secrets.join(", ") || null],
+  ]);
+  const used = requests.filter(({ rule, count: times }) => rule === null || times > 0);
+  const name = (rule) => (rule === null ? "Unchanged requests" : `Changed by ${rule}`);
+  parts.rules.replaceChildren(...used.map(({ rule, count: times }) => line("can", name(rule), count(times))));
 }

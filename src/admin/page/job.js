@@ -1,17 +1,16 @@
 // The page of one job.
 
-import { ask, jobPath, showProblem } from "./api.js";
-import { Bars } from "./bars.js";
-import { drawCancel, showsCancelling } from "./cancel.js";
-import { byId, later, setText } from "./elements.js";
-import { drawFacts, factsOf } from "./facts.js";
-import { closeRaw } from "./raw.js";
-import { drawStatus } from "./signs.js";
-import { hasEnded, jobs, shown } from "./state.js";
-import { timeline, unwatch, watch } from "./timeline.js";
-import { drawTitle } from "./title.js";
-import { drawFailed, drawFailure } from "./verdict.js";
-import { title } from "./words.js";
+import { drawCancel } from "./actions.js";
+import { jobPath, requestJson, showError } from "./api.js";
+import { byId, drawDetails, element, scheduleDraw, setText } from "./dom.js";
+import { MAX_LINE_CHARS, bytes, count, dateTimeElement, drawStatus, duration, elapsedElement, plural, truncate } from "./format.js";
+import { HINTS, SOURCES, channelList, jobTitle, label } from "./labels.js";
+import { closeRaw, followJob, timeline, unfollowJob } from "./logs.js";
+import { Bars } from "./progress.js";
+import { addView, backendName, drawTitle, hasEnded, jobs, shown } from "./state.js";
+
+// The most failed objects that the page shows.
+const MAX_FAILED_ROWS = 500;
 
 const jobBars = new Bars(byId("job-bars"));
 
@@ -19,16 +18,16 @@ export function showJob(id) {
   closeJob();
   Object.assign(shown, { id, job: jobs.get(id) ?? null });
   byId("job-body").hidden = true;
-  byId("job-problem").hidden = true;
+  byId("job-error").hidden = true;
   byId("job-status").replaceChildren();
   byId("job-cancel").hidden = true;
-  setText(byId("job-title"), shown.job === null ? "Job" : title(shown.job));
+  setText(byId("job-title"), shown.job === null ? "Job" : jobTitle(shown.job));
   loadJob();
 }
 
 export function closeJob() {
-  unwatch();
-  shown.ticket += 1;
+  unfollowJob();
+  shown.generation += 1;
   Object.assign(shown, { id: null, job: null, source: null });
   jobBars.clear();
   timeline.clear();
@@ -37,48 +36,100 @@ export function closeJob() {
 }
 
 export async function loadJob() {
-  const ticket = ++shown.ticket;
+  const generation = ++shown.generation;
   try {
-    const job = await ask(jobPath(shown.id));
-    if (ticket !== shown.ticket) return;
+    const job = await requestJson(jobPath(shown.id));
+    if (generation !== shown.generation) return;
     shown.job = job;
-    byId("job-problem").hidden = true;
+    byId("job-error").hidden = true;
     timeline.clear();
     timeline.push(job.log_entries);
     drawJob();
-    watch(job, loadJob);
-  } catch (problem) {
-    if (ticket !== shown.ticket) return;
-    showProblem(byId("job-problem"), problem);
+    followJob(job, loadJob);
+  } catch (error) {
+    if (generation === shown.generation) showError(byId("job-error"), error);
   }
 }
 
-// Takes what an event says of the job that is shown. Its log comes another way.
-export function onShown(job) {
+// Updates the shown job from a `job` event, which has no log.
+export function updateShownJob(job) {
   const hadEnded = shown.job !== null && hasEnded(shown.job);
   shown.job = job;
-  later(drawJob);
-  // The end of the log, and the exact time of every entry.
+  scheduleDraw(drawJob);
+  // Loads the end of the log and the exact times of its entries.
   if (hasEnded(job) && !hadEnded) loadJob();
 }
 
-export function drawJob() {
+function drawJob() {
   const { job } = shown;
   if (job === null) return;
   byId("job-body").hidden = false;
-  setText(byId("job-title"), title(job));
+  setText(byId("job-title"), jobTitle(job));
   drawStatus(byId("job-status"), job);
   drawCancel(byId("job-cancel"), job);
   jobBars.draw(job);
-  byId("job-bars-none").hidden = Object.keys(job.data.counts).length > 0 || job.status === "running";
-  setText(byId("job-bars-none"), hasEnded(job) ? "No object was told of." : "Waits for its turn on the backend.");
-  byId("timeline-none").hidden = !hasEnded(job) || job.log_entries?.length !== 0;
-  setText(byId("timeline-none"), "The log of this job is not kept any more (limits.log_retention).");
+  byId("job-bars-empty").hidden = Object.keys(job.data.counts).length > 0 || job.status === "running";
+  setText(byId("job-bars-empty"), hasEnded(job) ? "No object was reported." : "Queued on the backend.");
+  byId("timeline-empty").hidden = !hasEnded(job) || job.log_entries?.length !== 0;
+  setText(byId("timeline-empty"), "The log of this job was removed (limits.log_retention).");
   drawFailure(job);
-  drawFailed(job.data.failed_objects);
-  drawFacts(byId("facts"), factsOf(job));
+  drawFailedObjects(job.data.failed_objects);
+  drawDetails(byId("details"), detailsOf(job));
   byId("recording-file").href = jobPath(job.id, "/recording");
   drawTitle();
 }
 
-showsCancelling(drawJob);
+function drawFailure({ message, error, cause, source, step }) {
+  byId("job-failure").hidden = cause === null;
+  if (cause === null) return;
+  setText(byId("failure-title"), label(cause));
+  const where = step === null ? "" : ` Step: ${label(step)}.`;
+  setText(byId("failure-message"), `${message ?? ""}${where} Caused by ${SOURCES[source] ?? source}.`.trim());
+  setText(byId("failure-error"), error ?? "");
+  byId("failure-error").hidden = error === null || error === message;
+  setText(byId("failure-hint"), HINTS[cause] ?? "");
+  byId("failure-hint").hidden = !(cause in HINTS);
+}
+
+function drawFailedObjects(failed) {
+  byId("failed").hidden = failed.length === 0;
+  if (byId("failed-rows").childElementCount === Math.min(failed.length, MAX_FAILED_ROWS)) return;
+  const rows = failed.slice(0, MAX_FAILED_ROWS).map(({ object, error }) => {
+    return element("tr", {}, element("th", { scope: "row" }, object), element("td", {}, truncate(error, MAX_LINE_CHARS)));
+  });
+  byId("failed-rows").replaceChildren(...rows);
+  setText(byId("failed-count"), count(failed.length));
+  byId("failed-note").hidden = failed.length <= MAX_FAILED_ROWS;
+  setText(byId("failed-note"), `The first ${count(MAX_FAILED_ROWS)} of ${count(failed.length)} are shown.`);
+}
+
+function detailsOf(job) {
+  const code = (text) => (text === null || text === "" ? null : element("code", {}, text));
+  const time = (value) => (value === null ? null : dateTimeElement(value));
+  const name = backendName(job.backend);
+  const { fingerprint, address } = job.who;
+  return [
+    ["ID", code(job.id)],
+    ["Backend", name === job.backend ? name : `${name} (${job.backend})`],
+    ["Channel", channelList(job.channels) || null],
+    ["Dialect", job.dialect],
+    ["Requested", time(job.created)],
+    ["By", [job.user, address].filter((part) => part !== null).join(", from ") || null],
+    ["Key fingerprint", code(fingerprint)],
+    ["Query", code(job.query)],
+    ["Started", time(job.started)],
+    ["Ended", time(job.completed)],
+    ["Duration", durationOf(job)],
+    ["First event after", job.first_frame_seconds === null ? null : duration(job.first_frame_seconds)],
+    ["From backend", `${plural(job.frames_in, "event")}, ${bytes(job.bytes_in)}`],
+    ["To clients", `${plural(job.frames_out, "event")}, ${bytes(job.bytes_out)}`],
+    ["Clients", `${count(job.watchers)} at most, ${count(job.attaches)} attached later`],
+  ];
+}
+
+function durationOf(job) {
+  if (job.duration_seconds !== null) return duration(job.duration_seconds);
+  return job.started === null || hasEnded(job) ? null : elapsedElement(job.started);
+}
+
+addView(drawJob);

@@ -1,59 +1,92 @@
-// What the bridge tells, and everything that changes with it.
+// Applies the events of the bridge to the page, and draws the header.
 
-import { ask, jobPath } from "./api.js";
+import { jobPath, markConnected, requestJson } from "./api.js";
 import { loadBackends, loadBackendsSoon } from "./backends.js";
-import { noteHeard } from "./connection.js";
-import { later, say } from "./elements.js";
-import { drawBridge, offerReload } from "./header.js";
-import { loadHistory, noteEnded } from "./history.js";
-import { loadJob, onShown } from "./job.js";
-import { drawRunning } from "./running.js";
-import { cancelling, hasEnded, jobs, mine, shown, told } from "./state.js";
-import { standing, title, words } from "./words.js";
+import { announce, byId, element, scheduleDraw } from "./dom.js";
+import { elapsedElement } from "./format.js";
+import { addToHistory, loadHistory } from "./history.js";
+import { loadJob, updateShownJob } from "./job.js";
+import { displayStatus, jobTitle, label } from "./labels.js";
+import { drawRunning } from "./progress.js";
+import { addView, bridgeState, cancelling, hasEnded, jobs, redraw, shown, started } from "./state.js";
 
-export function onBridge(said) {
-  const before = told.bridge;
-  const isFresh = noteHeard() || before?.instance !== said.instance;
-  told.bridge = said;
-  if (before !== null && before.version !== said.version) offerReload(said.version);
-  later(drawBridge);
-  if (isFresh) renew();
+export function onBridge(info) {
+  const before = bridgeState.info;
+  const isFresh = markConnected() || before?.instance !== info.instance;
+  bridgeState.info = info;
+  if (before !== null && before.version !== info.version) offerReload(info.version);
+  scheduleDraw(drawBridge);
+  redraw();
+  if (isFresh) reloadAll();
 }
 
-// Asks for everything again: what happened while there was no connection is told by no event.
-function renew() {
-  for (const id of jobs.keys()) recheck(id);
+// Loads everything that may have changed while there was no connection.
+function reloadAll() {
+  for (const id of jobs.keys()) reloadJob(id);
   loadBackends();
   if (shown.id === null) loadHistory();
   else loadJob();
 }
 
-async function recheck(id) {
+async function reloadJob(id) {
   try {
-    onJob(await ask(jobPath(id)));
-  } catch (problem) {
-    // Nobody knows it any more. Anything else is asked again with the next connection.
-    if (problem.status === 404) forget(id);
+    onJob(await requestJson(jobPath(id)));
+  } catch (error) {
+    // There is no record of the job. After other errors, the next connection reloads it.
+    if (error.status === 404) removeJob(id);
   }
 }
 
-function forget(id) {
+function removeJob(id) {
   jobs.delete(id);
-  mine.delete(id);
+  started.delete(id);
   cancelling.delete(id);
-  later(drawRunning);
+  scheduleDraw(drawRunning);
 }
 
 export function onJob(job) {
   const before = jobs.get(job.id);
   if (hasEnded(job)) {
-    if (mine.has(job.id) || cancelling.has(job.id)) say(`${title(job)}: ${words(standing(job))}.`);
-    forget(job.id);
-    noteEnded(job);
+    if (started.has(job.id) || cancelling.has(job.id)) announce(`${jobTitle(job)}: ${label(displayStatus(job))}.`);
+    removeJob(job.id);
+    addToHistory(job);
   } else {
     jobs.set(job.id, job);
-    later(drawRunning);
+    scheduleDraw(drawRunning);
   }
   if (before?.status !== job.status) loadBackendsSoon();
-  if (job.id === shown.id) onShown(job);
+  if (job.id === shown.id) updateShownJob(job);
 }
+
+function drawBridge() {
+  const { draining, ready, version, started: since, can_act: canAct, has_token: hasToken } = bridgeState.info;
+  const [state, text] = draining ? ["draining", "Stopping"] : ready ? ["ready", "Ready"] : ["unready", "Not ready"];
+  byId("bridge").replaceChildren(
+    element("span", { class: `status ${state}` }, text),
+    element("span", { class: "version" }, `Version ${version}, up `, elapsedElement(since)),
+  );
+  byId("start").hidden = !canAct;
+  byId("sign-in").hidden = canAct || !hasToken;
+  byId("no-token").hidden = hasToken;
+  byId("sign-out").hidden = !canAct;
+}
+
+function drawReasons() {
+  const { info, backends } = bridgeState;
+  const reasons = info === null || info.ready ? [] : info.reasons;
+  const unreachable = backends.filter((backend) => backend.up === false);
+  const lines = [
+    ...reasons.map((reason) => `Not ready: ${reason}`),
+    ...unreachable.map(({ name, problem }) => `Backend ${name} is unreachable${problem === null ? "." : `: ${problem}`}`),
+  ];
+  if (byId("reasons").textContent === lines.join("")) return;
+  byId("reasons").replaceChildren(...lines.map((line) => element("p", {}, line)));
+  byId("reasons").hidden = lines.length === 0;
+}
+
+function offerReload(version) {
+  byId("newer-text").textContent = `The bridge was updated to version ${version}. Reload the page to use it.`;
+  byId("newer").hidden = false;
+}
+
+addView(drawReasons);

@@ -1,18 +1,37 @@
-// What the page knows.
+// The state that modules share, and the title of the document.
 
-// What the bridge says of itself, and the backends, as they were last told.
-export const told = { bridge: null, backends: [] };
+import { scheduleDraw } from "./dom.js";
+import { count } from "./format.js";
+import { displayStatus, jobTitle, phrase } from "./labels.js";
+
+// The last `bridge` event and the last response of /backends.
+export const bridgeState = { info: null, backends: [] };
 // The jobs that have not ended, by id.
 export const jobs = new Map();
-// Jobs that were started here, until they have ended, and jobs that were asked to end.
-export const mine = new Set();
+// The ids of jobs that this page has started, and of jobs that it is cancelling.
+export const started = new Set();
 export const cancelling = new Set();
 
-// The job that the page shows, if it shows one: `job` is null until it is known.
-export const shown = { id: null, job: null, source: null, ticket: 0 };
+// The job whose page is shown: `job` is null until it is loaded. A response with an old `generation` is dropped.
+export const shown = { id: null, job: null, source: null, generation: 0 };
 
 export const hasEnded = (job) => job.completed !== null;
 
 export function backendName(url) {
-  return told.backends.find((backend) => backend.url === url)?.name ?? url;
+  return bridgeState.backends.find((backend) => backend.url === url)?.name ?? url;
+}
+
+const views = [];
+
+// Registers a function that draws shared state. `redraw` calls it.
+export function addView(draw) {
+  views.push(draw);
+}
+
+export const redraw = () => views.forEach(scheduleDraw);
+
+export function drawTitle() {
+  const running = jobs.size === 0 ? null : `${count(jobs.size)} running`;
+  const job = shown.job === null ? null : `${jobTitle(shown.job)}: ${phrase(displayStatus(shown.job))}`;
+  document.title = [shown.id === null ? running : job, "proxbox-bridge"].filter((part) => part !== null).join(" – ");
 }
