@@ -7,6 +7,7 @@ mod clients;
 mod concurrency;
 mod connection;
 mod cooldown;
+mod failures;
 mod handle;
 mod lifecycle;
 mod log;

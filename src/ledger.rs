@@ -38,8 +38,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 pub use clock::{Clock, SystemClock};
 pub use record::{
-    Cooldown, InvalidJobId, JobEnd, JobId, JobProgress, JobUpdate, LoggedFrame, Record, Requester, Stored,
-    Timestamp,
+    Cooldown, FailureGroup, InvalidJobId, JobEnd, JobId, JobProgress, JobUpdate, LoggedFailure, LoggedFrame,
+    Record, Requester, Stored, Timestamp,
 };
 pub use retention::{CLEANING_INTERVAL, Cleaning, CleaningResult, Retention};
 pub use sqlite::{FILES, has_ledger, inspect};
@@ -117,7 +117,7 @@ impl Ledger {
         self.never_worked.as_deref()
     }
 
-    /// Writes the record of a job, replacing the previous one, and adds its frames. Completes when the write is
+    /// Writes the record of a job, replacing the previous one, and adds its frames and failed objects. Completes when the write is
     /// durable, that is, survives a loss of power.
     ///
     /// A failed write is kept and retried until it succeeds. If the ledger is known to be unavailable, the error is
@@ -140,6 +140,22 @@ impl Ledger {
     /// Reads the stored frames of a job after the number `after`, in order.
     pub fn frames(&self, id: JobId, after: u64) -> LedgerFuture<Vec<LoggedFrame>> {
         self.requests.query(move |store| store.frames(id, after))
+    }
+
+    /// Reads the failed objects of a job after the number `after`, in order, at most `limit` of them.
+    pub fn failed(&self, id: JobId, after: u64, limit: usize) -> LedgerFuture<Vec<LoggedFailure>> {
+        self.requests.query(move |store| store.failed(id, after, limit))
+    }
+
+    /// Groups the failed objects of a job by their error, the largest group first. Returns at most `limit` groups after
+    /// the first `skip` ones.
+    pub fn failed_by_error(&self, id: JobId, skip: u64, limit: usize) -> LedgerFuture<Vec<FailureGroup>> {
+        self.requests.query(move |store| store.failed_by_error(id, skip, limit))
+    }
+
+    /// How many failed objects of a job are kept if `configured` is the configured limit. In memory it is lower.
+    pub fn failed_limit(&self, configured: usize) -> usize {
+        self.context.failed_limit(configured)
     }
 
     /// Reads the records of ended jobs whose backends may still run them after `now`, the longest cool-down first.

@@ -24,8 +24,8 @@ pub use front::{
 };
 pub use job::{
     CooldownEnded, CooldownStarted, FramesReceived, FramesWritten, JobAbandoned, JobCrashed, JobEnded,
-    JobQueued, JobStarted, JobWaitEnded, JobWaiting, LedgerCleaned, RecordOverdue, RecordingFailed,
-    RequestRefused, job_span, last_success,
+    JobQueued, JobStarted, JobWaitEnded, JobWaiting, LedgerCleaned, MoreObjectsFailed, ObjectFailed,
+    RecordOverdue, RecordingFailed, RequestRefused, job_span, last_success,
 };
 pub use ledger::{
     ClockTrustReason, LedgerCleaningHeld, LedgerClockJumped, LedgerClockTrusted, LedgerClosed,

@@ -91,8 +91,13 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.backends[0].object_failures, ObjectFailures::All.into());
     assert_eq!(config.backends[0].api_key, None);
     assert_eq!((config.backends[0].concurrency, config.backends[0].queue), (1, 16));
-    let jobs =
-        Jobs { on_disconnect: OnDisconnect::Grace, without_ledger: None, recording: false, log_frames: 1000 };
+    let jobs = Jobs {
+        on_disconnect: OnDisconnect::Grace,
+        without_ledger: None,
+        recording: false,
+        log_frames: 1000,
+        failed_objects: 50_000,
+    };
     assert_eq!(config.jobs, jobs);
     assert_eq!(Jobs::default(), jobs);
     // `deploy/configuration.md` has them.

@@ -3,6 +3,7 @@
 
 mod age;
 mod damage;
+mod failed;
 mod loss;
 
 use std::fmt::{Debug, Display};
@@ -82,6 +83,7 @@ fn full() -> Record {
             updated: Some(Timestamp(1_500)),
             first_frame: Some(Duration::from_millis(42)),
             counts: Counts(vec![(Object::VirtualMachine, count), (Object::Other, Count::default())]),
+            failed_left_out: 1,
             frames_in: 32,
             bytes_in: u64::MAX,
             frames_out: 33,
@@ -123,7 +125,7 @@ fn frames(numbers: std::ops::RangeInclusive<u64>) -> Vec<LoggedFrame> {
 }
 
 async fn put(ledger: &Ledger, record: &Record, frames: Vec<LoggedFrame>) {
-    ledger.put(JobUpdate { record: record.clone(), frames }).await.unwrap();
+    ledger.put(JobUpdate { record: record.clone(), frames, failed: Vec::new() }).await.unwrap();
 }
 
 fn everything() -> JobFilter {
@@ -235,7 +237,10 @@ async fn a_file_that_is_no_database_makes_it_unavailable_until_it_is_gone() {
     assert!(problem.contains(file.to_str().unwrap()) && problem.contains("not a database"), "{problem}");
     assert_eq!(ledger.never_worked(), None, "it may have");
     let job = full();
-    let refused = ledger.put(JobUpdate { record: job.clone(), frames: frames(1..=1) }).await.unwrap_err();
+    let refused = ledger
+        .put(JobUpdate { record: job.clone(), frames: frames(1..=1), failed: Vec::new() })
+        .await
+        .unwrap_err();
     assert_eq!(refused.0, problem);
     assert_eq!(ledger.job(job.id).await.unwrap_err().0, problem);
     let secret = ledger.secret();
@@ -273,7 +278,7 @@ async fn a_file_that_is_locked_from_the_start_is_opened_when_it_is_free() {
     let problem = unavailable(&ledger).await;
     assert!(problem.contains("ledger.sqlite3") && problem.contains("locked"), "{problem}");
     let job = bare();
-    ledger.put(JobUpdate { record: job.clone(), frames: vec![] }).await.unwrap_err();
+    ledger.put(JobUpdate { record: job.clone(), frames: vec![], failed: Vec::new() }).await.unwrap_err();
     other.execute_batch("ROLLBACK").unwrap();
     available(&ledger).await;
     assert_eq!(ledger.job(job.id).await.unwrap(), Some(job), "it is of this process, and goes on");
@@ -287,8 +292,8 @@ async fn a_file_that_is_locked_later_on_loses_nothing() {
     let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let (first, second) = (full(), full());
-    let waiting =
-        [&first, &second].map(|record| ledger.put(JobUpdate { record: record.clone(), frames: vec![] }));
+    let waiting = [&first, &second]
+        .map(|record| ledger.put(JobUpdate { record: record.clone(), frames: vec![], failed: Vec::new() }));
     for put in waiting {
         assert!(put.await.unwrap_err().0.contains("locked"));
     }
@@ -382,7 +387,7 @@ async fn a_ledger_that_opens_late_tells_the_jobs_of_this_bridge_from_those_of_th
     let ledger = Ledger::open(options(folder.path())).await.unwrap();
     unavailable(&ledger).await;
     let ours = bare();
-    ledger.put(JobUpdate { record: ours.clone(), frames: vec![] }).await.unwrap_err();
+    ledger.put(JobUpdate { record: ours.clone(), frames: vec![], failed: Vec::new() }).await.unwrap_err();
     other.execute_batch("ROLLBACK").unwrap();
     available(&ledger).await;
     let outcome = ledger.job(left.id).await.unwrap().unwrap().end.map(|end| end.outcome);
@@ -399,7 +404,8 @@ async fn of_two_updates_in_one_batch_the_newer_counts() {
         [(started(1), started(2)), (started(1), full()), (full(), Record { cooldown: None, ..full() })]
     {
         let newer = Record { id: older.id, ..newer };
-        let puts = [older, newer.clone()].map(|record| ledger.put(JobUpdate { record, frames: vec![] }));
+        let puts = [older, newer.clone()]
+            .map(|record| ledger.put(JobUpdate { record, frames: vec![], failed: Vec::new() }));
         futures::future::try_join_all(puts).await.unwrap();
         assert_eq!(ledger.job(newer.id).await.unwrap(), Some(newer));
     }
@@ -486,7 +492,7 @@ async fn pages_follow_each_other_under_every_filter() {
     }
     let puts: Vec<_> = records
         .iter()
-        .map(|record| ledger.put(JobUpdate { record: record.clone(), frames: vec![] }))
+        .map(|record| ledger.put(JobUpdate { record: record.clone(), frames: vec![], failed: Vec::new() }))
         .collect();
     for put in puts {
         put.await.unwrap();
@@ -550,12 +556,13 @@ async fn closing_writes_what_is_left_and_can_be_done_twice() {
     let folder = folder();
     let ledger = open(folder.path()).await;
     let job = full();
-    let put = ledger.put(JobUpdate { record: job.clone(), frames: vec![] });
+    let put = ledger.put(JobUpdate { record: job.clone(), frames: vec![], failed: Vec::new() });
     futures::future::join(ledger.close(), ledger.close()).await;
     ledger.close().await;
     put.await.unwrap();
     assert!(!folder.path().join("ledger.sqlite3-wal").exists(), "everything is in the one file");
-    let late = ledger.put(JobUpdate { record: job.clone(), frames: vec![] }).await.unwrap_err();
+    let late =
+        ledger.put(JobUpdate { record: job.clone(), frames: vec![], failed: Vec::new() }).await.unwrap_err();
     assert!(late.0.contains("closed"), "{late}");
     assert!(ledger.job(job.id).await.is_err());
     let ledger = open(folder.path()).await;
@@ -570,7 +577,7 @@ async fn closing_tries_once_more_to_write_what_could_not_be_written() {
     let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let job = full();
-    ledger.put(JobUpdate { record: job.clone(), frames: vec![] }).await.unwrap_err();
+    ledger.put(JobUpdate { record: job.clone(), frames: vec![], failed: Vec::new() }).await.unwrap_err();
     drop(other);
     ledger.close().await;
     let ledger = open(folder.path()).await;
@@ -627,13 +634,14 @@ fn records() -> impl Strategy<Value = Record> {
     );
     let who = (text(), text(), text());
     let times = (time(), proptest::option::of(time()), proptest::option::of(time()));
-    let progress = (proptest::option::of(time()), counts(), any::<[u64; 6]>());
+    let progress = (proptest::option::of(time()), counts(), any::<[u64; 7]>());
     let end = (proptest::option::of((time(), time())), proptest::option::of(ends()));
     (what, who, times, progress, end).prop_map(|(what, who, times, progress, (cooldown, end))| {
         let (backend, kind, vm, channels, dialect, query) = what;
         let (fingerprint, address, actor) = who;
         let (queued, started, updated) = times;
-        let (first, counts, [frames_in, bytes_in, frames_out, bytes_out, watchers, attaches]) = progress;
+        let (first, counts, numbers) = progress;
+        let [failed_left_out, frames_in, bytes_in, frames_out, bytes_out, watchers, attaches] = numbers;
         Record {
             id: JobId::new(),
             backend,
@@ -649,6 +657,7 @@ fn records() -> impl Strategy<Value = Record> {
                 updated: updated.map(Timestamp),
                 first_frame: first.map(Duration::from_millis),
                 counts,
+                failed_left_out,
                 frames_in,
                 bytes_in,
                 frames_out,

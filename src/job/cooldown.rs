@@ -205,7 +205,7 @@ impl CooldownPermit {
     /// Records the end of the cool-down.
     fn record(&mut self, cooldown: Option<Cooldown>) {
         self.record.cooldown = cooldown;
-        let entry = JobUpdate { record: self.record.clone(), frames: Vec::new() };
+        let entry = JobUpdate { record: self.record.clone(), frames: Vec::new(), failed: Vec::new() };
         // The ledger writes the record even if its future is dropped.
         drop(self.registry.ledger().put(entry));
     }

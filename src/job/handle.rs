@@ -241,6 +241,12 @@ impl Job {
         self.record.lock()
     }
 
+    /// Notes that the failed objects in the ledger are lost. They are not in memory.
+    pub(super) fn lose_failures(&self) {
+        let progress = &mut self.record_lock().progress;
+        progress.failed_left_out = progress.counts.total().failed;
+    }
+
     /// Publishes the result of the start. Only the first one counts.
     pub(super) fn set_started(&self, started: StartResult) {
         self.started.send_if_modified(|result| {

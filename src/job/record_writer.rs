@@ -7,12 +7,16 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::failures::FailureLog;
 use super::handle::Job;
-use crate::ledger::{JobUpdate, Ledger, LedgerUnavailable, LoggedFrame};
+use crate::core::domain::outcome::ObjectFailure;
+use crate::ledger::{JobUpdate, Ledger, LedgerUnavailable, LoggedFrame, Timestamp};
 use crate::telemetry;
 
 /// The minimum interval between two writes of the progress of a job.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// How many failed objects are handed to the ledger before the next write is due. This bounds their memory.
+const MAX_FAILED: usize = 500;
 
 /// Writes the record of one job.
 pub(super) struct RecordWriter {
@@ -24,6 +28,8 @@ pub(super) struct RecordWriter {
     frames: usize,
     /// The number of the last written frame.
     written: u64,
+    /// The failed objects.
+    failures: FailureLog,
     /// Ends when the next write is allowed.
     interval: Pin<Box<Sleep>>,
     /// The record has changed since the last write.
@@ -34,12 +40,33 @@ pub(super) struct RecordWriter {
 impl RecordWriter {
     pub(super) fn new(ledger: Arc<Ledger>, job: Arc<Job>, limit: Duration, frames: usize) -> Self {
         let interval = Box::pin(sleep(MIN_INTERVAL));
-        Self { ledger, job, limit, frames, written: 0, interval, due: false, writing: None }
+        let failures = FailureLog::new(ledger.failed_limit(job.config.jobs.failed_objects));
+        Self { ledger, job, limit, frames, written: 0, failures, interval, due: false, writing: None }
     }
 
     /// Marks the record as changed, to be written at the next interval.
     pub(super) fn mark_dirty(&mut self) {
         self.due = true;
+    }
+
+    /// Adds a failed object, reported at `at`, to the next write.
+    pub(super) fn add_failure(&mut self, at: Timestamp, mut failure: ObjectFailure) {
+        failure.redact(&self.job.redactor);
+        let left_out = self.failures.add(at, failure);
+        if left_out > 0 {
+            let left_out_before = &mut self.job.record_lock().progress.failed_left_out;
+            *left_out_before = left_out_before.saturating_add(left_out);
+        }
+        if self.failures.pending() >= MAX_FAILED {
+            let entry = self.entry(&[]);
+            // The ledger writes it even if its future is dropped.
+            drop(self.ledger.put(entry));
+        }
+    }
+
+    /// Logs how many failed objects have no log line of their own.
+    pub(super) fn log_more_failures(&self) {
+        self.failures.log_rest();
     }
 
     /// Waits until a write is due. Cancel safe.
@@ -91,7 +118,7 @@ impl RecordWriter {
         let mut frames = self.job.log.tail(self.written, self.frames - coming.len());
         frames.extend(coming.iter().map(LoggedFrame::without_payload));
         self.written = frames.last().map_or(self.written, |frame| frame.sequence);
-        JobUpdate { record: self.job.record(), frames }
+        JobUpdate { record: self.job.record(), frames, failed: self.failures.take() }
     }
 }
 

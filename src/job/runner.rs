@@ -341,6 +341,7 @@ impl Runner {
             refusal,
             refused,
             mut frames,
+            failed,
             close,
             open,
             send,
@@ -366,6 +367,9 @@ impl Runner {
                 recorder.close();
             }
         }
+        for failure in failed {
+            self.record_writer.add_failure(self.time(), failure);
+        }
         let logged = self.number(frames);
         let started = refused.map(StartResult::Refused).or(accepted.then_some(StartResult::Accepted));
         let has_ended = end.is_some();
@@ -379,6 +383,7 @@ impl Runner {
             // clients get it all the same: the ledger reports that it is unavailable.
             let _ = self.record_writer.persist(&logged).await;
             if self.job.mark_counted() {
+                self.record_writer.log_more_failures();
                 ended.emit();
             }
             self.registry.mark_ended(&self.job);

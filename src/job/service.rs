@@ -149,8 +149,9 @@ impl Registry {
                 let frames = registry.config.load().jobs.log_frames;
                 for job in registry.all() {
                     let frames = job.log.tail(0, frames);
+                    job.lose_failures();
                     // The ledger keeps the update until it is written.
-                    drop(registry.ledger.put(JobUpdate { record: job.record(), frames }));
+                    drop(registry.ledger.put(JobUpdate { record: job.record(), frames, failed: Vec::new() }));
                 }
             }
         });

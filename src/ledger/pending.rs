@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{JobId, JobUpdate, LoggedFrame, Record};
+use super::{JobId, JobUpdate, LoggedFailure, LoggedFrame, Record};
 use crate::telemetry::LedgerShed;
 
 /// The maximum number of jobs with pending updates.
 const MAX_JOBS: usize = 10_000;
-/// The maximum size of the pending frames of all jobs together, in bytes.
+/// The maximum size of the pending frames and failed objects of all jobs together, in bytes.
 const MAX_BYTES: usize = 64 << 20;
 
 /// The pending update of one job.
@@ -17,6 +17,20 @@ pub(super) struct PendingJob {
     pub(super) record: Record,
     /// Its frames, by number.
     pub(super) frames: BTreeMap<u64, LoggedFrame>,
+    /// Its failed objects, in order.
+    pub(super) failed: Vec<LoggedFailure>,
+}
+
+impl PendingJob {
+    /// Drops the frames. Returns their size in bytes.
+    fn drop_frames(&mut self) -> usize {
+        std::mem::take(&mut self.frames).values().map(|frame| frame.frame.bytes.len()).sum()
+    }
+
+    /// Drops the failed objects. Returns their size in bytes.
+    fn drop_failed(&mut self) -> usize {
+        std::mem::take(&mut self.failed).iter().map(LoggedFailure::size).sum()
+    }
 }
 
 /// Pending updates, bounded in size however long the ledger is unavailable.
@@ -24,7 +38,7 @@ pub(super) struct PendingJob {
 pub(super) struct Pending {
     /// Ordered by age: ids sort by time.
     jobs: BTreeMap<JobId, PendingJob>,
-    /// Invariant: the bytes of all frames in `jobs`.
+    /// Invariant: the bytes of all frames and failed objects in `jobs`.
     bytes: usize,
     log_frames: usize,
     most: (usize, usize),
@@ -56,11 +70,12 @@ impl Pending {
     }
 
     /// Adds an update. A record with an end is not replaced by one without.
-    pub(super) fn add(&mut self, JobUpdate { record, frames }: JobUpdate) {
-        let waiting = self
-            .jobs
-            .entry(record.id)
-            .or_insert_with(|| PendingJob { record: record.clone(), frames: BTreeMap::new() });
+    pub(super) fn add(&mut self, JobUpdate { record, frames, failed }: JobUpdate) {
+        let waiting = self.jobs.entry(record.id).or_insert_with(|| PendingJob {
+            record: record.clone(),
+            frames: BTreeMap::new(),
+            failed: Vec::new(),
+        });
         if waiting.record.end.is_none() || record.end.is_some() {
             waiting.record = record;
         }
@@ -73,35 +88,42 @@ impl Pending {
             let first = waiting.frames.pop_first();
             self.bytes -= first.map_or(0, |(_, frame)| frame.frame.bytes.len());
         }
+        self.bytes += failed.iter().map(LoggedFailure::size).sum::<usize>();
+        waiting.failed.extend(failed);
         self.shed();
     }
 
     /// Puts back updates that could not be written, as if they had been added before all others.
     pub(super) fn restore(&mut self, older: Self) {
         let newer = std::mem::replace(self, older);
-        for PendingJob { record, frames } in newer.jobs.into_values() {
-            self.add(JobUpdate { record, frames: frames.into_values().collect() });
+        for PendingJob { record, frames, failed } in newer.jobs.into_values() {
+            self.add(JobUpdate { record, frames: frames.into_values().collect(), failed });
         }
     }
 
-    /// Drops updates beyond the bounds: first frames, the oldest first, then records of unfinished jobs, which will
-    /// be written again, and last the records of the oldest jobs.
+    /// Drops updates beyond the bounds: first frames, then failed objects, the oldest first, then records of
+    /// unfinished jobs, which will be written again, and last the records of the oldest jobs.
     fn shed(&mut self) {
         while self.bytes > self.most.1 {
-            let Some((id, waiting)) = self.jobs.iter_mut().find(|(_, waiting)| !waiting.frames.is_empty())
-            else {
-                return;
+            let mut jobs = self.jobs.iter_mut();
+            let with_frames = jobs.find(|(_, waiting)| !waiting.frames.is_empty());
+            let (id, size) = if let Some((id, waiting)) = with_frames {
+                (id, waiting.drop_frames())
+            } else {
+                let mut jobs = self.jobs.iter_mut();
+                let Some((id, waiting)) = jobs.find(|(_, waiting)| !waiting.failed.is_empty()) else {
+                    return;
+                };
+                (id, waiting.drop_failed())
             };
-            let frames = std::mem::take(&mut waiting.frames);
-            self.bytes -= frames.values().map(|frame| frame.frame.bytes.len()).sum::<usize>();
+            self.bytes -= size;
             LedgerShed { job: id.to_string(), record: false }.emit();
         }
         while self.jobs.len() > self.most.0 {
             let unended = self.jobs.iter().find(|(_, waiting)| waiting.record.end.is_none());
             let Some(id) = unended.or_else(|| self.jobs.first_key_value()).map(|(id, _)| *id) else { return };
             let gone = self.jobs.remove(&id);
-            let frames = gone.into_iter().flat_map(|waiting| waiting.frames.into_values());
-            self.bytes -= frames.map(|frame| frame.frame.bytes.len()).sum::<usize>();
+            self.bytes -= gone.map_or(0, |mut waiting| waiting.drop_frames() + waiting.drop_failed());
             LedgerShed { job: id.to_string(), record: true }.emit();
         }
     }
@@ -112,6 +134,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::core::domain::object::Object;
+    use crate::core::domain::outcome::ObjectFailure;
     use crate::core::wire::sse::frame::{Frame, FrameName};
     use crate::ledger::Timestamp;
     use crate::ledger::tests::{ended, record};
@@ -130,9 +154,9 @@ mod tests {
     fn what_is_kept_of_a_job_is_its_newest_record_and_its_last_frames() {
         let mut pending = Pending::new(3);
         let job = record();
-        pending.add(JobUpdate { record: job.clone(), frames: frames(1..4) });
-        pending.add(JobUpdate { record: ended(&job), frames: frames(3..6) });
-        pending.add(JobUpdate { record: job.clone(), frames: vec![] });
+        pending.add(JobUpdate { record: job.clone(), frames: frames(1..4), failed: Vec::new() });
+        pending.add(JobUpdate { record: ended(&job), frames: frames(3..6), failed: Vec::new() });
+        pending.add(JobUpdate { record: job.clone(), frames: vec![], failed: Vec::new() });
         let kept: Vec<_> = pending.iter().collect();
         assert_eq!(kept.len(), 1);
         assert_eq!(kept[0].record, ended(&job));
@@ -144,10 +168,10 @@ mod tests {
     fn what_could_not_be_written_is_older_than_what_came_since() {
         let mut pending = Pending::new(10);
         let job = record();
-        pending.add(JobUpdate { record: job.clone(), frames: frames(1..3) });
+        pending.add(JobUpdate { record: job.clone(), frames: frames(1..3), failed: Vec::new() });
         let taken = pending.take();
         assert!(pending.is_empty());
-        pending.add(JobUpdate { record: ended(&job), frames: frames(3..4) });
+        pending.add(JobUpdate { record: ended(&job), frames: frames(3..4), failed: Vec::new() });
         pending.restore(taken);
         let kept: Vec<_> = pending.iter().collect();
         assert_eq!(kept[0].record, ended(&job));
@@ -161,13 +185,49 @@ mod tests {
         pending.most.0 = 2;
         let (first, second, third) = (ended(&record()), record(), ended(&record()));
         for record in [&first, &second, &third] {
-            pending.add(JobUpdate { record: record.clone(), frames: frames(1..2) });
+            pending.add(JobUpdate { record: record.clone(), frames: frames(1..2), failed: Vec::new() });
         }
         assert_eq!(pending.iter().map(|kept| kept.record.id).collect::<Vec<_>>(), [first.id, third.id]);
         let fourth = ended(&record());
-        pending.add(JobUpdate { record: fourth.clone(), frames: vec![] });
+        pending.add(JobUpdate { record: fourth.clone(), frames: vec![], failed: Vec::new() });
         assert_eq!(pending.iter().map(|kept| kept.record.id).collect::<Vec<_>>(), [third.id, fourth.id]);
         assert_eq!(pending.bytes, 1);
+    }
+
+    fn failures(numbers: std::ops::Range<u64>) -> Vec<LoggedFailure> {
+        let failure = ObjectFailure {
+            object: Object::Device,
+            name: String::new(),
+            cluster: None,
+            owner: None,
+            count: 1,
+            error: String::new(),
+        };
+        let failed = |number| LoggedFailure { number, at: Timestamp(number), failure: failure.clone() };
+        numbers.map(failed).collect()
+    }
+
+    #[test]
+    fn failed_objects_are_kept_in_order_and_given_up_after_logs() {
+        let mut pending = Pending::new(10);
+        let (first, second) = (record(), record());
+        pending.add(JobUpdate { record: first.clone(), frames: vec![], failed: failures(1..3) });
+        let taken = pending.take();
+        pending.add(JobUpdate { record: first.clone(), frames: vec![], failed: failures(3..4) });
+        pending.restore(taken);
+        let failed = &pending.jobs[&first.id].failed;
+        assert_eq!(failed.iter().map(|failed| failed.number).collect::<Vec<_>>(), [1, 2, 3]);
+        let size = failed.iter().map(LoggedFailure::size).sum::<usize>();
+        assert_eq!(pending.bytes, size);
+        pending.most.1 = size;
+        pending.add(JobUpdate { record: second, frames: frames(1..2), failed: vec![] });
+        let kept = |pending: &Pending| -> Vec<_> {
+            pending.iter().map(|job| (job.frames.len(), job.failed.len())).collect()
+        };
+        assert_eq!((kept(&pending), pending.bytes), (vec![(0, 3), (0, 0)], size));
+        pending.most.1 = 0;
+        pending.add(JobUpdate { record: first, frames: vec![], failed: vec![] });
+        assert_eq!((kept(&pending), pending.bytes), (vec![(0, 0), (0, 0)], 0));
     }
 
     #[test]
@@ -175,8 +235,8 @@ mod tests {
         let mut pending = Pending::new(10);
         pending.most.1 = 4;
         let (first, second) = (record(), record());
-        pending.add(JobUpdate { record: first, frames: frames(1..4) });
-        pending.add(JobUpdate { record: second, frames: frames(1..4) });
+        pending.add(JobUpdate { record: first, frames: frames(1..4), failed: Vec::new() });
+        pending.add(JobUpdate { record: second, frames: frames(1..4), failed: Vec::new() });
         assert_eq!(pending.iter().map(|kept| kept.frames.len()).collect::<Vec<_>>(), [0, 3]);
         assert_eq!(pending.bytes, 3);
     }

@@ -11,7 +11,7 @@ use crate::core::domain::channel::Channel;
 use crate::core::domain::counts::Counts;
 use crate::core::domain::event::Failure;
 use crate::core::domain::kind::Kind;
-use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
+use crate::core::domain::outcome::{Cause, FailedObject, ObjectFailure, Outcome};
 use crate::core::http::url::BackendUrl;
 use crate::core::upstream::dialect::Dialect;
 use crate::core::wire::sse::frame::Frame;
@@ -235,6 +235,8 @@ pub struct JobProgress {
     pub first_frame: Option<Duration>,
     /// The counts of its objects so far.
     pub counts: Counts,
+    /// Failed objects that the ledger does not have, because of `jobs.failed_objects`.
+    pub failed_left_out: u64,
     /// Events and frames received from the backend.
     pub frames_in: u64,
     /// Bytes of the streams and frames received from the backend.
@@ -289,6 +291,37 @@ impl From<&LoggedFrame> for FrameType {
     }
 }
 
+/// One failed object of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedFailure {
+    /// Its number in the job; the first failure has 1.
+    pub number: u64,
+    /// When the backend reported it.
+    pub at: Timestamp,
+    /// The failure.
+    pub failure: ObjectFailure,
+}
+
+impl LoggedFailure {
+    /// Its approximate size in memory, in bytes.
+    pub(super) fn size(&self) -> usize {
+        let ObjectFailure { name, cluster, owner, error, .. } = &self.failure;
+        let texts = [Some(name), cluster.as_ref(), owner.as_ref(), Some(error)];
+        size_of::<Self>() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+    }
+}
+
+/// The failed objects of a job that have the same error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureGroup {
+    /// The error.
+    pub error: String,
+    /// The number of objects.
+    pub count: u64,
+    /// The number of the first failure with this error.
+    pub first: u64,
+}
+
 /// An update to the record of a job.
 #[derive(Clone, Debug)]
 pub struct JobUpdate {
@@ -296,6 +329,8 @@ pub struct JobUpdate {
     pub record: Record,
     /// The frames added since the last update.
     pub frames: Vec<LoggedFrame>,
+    /// The objects that failed since the last update.
+    pub failed: Vec<LoggedFailure>,
 }
 
 #[cfg(test)]

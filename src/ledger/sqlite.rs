@@ -6,8 +6,10 @@
 //! | [`schema`] | the tables and their migrations |
 //! | [`rows`], [`queries`] | records as rows, and the queries |
 //! | [`mod@inspect`] | checks of the file without opening the ledger |
+//! | [`failed`] | the failed objects of jobs |
 //! | [`recovery`], [`retention`] | unfinished jobs of an earlier process, and the removal of old records |
 
+mod failed;
 mod inspect;
 mod queries;
 mod recovery;

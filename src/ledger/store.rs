@@ -9,7 +9,8 @@ use super::record_clock::{ClockState, RecordClock};
 use super::retention::{CleaningPlan, CleaningStep, EndedJobs, WithoutLog};
 use super::secrets::FingerprintSecrets;
 use super::{
-    JobFilter, JobId, LedgerLoss, LedgerOpenError, LedgerOptions, LoggedFrame, Record, Retention, Timestamp,
+    FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError, LedgerOptions, LoggedFailure, LoggedFrame,
+    Record, Retention, Timestamp,
 };
 
 /// A database for the records of jobs. Its methods block; the writer calls one at a time, in the order of the
@@ -44,6 +45,17 @@ pub(super) trait Store: Send + 'static {
 
     /// See [`super::Ledger::frames`]. Unreadable frames are skipped and reported.
     fn frames(&mut self, id: JobId, after: u64) -> Result<Vec<LoggedFrame>, StoreError>;
+
+    /// See [`super::Ledger::failed`]. Unreadable ones are skipped and reported.
+    fn failed(&mut self, id: JobId, after: u64, limit: usize) -> Result<Vec<LoggedFailure>, StoreError>;
+
+    /// See [`super::Ledger::failed_by_error`].
+    fn failed_by_error(
+        &mut self,
+        id: JobId,
+        skip: u64,
+        limit: usize,
+    ) -> Result<Vec<FailureGroup>, StoreError>;
 
     /// See [`super::Ledger::cooling_down`]. Unreadable records are skipped and reported.
     fn cooling_down(&mut self, now: Timestamp) -> Result<Vec<Record>, StoreError>;
@@ -99,6 +111,8 @@ pub(super) struct StoreContext {
 
 /// How many frames of a job are kept in memory.
 const FRAMES_IN_MEMORY: usize = 200;
+/// How many failed objects of a job are kept in memory.
+const FAILED_IN_MEMORY: usize = 1_000;
 
 impl StoreContext {
     pub(super) fn new(options: &LedgerOptions) -> Self {
@@ -113,6 +127,11 @@ impl StoreContext {
         };
         context.set_retention(*retention);
         context
+    }
+
+    /// See [`super::Ledger::failed_limit`].
+    pub(super) fn failed_limit(&self, configured: usize) -> usize {
+        if self.in_memory { FAILED_IN_MEMORY.min(configured) } else { configured }
     }
 
     /// Applies `retention` from now on, or less in memory.

@@ -116,7 +116,7 @@ async fn a_panic_in_the_middle_of_something_is_survived() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(options(Some(folder.path()))).await.unwrap();
     let job = record();
-    let put = ledger.put(JobUpdate { record: job.clone(), frames: frames(1..=2) });
+    let put = ledger.put(JobUpdate { record: job.clone(), frames: frames(1..=2), failed: Vec::new() });
     let panicked = ledger.requests.query(|_| -> Result<(), StoreError> { panic!("on purpose") });
     assert!(panicked.await.is_err());
     let _ = put.await;
@@ -124,7 +124,7 @@ async fn a_panic_in_the_middle_of_something_is_survived() {
     available(&ledger).await;
     assert_eq!(ledger.job(job.id).await.unwrap(), Some(job.clone()));
     assert_eq!(ledger.frames(job.id, 0).await.unwrap(), frames(1..=2));
-    ledger.put(JobUpdate { record: ended(&job), frames: vec![] }).await.unwrap();
+    ledger.put(JobUpdate { record: ended(&job), frames: vec![], failed: Vec::new() }).await.unwrap();
     ledger.close().await;
 }
 

@@ -9,7 +9,7 @@ use super::log;
 use super::metrics::{METRICS, ObjectResult};
 use crate::core::domain::channel::Channel;
 use crate::core::domain::kind::{Kind, SyncEndpoint};
-use crate::core::domain::outcome::{Cause, ErrorSource, Outcome, RunReport};
+use crate::core::domain::outcome::{Cause, ErrorSource, ObjectFailure, Outcome, RunReport};
 use crate::core::domain::refusal::Refusal;
 use crate::core::upstream::dialect::Dialect;
 use crate::core::wire::traffic::{FrameCounts, FrameType};
@@ -202,6 +202,58 @@ where
             written.get(frame.into()).inc();
         }
         tracing::trace!(frames = self.frames.len(), "Frames written.");
+    }
+}
+
+/// An object failed in a job.
+#[derive(Debug)]
+pub struct ObjectFailed<'a> {
+    /// The failure.
+    pub failure: &'a ObjectFailure,
+}
+
+impl ObjectFailed<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        let ObjectFailure { object, name, cluster, owner, count, error } = self.failure;
+        tracing::warn!(
+            object = object.as_str(),
+            name,
+            cluster = cluster.as_deref(),
+            owner = owner.as_deref(),
+            count,
+            error,
+            "Object failed."
+        );
+    }
+}
+
+/// More objects failed in a job than have a line in the log.
+#[derive(Debug)]
+pub struct MoreObjectsFailed {
+    /// The number of objects without a line.
+    pub more: u64,
+    /// How many of them are not in the ledger either.
+    pub left_out: u64,
+}
+
+impl MoreObjectsFailed {
+    /// Writes the log line.
+    pub fn emit(self) {
+        let Self { more, left_out } = self;
+        if left_out == 0 {
+            tracing::warn!(
+                more,
+                "More objects failed: GET /jobs/{{id}}/failed on the admin listener lists all."
+            );
+        } else {
+            tracing::warn!(
+                more,
+                left_out,
+                "More objects failed: GET /jobs/{{id}}/failed on the admin listener lists all but the ones left out \
+                 (jobs.failed_objects)."
+            );
+        }
     }
 }
 

@@ -189,7 +189,7 @@ impl LedgerCommitFailed<'_> {
 pub struct LedgerShed {
     /// The id of the job.
     pub job: String,
-    /// Whether the record was discarded, too. If not, only the log was.
+    /// Whether the record was discarded, too. If not, only the log or the failed objects were.
     pub record: bool,
 }
 
@@ -200,7 +200,7 @@ impl LedgerShed {
         tracing::warn!(
             job = self.job,
             record = self.record,
-            "Pending record or log discarded: too many are waiting to be written."
+            "Pending record, log or failed objects discarded: too many are waiting to be written."
         );
     }
 }

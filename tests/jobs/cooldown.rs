@@ -292,7 +292,10 @@ async fn killed(manual: &ManualBackend, folder: &Path) -> Record {
     let killed = Record { started: Some(now), cooldown, ..Record::new(backend, Kind::Devices, now) };
     let ledger = ledger(folder).await;
     for record in [&killed, &queued] {
-        ledger.put(JobUpdate { record: record.clone(), frames: Vec::new() }).await.unwrap();
+        ledger
+            .put(JobUpdate { record: record.clone(), frames: Vec::new(), failed: Vec::new() })
+            .await
+            .unwrap();
     }
     ledger.close().await;
     killed

@@ -281,7 +281,7 @@ async fn a_bridge_starts_and_serves_whatever_stands_in_its_ledger() {
 fn damage(file: &std::path::Path, number: i64, text: &str) {
     let file = Connection::open(file).unwrap();
     file.pragma_update(None, "foreign_keys", false).unwrap();
-    for table in ["frames", "meta", "jobs"] {
+    for table in ["frames", "failed_objects", "meta", "jobs"] {
         let mut columns =
             file.prepare(&format!("SELECT name, type FROM pragma_table_info('{table}')")).unwrap();
         let columns = columns.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();

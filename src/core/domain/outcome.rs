@@ -2,6 +2,7 @@
 
 use super::event::Failure;
 use crate::core::domain::counts::Counts;
+use crate::core::domain::object::Object;
 use crate::core::text::redact::Redactor;
 use crate::core::text::string_enum::string_enum;
 
@@ -134,6 +135,33 @@ pub struct FailedObject {
     pub error: String,
 }
 
+/// The failure of one object, or of several that the backend does not name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectFailure {
+    /// The type of the object.
+    pub object: Object,
+    /// The name of the object. Empty if the backend does not name it.
+    pub name: String,
+    /// Its cluster, if the backend reports it.
+    pub cluster: Option<String>,
+    /// The node or virtual machine that it belongs to, if the backend reports it.
+    pub owner: Option<String>,
+    /// The number of objects. Above 1 only for unnamed ones.
+    pub count: u64,
+    /// The error.
+    pub error: String,
+}
+
+impl ObjectFailure {
+    /// Redacts the secrets that `redactor` knows.
+    pub fn redact(&mut self, redactor: &Redactor) {
+        let Self { object: _, name, cluster, owner, count: _, error } = self;
+        for text in [name, error].into_iter().chain(cluster).chain(owner) {
+            *text = redactor.owned(std::mem::take(text));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,5 +203,15 @@ mod tests {
         };
         report.redact(&Redactor::new(["s3cret-key"]));
         assert!(!format!("{report:?}").contains("s3cret"), "{report:?}");
+        let mut failure = ObjectFailure {
+            object: Object::Device,
+            name: text(),
+            cluster: Some(text()),
+            owner: Some(text()),
+            count: 1,
+            error: text(),
+        };
+        failure.redact(&Redactor::new(["s3cret-key"]));
+        assert!(!format!("{failure:?}").contains("s3cret"), "{failure:?}");
     }
 }

@@ -22,7 +22,7 @@ use crate::core::domain::figures::Figures;
 use crate::core::domain::figures::ResultSummary;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
-use crate::core::domain::outcome::FailedObject;
+use crate::core::domain::outcome::{FailedObject, ObjectFailure};
 use crate::core::domain::release::Release;
 use crate::core::text::detail::SENTENCE;
 use crate::core::text::plain;
@@ -87,6 +87,8 @@ pub struct Normalizer {
     failed_objects: Vec<FailedGroup>,
     /// The first and the last failed objects of the run.
     failure_sample: FailureSample,
+    /// The failures since the last call of [`Normalizer::take_failures`].
+    new_failures: Vec<ObjectFailure>,
     /// The node whose interfaces were reported last.
     node: Option<String>,
     /// The Proxmox names of virtual machines that are renamed in NetBox, keyed by their NetBox name.
@@ -133,6 +135,7 @@ impl Normalizer {
             summary: ResultSummary::default(),
             failed_objects: Vec::new(),
             failure_sample: FailureSample::default(),
+            new_failures: Vec::new(),
             node: None,
             renamed: HashMap::new(),
             stage_errors: Vec::new(),
@@ -388,6 +391,11 @@ impl Normalizer {
     pub fn failed_objects(&self) -> Vec<FailedObject> {
         let remembered = self.failure_sample.first.iter().chain(&self.failure_sample.last);
         remembered.map(|failed| failed.object.clone()).collect()
+    }
+
+    /// Takes the failures since the last call.
+    pub fn take_failures(&mut self) -> Vec<ObjectFailure> {
+        std::mem::take(&mut self.new_failures)
     }
 
     /// The current counts of the run's objects.

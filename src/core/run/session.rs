@@ -18,7 +18,7 @@ use crate::core::domain::credential::ApiKey;
 use crate::core::domain::event::Failure;
 use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::domain::object::Object;
-use crate::core::domain::outcome::{Cause, RunReport};
+use crate::core::domain::outcome::{Cause, ObjectFailure, RunReport};
 use crate::core::domain::refusal::{ErrorResponse, Refusal};
 use crate::core::domain::release::Release;
 use crate::core::upstream::dialect::Dialect;
@@ -133,6 +133,8 @@ pub struct SessionOutput {
     pub refused: Option<Refusal>,
     /// Send these frames to the watchers.
     pub frames: Vec<Frame>,
+    /// Record these failed objects.
+    pub failed: Vec<ObjectFailure>,
     /// Close the leg's connection.
     pub close: bool,
     /// Open a connection for this leg.
@@ -235,6 +237,7 @@ impl Session {
             }
             SessionEvent::Stopped(cause) => self.lost(now, cause, ending::stop_message(cause), out),
         }
+        out.failed.extend(self.normalizer.take_failures());
     }
 
     /// Whether notices are still to be sent. Nothing is read from the backend until then.

@@ -4,7 +4,7 @@ use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, TransactionBehavior, params, params_from_iter};
 
 use super::rows::{self, COLUMNS, RowError};
-use super::schema;
+use super::{failed, schema};
 use crate::core::wire::sse::frame::Frame;
 use crate::ledger::damage::DamagedRows;
 use crate::ledger::pending::Pending;
@@ -32,10 +32,11 @@ pub(super) fn write(
         for waiting in pending.iter() {
             let recorded = waiting.record.end.as_ref().map_or(Value::Null, |_| Value::Integer(stand.time));
             upsert.execute(params_from_iter(rows::values(&waiting.record)?.into_iter().chain([recorded])))?;
+            let job = waiting.record.id.to_string();
+            failed::add(&transaction, &job, &waiting.failed)?;
             if waiting.frames.is_empty() {
                 continue;
             }
-            let job = waiting.record.id.to_string();
             for frame in waiting.frames.values() {
                 let LoggedFrame { sequence: number, at, frame: Frame { name, bytes, .. } } = frame;
                 add.execute(params![job, sequence(*number), at.to_i64(), name.as_str(), &**bytes])?;
@@ -173,8 +174,8 @@ fn frame(row: &Row<'_>) -> rusqlite::Result<LoggedFrame> {
     })
 }
 
-/// The number of a frame as a column, with its order preserved.
-fn sequence(sequence: u64) -> i64 {
+/// The number of a frame or a failure as a column, with its order preserved.
+pub(super) fn sequence(sequence: u64) -> i64 {
     i64::try_from(sequence).unwrap_or(i64::MAX)
 }
 

@@ -6,7 +6,7 @@ use super::rows;
 use crate::ledger::retention::{CleaningPlan, CleaningStep, EndedJobs, WithoutLog};
 use crate::ledger::{CleaningResult, JobId};
 
-/// How many frames are removed in one step. That bounds how long other requests wait.
+/// How many frames, or failed objects, are removed in one step. That bounds how long other requests wait.
 const MAX_FRAMES: usize = 2_000;
 /// How many jobs are removed in one step.
 const MAX_JOBS: usize = 200;
@@ -53,9 +53,10 @@ pub(super) fn step(connection: &mut Connection, plan: CleaningPlan) -> rusqlite:
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (logs, more_logs) = logs(&transaction, plan)?;
     let limit = plan.jobs.min(MAX_JOBS);
-    let jobs = if more_logs { Vec::new() } else { jobs(&transaction, plan.jobs_before, limit)? };
+    let (jobs, more_jobs) =
+        if more_logs { (Vec::new(), false) } else { jobs(&transaction, plan.jobs_before, limit)? };
     transaction.commit()?;
-    let more_jobs = jobs.len() == MAX_JOBS && plan.jobs > MAX_JOBS;
+    let more_jobs = more_jobs && plan.jobs > jobs.len();
     let more = vacuum(connection)? || more_logs || more_jobs;
     let rest = CleaningPlan {
         jobs: plan.jobs.saturating_sub(jobs.len()),
@@ -99,15 +100,36 @@ fn logs(transaction: &Transaction<'_>, plan: CleaningPlan) -> rusqlite::Result<(
     Ok((gone, more))
 }
 
-fn jobs(transaction: &Transaction<'_>, before: i64, most: usize) -> rusqlite::Result<Vec<Option<JobId>>> {
-    let mut statement = transaction.prepare(
-        "DELETE FROM jobs WHERE rowid IN
-            (SELECT rowid FROM jobs WHERE finished IS NOT NULL AND recorded < ?1 AND logged = 0
-                ORDER BY recorded, rowid LIMIT ?2)
-            RETURNING id",
+/// Removes old jobs, at most `most` of them and about [`MAX_FRAMES`] of their failed objects. Returns which are gone, and
+/// whether there may be more.
+fn jobs(
+    transaction: &Transaction<'_>,
+    before: i64,
+    most: usize,
+) -> rusqlite::Result<(Vec<Option<JobId>>, bool)> {
+    let (mut gone, mut removed) = (Vec::new(), 0);
+    let mut oldest = transaction.prepare(
+        "SELECT rowid, id FROM jobs WHERE finished IS NOT NULL AND recorded < ?1 AND logged = 0
+            ORDER BY recorded, rowid LIMIT 1",
     )?;
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    statement.query_map(params![before, most], |row| Ok(id(row, 0)))?.collect()
+    // By row id, because the job id may be damaged.
+    let mut failed = transaction.prepare(
+        "DELETE FROM failed_objects WHERE job = (SELECT id FROM jobs WHERE rowid = ?1) AND number IN
+            (SELECT number FROM failed_objects WHERE job = (SELECT id FROM jobs WHERE rowid = ?1)
+                ORDER BY number LIMIT ?2)",
+    )?;
+    let mut job = transaction.prepare("DELETE FROM jobs WHERE rowid = ?1")?;
+    while removed < MAX_FRAMES && gone.len() < most {
+        let found = oldest.query_row([before], |row| Ok((row.get::<_, i64>(0)?, id(row, 1)))).optional()?;
+        let Some((row, id)) = found else { return Ok((gone, false)) };
+        let objects = failed.execute(params![row, MAX_FRAMES as i64])?;
+        removed += objects;
+        if objects < MAX_FRAMES {
+            job.execute([row])?;
+            gone.push(id);
+        }
+    }
+    Ok((gone, true))
 }
 
 /// The id in a column; `None` if it is damaged.

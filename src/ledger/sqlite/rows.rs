@@ -9,6 +9,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, Value, ValueRef};
 use rusqlite::{Row, RowIndex};
 use serde::{Deserialize, Serialize};
 
+use super::queries::sequence;
 use crate::core::domain::counts::{Count, Counts};
 use crate::core::domain::event::Failure;
 use crate::core::domain::kind::Kind;
@@ -19,7 +20,7 @@ use crate::ledger::retention::milliseconds;
 use crate::ledger::{Cooldown, JobEnd, JobId, JobProgress, Record, Requester, Stored, Timestamp};
 
 /// The columns of a record, in the order of [`values`].
-pub(super) const COLUMNS: [&str; 30] = [
+pub(super) const COLUMNS: [&str; 32] = [
     "id",
     "backend",
     "kind",
@@ -35,6 +36,8 @@ pub(super) const COLUMNS: [&str; 30] = [
     "updated",
     "first_frame",
     "counts",
+    "failed_total",
+    "failed_left_out",
     "frames_in",
     "bytes_in",
     "frames_out",
@@ -111,7 +114,7 @@ fn json<T: Serialize>(value: &T) -> rusqlite::Result<Value> {
 }
 
 /// The columns of `record`, in the order of [`COLUMNS`].
-pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 30]> {
+pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 32]> {
     let Record {
         id,
         backend,
@@ -163,6 +166,8 @@ pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 30]> {
         optional(progress.updated, moment),
         optional(progress.first_frame, duration_value),
         json(&counts)?,
+        Value::Integer(sequence(progress.counts.total().failed)),
+        number(progress.failed_left_out),
         number(progress.frames_in),
         number(progress.bytes_in),
         number(progress.frames_out),
@@ -207,6 +212,7 @@ fn read(row: &Row<'_>, id: &str) -> Result<Record, String> {
             updated: column::<Option<i64>>(row, "updated")?.map(Timestamp::from_i64),
             first_frame: duration(row, "first_frame")?,
             counts: counts(row)?,
+            failed_left_out: column::<i64>(row, "failed_left_out")?.cast_unsigned(),
             frames_in: column::<i64>(row, "frames_in")?.cast_unsigned(),
             bytes_in: column::<i64>(row, "bytes_in")?.cast_unsigned(),
             frames_out: column::<i64>(row, "frames_out")?.cast_unsigned(),
@@ -265,6 +271,13 @@ pub(super) fn counts(row: &Row<'_>) -> Result<Counts, String> {
         ))
     };
     counts.into_iter().map(count).collect::<Result<_, String>>().map(Counts)
+}
+
+impl FromSql for Object {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        parse_name(value.as_str()?, "object", Self::from_name)
+            .map_err(|error| FromSqlError::Other(error.into()))
+    }
 }
 
 impl FromSql for FrameName {

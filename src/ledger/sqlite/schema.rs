@@ -8,7 +8,7 @@ use crate::ledger::secrets::Secret;
 
 /// The migration to each version from the previous one. The first creates version 1. A released migration is never
 /// changed.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "
     CREATE TABLE meta (
         name TEXT NOT NULL PRIMARY KEY,
@@ -89,6 +89,28 @@ const STEPS: [&str; 4] = [
         ELSE 'progress'
     END;
 "#,
+    "
+    CREATE TABLE failed_objects (
+        job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        object TEXT NOT NULL,
+        name TEXT NOT NULL,
+        cluster TEXT,
+        owner TEXT,
+        count INTEGER NOT NULL,
+        error TEXT NOT NULL,
+        PRIMARY KEY (job, number)
+    ) STRICT, WITHOUT ROWID;
+    -- How many objects failed, as in `counts`, and how many of them are not in `failed_objects`.
+    ALTER TABLE jobs ADD COLUMN failed_total INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN failed_left_out INTEGER NOT NULL DEFAULT 0;
+    UPDATE jobs SET failed_total = (
+        SELECT CAST(total(CASE WHEN type = 'object' THEN value ->> '$.failed' END) AS INTEGER)
+            FROM json_each(CASE WHEN json_valid(counts) THEN counts ELSE '[]' END));
+    UPDATE jobs SET failed_left_out = failed_total WHERE failed_total > 0;
+    CREATE INDEX jobs_with_failed ON jobs (id) WHERE failed_total > 0;
+",
 ];
 
 /// The version of the tables that this bridge supports.
@@ -239,6 +261,31 @@ mod tests {
             Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?))
         });
         assert_eq!(cooldown.unwrap(), ("a".to_owned(), None));
+    }
+
+    #[test]
+    fn a_job_of_an_older_bridge_states_that_its_failed_objects_are_not_kept() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(&STEPS[..4].concat()).unwrap();
+        connection.pragma_update(None, "user_version", 4).unwrap();
+        let counts = |failed| format!(r#"{{"object": "device", "seen": 9, "failed": {failed}}}"#);
+        let two = format!("[{}, {}]", counts(3), counts(4));
+        for (id, counts) in [("a", two.as_str()), ("b", "[]"), ("c", "{"), ("d", "[1]"), ("e", "x")] {
+            let job =
+                "INSERT INTO jobs (id, backend, kind, channels, query, queued, counts, frames_in, bytes_in,
+                frames_out, bytes_out, watchers, attaches, failed_objects)
+                VALUES (?1, 'b', 'devices', '[]', '', 1, ?2, 0, 0, 0, 0, 0, 0, '[]')";
+            connection.execute(job, [id, counts]).unwrap();
+        }
+        migrate(&mut connection).unwrap();
+        let mut statement =
+            connection.prepare("SELECT failed_total, failed_left_out FROM jobs ORDER BY id").unwrap();
+        let failed: Vec<(i64, i64)> = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(failed, [(7, 7), (0, 0), (0, 0), (0, 0), (0, 0)]);
     }
 
     #[test]

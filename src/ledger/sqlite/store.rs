@@ -11,13 +11,16 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::rows::RowError;
-use super::{FILE, file, has_ledger, queries, recovery, retention, schema};
+use super::{FILE, failed, file, has_ledger, queries, recovery, retention, schema};
 use crate::ledger::damage::DamagedRows;
 use crate::ledger::pending::Pending;
 use crate::ledger::record_clock::ClockState;
 use crate::ledger::retention::{CleaningPlan, CleaningStep, EndedJobs, WithoutLog};
 use crate::ledger::store::{Store, StoreContext, StoreError};
-use crate::ledger::{JobFilter, JobId, LedgerLoss, LedgerOpenError, LoggedFrame, Record, Timestamp};
+use crate::ledger::{
+    FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError, LoggedFailure, LoggedFrame, Record,
+    Timestamp,
+};
 use crate::private;
 use crate::telemetry::{LedgerLost, LedgerOpened};
 
@@ -228,6 +231,19 @@ impl Store for SqliteStore {
 
     fn frames(&mut self, id: JobId, after: u64) -> Result<Vec<LoggedFrame>, StoreError> {
         self.query(|connection, damage| queries::frames(connection, (id, after), damage))
+    }
+
+    fn failed(&mut self, id: JobId, after: u64, limit: usize) -> Result<Vec<LoggedFailure>, StoreError> {
+        self.query(|connection, damage| failed::page(connection, (id, after), limit, damage))
+    }
+
+    fn failed_by_error(
+        &mut self,
+        id: JobId,
+        skip: u64,
+        limit: usize,
+    ) -> Result<Vec<FailureGroup>, StoreError> {
+        self.query(|connection, _| Ok(failed::by_error(connection, (id, skip), limit)?))
     }
 
     fn cooling_down(&mut self, now: Timestamp) -> Result<Vec<Record>, StoreError> {

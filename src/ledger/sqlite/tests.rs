@@ -40,7 +40,7 @@ async fn a_commit_is_on_the_disk_when_it_is_done() {
         ("synchronous", "2"),
         ("foreign_keys", "1"),
         ("auto_vacuum", "2"),
-        ("user_version", "4"),
+        ("user_version", "5"),
     ] {
         assert_eq!(pragma(&store, name), value, "{name}");
     }
@@ -52,16 +52,20 @@ async fn a_full_disk_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, store) = open(options(Some(folder.path()))).await;
     let before = record();
-    ledger.put(JobUpdate { record: before.clone(), frames: vec![] }).await.unwrap();
+    ledger.put(JobUpdate { record: before.clone(), frames: vec![], failed: Vec::new() }).await.unwrap();
     let full = "PRAGMA max_page_count = 1";
     within(&store, |connection| connection.query_row(full, [], |_| Ok(())));
 
     let (first, second) = (ended(&before), record());
-    let refused = ledger.put(JobUpdate { record: first.clone(), frames: frames(1..=9) }).await.unwrap_err();
+    let refused = ledger
+        .put(JobUpdate { record: first.clone(), frames: frames(1..=9), failed: Vec::new() })
+        .await
+        .unwrap_err();
     assert!(refused.0.contains("ledger.sqlite3") && refused.0.contains("full"), "{refused}");
     assert_eq!(*ledger.health().borrow(), Health::Unavailable(refused.0.clone()));
     // Known to be unavailable: this put does not wait.
-    let at_once = ledger.put(JobUpdate { record: second.clone(), frames: frames(1..=2) }).await;
+    let at_once =
+        ledger.put(JobUpdate { record: second.clone(), frames: frames(1..=2), failed: Vec::new() }).await;
     assert_eq!(at_once, Err(refused));
     // Earlier records can be read.
     assert_eq!(ledger.job(before.id).await.unwrap(), Some(before.clone()));
@@ -83,7 +87,7 @@ async fn a_row_that_no_bridge_wrote_is_an_error_that_names_the_job() {
     for (column, value) in
         [("kind", "cats"), ("counts", "[{}]"), ("outcome", "done"), ("cause", "fate"), ("channels", "x")]
     {
-        ledger.put(JobUpdate { record: ended(&job), frames: vec![] }).await.unwrap();
+        ledger.put(JobUpdate { record: ended(&job), frames: vec![], failed: Vec::new() }).await.unwrap();
         let sql = format!("UPDATE jobs SET {column} = ?1");
         within(&store, |connection| connection.execute(&sql, [value]));
         let error = ledger.job(job.id).await.unwrap_err();
@@ -98,7 +102,10 @@ async fn what_is_removed_gives_its_space_back() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, store) = open(LedgerOptions { log_frames: 5_000, ..options(Some(folder.path())) }).await;
     let job = ended(&record());
-    ledger.put(JobUpdate { record: job.clone(), frames: frames(1..=4_500) }).await.unwrap();
+    ledger
+        .put(JobUpdate { record: job.clone(), frames: frames(1..=4_500), failed: Vec::new() })
+        .await
+        .unwrap();
     let pages: u64 = pragma(&store, "page_count").parse().unwrap();
     within(&store, |connection| connection.execute("UPDATE jobs SET recorded = recorded - 30001", []));
     let cleaned = ledger.clean(Cleaning::Scheduled).await.unwrap();
@@ -112,7 +119,7 @@ async fn what_is_removed_gives_its_space_back() {
 async fn a_job_that_cannot_be_read_is_interrupted_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, store) = open(options(Some(folder.path()))).await;
-    ledger.put(JobUpdate { record: record(), frames: vec![] }).await.unwrap();
+    ledger.put(JobUpdate { record: record(), frames: vec![], failed: Vec::new() }).await.unwrap();
     within(&store, |connection| connection.execute("UPDATE jobs SET kind = 'cats', counts = ''", []));
     ledger.close().await;
     let (ledger, store) = open(options(Some(folder.path()))).await;
@@ -131,7 +138,7 @@ async fn a_connection_that_may_be_broken_is_replaced_and_nothing_is_taken_for_lo
     let (ledger, store) = open(options(Some(folder.path()))).await;
     within(&store, |connection| connection.pragma_update(None, "query_only", 1));
     let job = ended(&record());
-    assert!(ledger.put(JobUpdate { record: job.clone(), frames: vec![] }).await.is_err());
+    assert!(ledger.put(JobUpdate { record: job.clone(), frames: vec![], failed: Vec::new() }).await.is_err());
     available(&ledger).await;
     assert_eq!(ledger.job(job.id).await.unwrap(), Some(job));
     assert_eq!(*ledger.lost().borrow(), None);

@@ -10,7 +10,7 @@ use crate::core::domain::event::{Step, StepStatus};
 use crate::core::domain::figures::Figures;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
-use crate::core::domain::outcome::FailedObject;
+use crate::core::domain::outcome::{FailedObject, ObjectFailure};
 use crate::core::run::tally::{EventForm, ObjectReport, ObjectStatus, ReportedCounts, Scope};
 use crate::core::text::detail::SENTENCE;
 use crate::core::text::{plain, shortened};
@@ -20,7 +20,7 @@ use crate::core::wire::sse::frame::Frame;
 /// The number of failed objects named in the detail of a failed run. The record keeps this many of the first and of
 /// the last ones.
 pub(super) const MAX_NAMED: usize = 5;
-/// The maximum length of the name of a failed object, in characters.
+/// The maximum length of the name of a failed object, of its cluster and of its owner, in characters.
 const MAX_NAME: usize = 120;
 /// The error of virtual machines whose failure follows from the order of events.
 const NOT_CONFIRMED: &str = "the backend ended the stage without having confirmed it";
@@ -129,6 +129,14 @@ impl Normalizer {
     pub(super) fn apply_unnamed(&mut self, object: Object, count: u64, error: &str, out: &mut Vec<Frame>) {
         let failed =
             FailedObject { object: unnamed_message(count, object.as_str()), error: error.to_owned() };
+        self.new_failures.push(ObjectFailure {
+            object,
+            name: String::new(),
+            cluster: None,
+            owner: None,
+            count,
+            error: plain(error, SENTENCE).into_owned(),
+        });
         let message = format!("Failed: {}", failed.object);
         let step = Step::stage(object.as_str(), StepStatus::Failed, message);
         self.write(&Step { error: Some(error.into()), ..step }, out);
@@ -205,19 +213,27 @@ impl Normalizer {
                 (StepStatus::Completed, format!("Synced {word} {name} (warning: {warning})"), None)
             }
             ObjectState::Failed { error, is_part: partly } => {
-                let object = match name.as_ref() {
-                    "" => unnamed_message(1, &word),
-                    name => match scope.owner.as_deref().filter(|owner| object.is_scoped() && *owner != word)
-                    {
-                        Some(owner) => {
-                            format!("{word} {} of {}", shortened(name, MAX_NAME), shortened(owner, MAX_NAME))
-                        }
-                        None => format!("{word} {}", shortened(name, MAX_NAME)),
-                    },
+                let owner = scope.owner.as_deref().filter(|owner| *owner != word);
+                let owner = owner.map(|owner| shortened(owner, MAX_NAME));
+                let short = shortened(&name, MAX_NAME);
+                let described = match owner.as_ref().filter(|_| object.is_scoped()) {
+                    _ if name.is_empty() => unnamed_message(1, &word),
+                    Some(owner) => format!("{word} {short} of {owner}"),
+                    None => format!("{word} {short}"),
                 };
-                let message = format!("Failed {object}: {error}");
+                let message = format!("Failed {described}: {error}");
                 if !partly {
-                    let object = FailedObject { object, error: plain(&error, SENTENCE).into_owned() };
+                    let failure = ObjectFailure {
+                        object,
+                        // The backend's word for an unknown type stands nowhere else.
+                        name: if object == Object::Other { format!("{word} {short}") } else { short },
+                        cluster: scope.cluster.as_deref().map(|cluster| shortened(cluster, MAX_NAME)),
+                        owner,
+                        count: 1,
+                        error: plain(&error, SENTENCE).into_owned(),
+                    };
+                    let object = FailedObject { object: described, error: failure.error.clone() };
+                    self.new_failures.push(failure);
                     self.record_failure(FailedGroup { count: 1, object });
                 }
                 (StepStatus::Failed, message, Some(error))
