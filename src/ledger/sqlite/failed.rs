@@ -2,8 +2,7 @@
 
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::queries::sequence;
-use super::rows::RowError;
+use super::rows::{RowError, sequence};
 use crate::core::domain::outcome::ObjectFailure;
 use crate::ledger::damage::DamagedRows;
 use crate::ledger::{FailureGroup, JobId, LoggedFailure, Timestamp};

@@ -3,7 +3,7 @@
 use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, TransactionBehavior, params, params_from_iter};
 
-use super::rows::{self, COLUMNS, RowError};
+use super::rows::{self, COLUMNS, RowError, sequence};
 use super::{failed, schema};
 use crate::core::wire::sse::frame::Frame;
 use crate::ledger::damage::DamagedRows;
@@ -172,11 +172,6 @@ fn frame(row: &Row<'_>) -> rusqlite::Result<LoggedFrame> {
         at: Timestamp::from_i64(row.get(1)?),
         frame: Frame { name: row.get(2)?, bytes: bytes.into(), payload: None },
     })
-}
-
-/// The number of a frame or a failure as a column, with its order preserved.
-pub(super) fn sequence(sequence: u64) -> i64 {
-    i64::try_from(sequence).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

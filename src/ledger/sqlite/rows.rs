@@ -9,7 +9,6 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, Value, ValueRef};
 use rusqlite::{Row, RowIndex};
 use serde::{Deserialize, Serialize};
 
-use super::queries::sequence;
 use crate::core::domain::counts::{Count, Counts};
 use crate::core::domain::event::Failure;
 use crate::core::domain::kind::Kind;
@@ -84,6 +83,11 @@ struct CountRow {
 struct FailedObjectRow {
     object: String,
     error: String,
+}
+
+/// The number of a frame or a failure as a column, with its order preserved.
+pub(super) fn sequence(sequence: u64) -> i64 {
+    i64::try_from(sequence).unwrap_or(i64::MAX)
 }
 
 /// A number as a column. Rows are not sorted by it, so its bits are stored unchanged.
