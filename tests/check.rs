@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::support::bridge::{KEY, fast, replayed};
 use proxbox_bridge::replay::{Library, ReplayHandle, ReplayOptions};
-use run::{Run, file};
+use run::{CheckRun, file};
 use tempfile::TempDir;
 
 /// Every version that was recorded.
@@ -51,7 +51,7 @@ async fn default_mode() -> ReplayHandle {
     serve(Library::load(folder.path(), &[]).unwrap()).await
 }
 
-fn golden(name: &str, backend: &ReplayHandle, run: &Run) {
+fn golden(name: &str, backend: &ReplayHandle, run: &CheckRun) {
     // Every run has another port.
     let text = run.text.replace(&backend.local_addr().to_string(), "127.0.0.1:8000");
     insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
@@ -66,7 +66,8 @@ async fn an_operator_reads_what_a_backend_of_each_age_can_do() {
         let backend = if version.ends_with("mode") { default_mode().await } else { replay(version).await };
         let needs_key = version != "0.0.2.post1";
         let with_key = ["--key-file", key.path().to_str().unwrap()];
-        let run = Run::against(&backend.local_addr(), if needs_key { &with_key } else { &[] }, &[]).await;
+        let run =
+            CheckRun::against(&backend.local_addr(), if needs_key { &with_key } else { &[] }, &[]).await;
         assert_eq!(run.code, 0, "{}", run.text);
         golden(&format!("check_{version}"), &backend, &run);
     }
@@ -76,9 +77,12 @@ async fn an_operator_reads_what_a_backend_of_each_age_can_do() {
 async fn a_program_reads_the_same() {
     let key = file(KEY);
     let backend = default_mode().await;
-    let run =
-        Run::against(&backend.local_addr(), &["--json", "--key-file", key.path().to_str().unwrap()], &[])
-            .await;
+    let run = CheckRun::against(
+        &backend.local_addr(),
+        &["--json", "--key-file", key.path().to_str().unwrap()],
+        &[],
+    )
+    .await;
     let found = run.json();
     assert_eq!(found["verdict"], "ok");
     assert_eq!(run.line("/ws")["verdict"], "note");
@@ -109,7 +113,7 @@ async fn nothing_is_started_and_no_socket_is_opened() {
     for version in VERSIONS {
         let backend = replay(version).await;
         let args = ["--key-file", key.path().to_str().unwrap()];
-        assert_eq!(Run::against(&backend.local_addr(), &args, &[]).await.code, 0);
+        assert_eq!(CheckRun::against(&backend.local_addr(), &args, &[]).await.code, 0);
         let log = backend.log();
         let requests = log.requests();
         assert!(!requests.is_empty());
@@ -136,7 +140,7 @@ async fn nothing_is_asked_twice() {
         let backend = replay(version).await;
         let args = ["--key-file", key.path().to_str().unwrap()];
         let settings = [("limits.capabilities", "0s")];
-        assert_eq!(Run::against(&backend.local_addr(), &args, &settings).await.code, 0);
+        assert_eq!(CheckRun::against(&backend.local_addr(), &args, &settings).await.code, 0);
         let mut requests = backend.log().requests();
         let all = requests.len();
         requests.sort();
@@ -150,8 +154,8 @@ async fn a_channel_that_is_no_use_is_told() {
     let key = file(KEY);
     let backend = default_mode().await;
     let args = ["--channel", "websocket", "--key-file", key.path().to_str().unwrap()];
-    let run = Run::against(&backend.local_addr(), &args, &[]).await;
-    run.says(
+    let run = CheckRun::against(&backend.local_addr(), &args, &[]).await;
+    run.assert_output(
         1,
         &[
             "  FAILED   streams      nothing can be synchronised over the channel websocket",
@@ -160,8 +164,8 @@ async fn a_channel_that_is_no_use_is_told() {
         ],
     );
     let args = ["--channel", "json", "--key-file", key.path().to_str().unwrap()];
-    let run = Run::against(&backend.local_addr(), &args, &[("backend.unsupported", "skip")]).await;
-    run.says(
+    let run = CheckRun::against(&backend.local_addr(), &args, &[("backend.unsupported", "skip")]).await;
+    run.assert_output(
         0,
         &[
             "  devices               –\n  storage               json\n",
@@ -173,8 +177,8 @@ async fn a_channel_that_is_no_use_is_told() {
 #[tokio::test]
 async fn a_shim_that_is_switched_off_is_off() {
     let backend = replay("0.0.2.post1").await;
-    let run = Run::against(&backend.local_addr(), &[], &[("shims.health", "off")]).await;
-    run.says(
+    let run = CheckRun::against(&backend.local_addr(), &[], &[("shims.health", "off")]).await;
+    run.assert_output(
         0,
         &[
             "  emulated    GET /auth/bootstrap-status, /auth/keys: this release knows no keys\n",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::bridge::{
-    Answer, Client, DEVICES, KEY, MACHINES, Pair, TestBridge, WITH_KEY, config, fast, recordings,
+    Answer, BridgedReplay, Client, DEVICES, KEY, MACHINES, TestBridge, WITH_KEY, config, fast, recordings,
 };
 use crate::support::plugin::{self, JobPage};
 use crate::support::session::stream;
@@ -15,12 +15,12 @@ use tokio::net::TcpListener;
 const OLD: &str = "0.0.2.post1";
 const NEW: &str = "0.0.30.post2";
 
-async fn pair(version: &str) -> Pair {
-    Pair::start(recordings(version, &[]), fast(), &[]).await
+async fn pair(version: &str) -> BridgedReplay {
+    BridgedReplay::start(recordings(version, &[]), fast(), &[]).await
 }
 
 /// A backend of the newest release whose device stream has this body.
-fn telling(body: &str) -> Library {
+fn devices_library(body: &str) -> Library {
     let stream = exchange(DEVICES, 200, "text/event-stream; charset=utf-8", body);
     let version = exchange("/version", 200, "application/json", r#"{"version":"0.0.30.post2"}"#);
     Library::from_recordings("0.0.30.post2", vec![stream, version]).unwrap()
@@ -36,7 +36,7 @@ fn exchange(target: &str, status: u16, content_type: &str, body: &str) -> Record
 }
 
 async fn response_to(body: &str) -> Answer {
-    let pair = Pair::start(telling(body), fast(), &[]).await;
+    let pair = BridgedReplay::start(devices_library(body), fast(), &[]).await;
     pair.front.get(DEVICES, &WITH_KEY).await
 }
 
@@ -114,7 +114,7 @@ async fn r06_there_is_one_end_and_then_the_body_ends() {
     recording.push(3.0, Direction::Ctl, RecordedEvent::Open);
     let version = exchange("/version", 200, "application/json", r#"{"version":"0.0.30.post2"}"#);
     let library = Library::from_recordings("0.0.30.post2", vec![recording, version]).unwrap();
-    let pair = Pair::start(library, fast(), &[]).await;
+    let pair = BridgedReplay::start(library, fast(), &[]).await;
     let answer = pair.front.get(DEVICES, &WITH_KEY).await;
     assert_eq!(stream::read(&answer.body).last().unwrap().data["ok"], true);
 }
@@ -183,11 +183,11 @@ async fn r09_the_failure_of_one_object_is_a_step_of_a_run_that_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn r10_a_backend_that_goes_away_leaves_a_failure() {
     for (version, target) in [(OLD, MACHINES), (NEW, MACHINES)] {
-        let whole = Pair::start(recordings(version, &[]), fast(), &[]).await;
+        let whole = BridgedReplay::start(recordings(version, &[]), fast(), &[]).await;
         let frames = stream::read(&whole.front.get(target, &WITH_KEY).await.body).len() as u64;
         for after in [1, 3, frames / 2] {
             let options = ReplayOptions { cut_after: Some(after), ..fast() };
-            let pair = Pair::start(recordings(version, &[]), options, &[]).await;
+            let pair = BridgedReplay::start(recordings(version, &[]), options, &[]).await;
             let answer = pair.front.get(target, &WITH_KEY).await;
             let events = stream::read(&answer.body);
             assert_eq!(events.last().unwrap().data["ok"], false, "{version} cut after {after}");
@@ -199,7 +199,7 @@ async fn r10_a_backend_that_goes_away_leaves_a_failure() {
 async fn r11_a_silent_backend_is_covered_by_keepalives_until_a_limit_ends_it() {
     let options = ReplayOptions { stall_after: Some(3), ..fast() };
     let settings = [("limits.idle", "100s")];
-    let pair = Pair::start(recordings(NEW, &[]), options, &settings).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), options, &settings).await;
     let began = tokio::time::Instant::now();
     let answer = pair.front.get(MACHINES, &WITH_KEY).await;
     assert_eq!(began.elapsed().as_secs(), 100);
@@ -217,7 +217,7 @@ async fn r12_a_redirect_of_the_backend_is_no_redirect_of_ours() {
     }
     let version = exchange("/version", 200, "application/json", r#"{"version":"0.0.30.post2"}"#);
     let library = Library::from_recordings("0.0.30.post2", vec![redirect, version]).unwrap();
-    let pair = Pair::start(library, fast(), &[]).await;
+    let pair = BridgedReplay::start(library, fast(), &[]).await;
     let answer = pair.front.get(DEVICES, &WITH_KEY).await;
     assert_eq!((answer.status, answer.header("location")), (502, None));
     assert!(answer.detail().contains("307"), "{}", answer.text());
@@ -307,7 +307,7 @@ async fn r14_holds_for_a_request_that_would_leave_http_1_and_nothing_behind_it_i
 async fn r15_a_failure_before_the_stream_is_a_real_answer() {
     // The backend's own status and body, unchanged.
     let wrong = ReplayOptions { api_key: Some("another-key".to_owned()), ..fast() };
-    let pair = Pair::start(recordings(NEW, &[]), wrong.clone(), &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), wrong.clone(), &[]).await;
     let answer = pair.front.get(DEVICES, &WITH_KEY).await;
     assert_eq!(
         (answer.status, answer.text()),
@@ -319,8 +319,12 @@ async fn r15_a_failure_before_the_stream_is_a_real_answer() {
     // so that the bridge knows the backend when the second one comes.
     let right = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     for version in ["0.0.11.post2", NEW] {
-        let pair =
-            Pair::start(recordings(version, &[]), right.clone(), &[("backend.channel", "websocket")]).await;
+        let pair = BridgedReplay::start(
+            recordings(version, &[]),
+            right.clone(),
+            &[("backend.channel", "websocket")],
+        )
+        .await;
         assert_eq!(pair.front.get(DEVICES, &WITH_KEY).await.status, 200);
         let answer = pair.front.get(DEVICES, &[("X-Proxbox-API-Key", "another-key")]).await;
         assert_eq!(answer.status, 401);
@@ -328,7 +332,7 @@ async fn r15_a_failure_before_the_stream_is_a_real_answer() {
     }
 
     // What is not JSON comes in JSON.
-    let pair = Pair::start(recordings(OLD, &["fail/ws-netbox-down"]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &["fail/ws-netbox-down"]), fast(), &[]).await;
     let answer = pair.front.get(DEVICES, &[]).await;
     assert_eq!((answer.status, answer.detail().as_str()), (500, "Internal Server Error"));
     assert!(answer.json()["message"].is_string());
@@ -356,7 +360,7 @@ async fn the_status_line_waits_for_the_backend_but_not_for_ever() {
     }
     let version = exchange("/version", 200, "application/json", r#"{"version":"0.0.30.post2"}"#);
     let library = Library::from_recordings("0.0.30.post2", vec![recording, version]).unwrap();
-    let pair = Pair::start(library, ReplayOptions::default(), &[]).await;
+    let pair = BridgedReplay::start(library, ReplayOptions::default(), &[]).await;
     let began = tokio::time::Instant::now();
     let mut client = pair.front.open(DEVICES, &WITH_KEY).await;
     let (status, _) = client.head().await;

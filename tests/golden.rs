@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::support::bridge::{Answer, Pair, TestBridge, WITH_KEY, config, fast, recordings};
+use crate::support::bridge::{Answer, BridgedReplay, TestBridge, WITH_KEY, config, fast, recordings};
 use crate::support::plugin::{self, JobPage};
 use crate::support::session::stream;
 use proxbox_bridge::core::domain::kind::Kind;
@@ -26,7 +26,7 @@ fn documented_kinds() -> impl Iterator<Item = Kind> {
 }
 
 async fn run(version: &str, uses: &[&str], channel: &str, kind: Kind) -> Answer {
-    let pair = Pair::start(recordings(version, uses), fast(), &[("backend.channel", channel)]).await;
+    let pair = BridgedReplay::start(recordings(version, uses), fast(), &[("backend.channel", channel)]).await;
     pair.front.get(kind.row().stream_path, &WITH_KEY).await
 }
 
@@ -85,7 +85,7 @@ async fn documented(version: &str, channel: &str, ends: [End; 7]) {
 #[tokio::test(start_paused = true)]
 async fn a_bridge_before_a_bridge_says_the_same() {
     for version in ["0.0.2.post1", "0.0.11.post2", "0.0.30.post2"] {
-        let pair = Pair::start(recordings(version, &[]), fast(), &[]).await;
+        let pair = BridgedReplay::start(recordings(version, &[]), fast(), &[]).await;
         let outer = TestBridge::start(config(pair.front.address, &[])).await;
         for kind in documented_kinds() {
             let mut ends = Vec::new();

@@ -10,8 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::support::bridge::{
-    Answer, Client, DEVICES, KEY, Pair, STORAGE, TestBridge, WITH_KEY, config, fast, ledger, recorded,
-    recordings,
+    Answer, BridgedReplay, Client, DEVICES, KEY, STORAGE, TestBridge, WITH_KEY, config, fast, ledger,
+    recorded, recordings,
 };
 use crate::support::manual::ManualBackend;
 use crate::support::session::stream::{self, Event};
@@ -29,13 +29,13 @@ use tokio::time::{Duration, Instant};
 const JOB: &str = "x-proxbox-bridge-job";
 
 /// What a client has read so far.
-struct Reader {
+struct StreamReader {
     client: Client,
     job: String,
     body: Vec<u8>,
 }
 
-impl Reader {
+impl StreamReader {
     async fn open(front: &TestBridge, target: &str, headers: &[(&str, &str)]) -> Self {
         let mut client = front.open(target, headers).await;
         let (status, headers) = client.head().await;
@@ -79,12 +79,12 @@ async fn front(backend: &ManualBackend, settings: &[(&str, &str)]) -> TestBridge
 async fn two_identical_requests_are_one_run_and_both_get_all_of_it() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[]).await;
-    let mut first = Reader::open(&front, &format!("{DEVICES}?a=1&run_id=x&bridge.ids=0"), &[]).await;
+    let mut first = StreamReader::open(&front, &format!("{DEVICES}?a=1&run_id=x&bridge.ids=0"), &[]).await;
     let mut stream = backend.next_stream().await;
     assert_eq!(stream.target, format!("{DEVICES}?a=1&run_id=x"));
     stream.device("pve1", "completed").await;
     first.until("Synced device pve1").await;
-    let second = Reader::open(&front, &format!("{DEVICES}?run_id=y&a=1"), &[]).await;
+    let second = StreamReader::open(&front, &format!("{DEVICES}?run_id=y&a=1"), &[]).await;
     assert_eq!(first.job, second.job);
     stream.device("pve2", "completed").await;
     stream.complete().await;
@@ -99,8 +99,8 @@ async fn what_one_client_wants_kept_another_one_does_not_see() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[]).await;
     for (first, second) in [("bridge.payload=1", "bridge.ids=0"), ("bridge.ids=0", "bridge.payload=1")] {
-        let first = Reader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
-        let second = Reader::open(&front, &format!("{DEVICES}?{second}"), &[]).await;
+        let first = StreamReader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
+        let second = StreamReader::open(&front, &format!("{DEVICES}?{second}"), &[]).await;
         let mut stream = backend.next_stream().await;
         stream.device("pve1", "completed").await;
         stream.complete().await;
@@ -116,11 +116,11 @@ async fn what_one_client_wants_kept_another_one_does_not_see() {
 async fn another_scope_is_another_job_that_waits_for_its_turn_and_says_so() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[]).await;
-    let first = Reader::open(&front, DEVICES, &[]).await;
+    let first = StreamReader::open(&front, DEVICES, &[]).await;
     let stream = backend.next_stream().await;
-    let mut second = Reader::open(&front, &format!("{DEVICES}?proxmox_endpoint_ids=1"), &[]).await;
+    let mut second = StreamReader::open(&front, &format!("{DEVICES}?proxmox_endpoint_ids=1"), &[]).await;
     assert_ne!(first.job, second.job);
-    let third = Reader::open(&front, STORAGE, &[]).await;
+    let third = StreamReader::open(&front, STORAGE, &[]).await;
     let began = Instant::now();
     let waiting = "Waiting for devices synchronization to finish on this backend.";
     second.until(waiting).await;
@@ -145,8 +145,8 @@ async fn another_scope_is_another_job_that_waits_for_its_turn_and_says_so() {
 async fn as_many_run_at_once_as_may() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[("backend.concurrency", "2")]).await;
-    let first = Reader::open(&front, DEVICES, &[]).await;
-    let second = Reader::open(&front, STORAGE, &[]).await;
+    let first = StreamReader::open(&front, DEVICES, &[]).await;
+    let second = StreamReader::open(&front, STORAGE, &[]).await;
     let (one, two) = (backend.next_stream().await, backend.next_stream().await);
     two.complete().await;
     one.complete().await;
@@ -159,14 +159,14 @@ async fn as_many_run_at_once_as_may() {
 async fn whoever_wants_a_job_of_their_own_is_told_of_the_one_that_runs() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[]).await;
-    let reader = Reader::open(&front, DEVICES, &[]).await;
+    let reader = StreamReader::open(&front, DEVICES, &[]).await;
     let fresh = format!("{DEVICES}?bridge.fresh=1");
     let answer = front.get(&fresh, &[]).await;
     assert_eq!((answer.status, answer.header(JOB)), (409, Some(reader.job.as_str())));
     assert!(answer.detail().contains(&reader.job), "{}", answer.text());
     backend.next_stream().await.complete().await;
     reader.rest().await;
-    let reader = Reader::open(&front, &fresh, &[]).await;
+    let reader = StreamReader::open(&front, &fresh, &[]).await;
     backend.next_stream().await.complete().await;
     reader.rest().await;
 }
@@ -175,20 +175,20 @@ async fn whoever_wants_a_job_of_their_own_is_told_of_the_one_that_runs() {
 async fn a_full_queue_refuses_and_says_when_to_come_again() {
     let backend = ManualBackend::start().await;
     let front = front(&backend, &[("backend.queue", "1")]).await;
-    let _running = Reader::open(&front, DEVICES, &[]).await;
-    let _waiting = Reader::open(&front, STORAGE, &[]).await;
+    let _running = StreamReader::open(&front, DEVICES, &[]).await;
+    let _waiting = StreamReader::open(&front, STORAGE, &[]).await;
     let answer = front.get("/full-update/stream", &[]).await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")));
     assert!(answer.detail().contains("backend.queue"), "{}", answer.text());
     // To come to one that is there takes no place.
-    Reader::open(&front, STORAGE, &[]).await;
+    StreamReader::open(&front, STORAGE, &[]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_comes_back_within_the_grace_sees_every_frame_once() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[]).await;
-    let mut reader = Reader::open(&front, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
+    let mut reader = StreamReader::open(&front, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
     let mut stream = backend.next_stream().await;
     stream.device("pve1", "completed").await;
     let seen = String::from_utf8(reader.until("Synced device pve1").await.body.clone()).unwrap();
@@ -196,7 +196,7 @@ async fn a_reader_that_comes_back_within_the_grace_sees_every_frame_once() {
     drop(reader);
     stream.device("pve2", "completed").await;
     tokio::time::advance(Duration::from_secs(50)).await;
-    let again = Reader::open(&front, DEVICES, &[("Last-Event-ID", &last)]).await;
+    let again = StreamReader::open(&front, DEVICES, &[("Last-Event-ID", &last)]).await;
     tokio::time::advance(Duration::from_secs(50)).await;
     stream.device("pve3", "completed").await;
     stream.complete().await;
@@ -210,11 +210,11 @@ async fn a_reader_that_comes_back_within_the_grace_sees_every_frame_once() {
 async fn a_browser_says_what_it_has_seen_in_its_query() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[]).await;
-    let reader = Reader::open(&front, DEVICES, &[]).await;
+    let reader = StreamReader::open(&front, DEVICES, &[]).await;
     let job = reader.job.clone();
     backend.next_stream().await.complete().await;
     let all = stream::read(reader.rest().await.as_bytes()).len() as u64;
-    let again = Reader::open(&front, &format!("{DEVICES}?bridge.last_event_id={job}.1"), &[]).await;
+    let again = StreamReader::open(&front, &format!("{DEVICES}?bridge.last_event_id={job}.1"), &[]).await;
     assert_eq!(again.job, job);
     let rest = again.rest().await;
     assert!(rest.starts_with(&format!("id: {job}.2\n")) && rest.contains("event: complete"), "{rest}");
@@ -227,12 +227,12 @@ async fn a_browser_says_what_it_has_seen_in_its_query() {
 async fn an_id_that_is_unknown_is_answered_loudly_and_the_stream_starts_at_its_start() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[]).await;
-    let first = Reader::open(&front, STORAGE, &[]).await;
+    let first = StreamReader::open(&front, STORAGE, &[]).await;
     backend.next_stream().await.complete().await;
     let foreign = format!("{}.1", first.job);
     first.rest().await;
     for id in ["nonsense", "01a20e6c-5420-7656-8f37-5478c697a10d.3", &foreign] {
-        let reader = Reader::open(&front, DEVICES, &[("Last-Event-ID", id)]).await;
+        let reader = StreamReader::open(&front, DEVICES, &[("Last-Event-ID", id)]).await;
         backend.next_stream().await.complete().await;
         let job = reader.job.clone();
         let body = reader.rest().await;
@@ -246,9 +246,9 @@ async fn an_id_that_is_unknown_is_answered_loudly_and_the_stream_starts_at_its_s
 async fn another_credential_gets_nothing_of_a_job() {
     let options =
         ReplayOptions { api_key: Some(KEY.to_owned()), speed: Speed::Times(1.0), ..ReplayOptions::default() };
-    let pair = Pair::start(recordings("0.0.11.post2", &[]), options, &[]).await;
+    let pair = BridgedReplay::start(recordings("0.0.11.post2", &[]), options, &[]).await;
     let mine = WITH_KEY;
-    let mut reader = Reader::open(&pair.front, DEVICES, &mine).await;
+    let mut reader = StreamReader::open(&pair.front, DEVICES, &mine).await;
     reader.until("event: step").await;
     let id = format!("{}.1", reader.job);
     for other in
@@ -270,7 +270,7 @@ async fn a_job_that_nobody_watches_is_cancelled_after_the_grace() {
         let mut backend = ManualBackend::start().await;
         let settings = [("jobs.on_disconnect", policy), ("data_dir", folder.path().to_str().unwrap())];
         let front = front(&backend, &settings).await;
-        let mut reader = Reader::open(&front, DEVICES, &[]).await;
+        let mut reader = StreamReader::open(&front, DEVICES, &[]).await;
         let mut stream = backend.next_stream().await;
         stream.device("pve1", "completed").await;
         reader.until("Synced device pve1").await;
@@ -291,12 +291,12 @@ async fn a_job_goes_on_without_watchers_if_it_is_to() {
     let mut backend = ManualBackend::start().await;
     let settings = [("jobs.on_disconnect", "continue"), ("data_dir", folder.path().to_str().unwrap())];
     let front = front(&backend, &settings).await;
-    let reader = Reader::open(&front, DEVICES, &[]).await;
+    let reader = StreamReader::open(&front, DEVICES, &[]).await;
     let mut stream = backend.next_stream().await;
     drop(reader);
     tokio::time::advance(Duration::from_secs(600)).await;
     stream.device("pve1", "completed").await;
-    let again = Reader::open(&front, DEVICES, &[]).await;
+    let again = StreamReader::open(&front, DEVICES, &[]).await;
     stream.complete().await;
     let text = again.rest().await;
     assert!(text.contains("Synced device pve1"));
@@ -317,7 +317,7 @@ async fn a_stalled_reader_next_to_a_hundred_healthy_ones_delays_none() {
     let mut stream = backend.next_stream().await;
     let mut healthy = Vec::new();
     for _ in 0..100 {
-        healthy.push(Reader::open(&front, DEVICES, &[]).await);
+        healthy.push(StreamReader::open(&front, DEVICES, &[]).await);
     }
     let backend_side = async {
         for number in 0..2000 {
@@ -328,7 +328,7 @@ async fn a_stalled_reader_next_to_a_hundred_healthy_ones_delays_none() {
         }
         stream.complete().await;
     };
-    let (bodies, ()) = tokio::join!(join_all(healthy.into_iter().map(Reader::rest)), backend_side);
+    let (bodies, ()) = tokio::join!(join_all(healthy.into_iter().map(StreamReader::rest)), backend_side);
     assert_eq!(bodies.len(), 100);
     // What is the same for several is read once.
     for body in bodies.into_iter().collect::<BTreeSet<_>>() {
@@ -369,14 +369,14 @@ async fn a_reader_that_takes_nothing_is_dropped_after_the_write_limit() {
 async fn whoever_comes_late_to_a_long_job_is_told_what_is_gone_and_sees_every_failure() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[("limits.job_log_bytes", "65536")]).await;
-    let mut reader = Reader::open(&front, DEVICES, &[]).await;
+    let mut reader = StreamReader::open(&front, DEVICES, &[]).await;
     let mut stream = backend.next_stream().await;
     for number in 0..2000 {
         let status = if number % 200 == 0 { "failed" } else { "completed" };
         stream.device(&format!("pve{number}"), status).await;
     }
     reader.until("device pve1999").await;
-    let late = Reader::open(&front, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
+    let late = StreamReader::open(&front, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
     stream.complete().await;
     let late = late.rest().await;
     assert!(late.starts_with("id: ") && late.split("\n\n").next().unwrap().contains("\"started\""), "{late}");
@@ -393,13 +393,13 @@ async fn whoever_comes_late_to_a_long_job_is_told_what_is_gone_and_sees_every_fa
 async fn whoever_comes_late_to_a_job_that_fails_without_end_is_told_how_many_failures_are_gone() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[("limits.job_log_bytes", "65536")]).await;
-    let mut reader = Reader::open(&front, DEVICES, &[]).await;
+    let mut reader = StreamReader::open(&front, DEVICES, &[]).await;
     let mut stream = backend.next_stream().await;
     for number in 0..2000 {
         stream.device(&format!("pve{number}"), "failed").await;
     }
     reader.until("device pve1999").await;
-    let late = Reader::open(&front, DEVICES, &[]).await;
+    let late = StreamReader::open(&front, DEVICES, &[]).await;
     stream.complete().await;
     let late = late.rest().await;
     let failed = late.matches("\"status\": \"failed\", \"message\"").count();
@@ -414,7 +414,7 @@ async fn a_job_that_has_ended_is_replayed_from_the_ledger_after_a_restart() {
     let mut backend = ManualBackend::start().await;
     let settings = [("data_dir", folder.path().to_str().unwrap())];
     let before = front(&backend, &settings).await;
-    let reader = Reader::open(&before, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
+    let reader = StreamReader::open(&before, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
     let job = reader.job.clone();
     let mut stream = backend.next_stream().await;
     stream.device("pve1", "completed").await;
@@ -422,7 +422,7 @@ async fn a_job_that_has_ended_is_replayed_from_the_ledger_after_a_restart() {
     let whole = reader.rest().await;
     before.stop().await;
     let after = front(&backend, &settings).await;
-    let again = Reader::open(&after, DEVICES, &[("Last-Event-ID", &format!("{job}.2"))]).await;
+    let again = StreamReader::open(&after, DEVICES, &[("Last-Event-ID", &format!("{job}.2"))]).await;
     let rest = again.rest().await;
     assert!(whole.ends_with(&rest) && rest.starts_with(&format!("id: {job}.3\n")), "{rest}");
     let last = stream::read_with_ids(whole.as_bytes()).len();
@@ -438,7 +438,7 @@ async fn a_job_whose_query_holds_a_secret_is_resumed_from_the_ledger_which_does_
     let settings = [("data_dir", folder.path().to_str().unwrap())];
     let before = front(&backend, &settings).await;
     let target = format!("{DEVICES}?api_key={KEY}&a=1");
-    let reader = Reader::open(&before, &target, &[]).await;
+    let reader = StreamReader::open(&before, &target, &[]).await;
     let job = reader.job.clone();
     backend.next_stream().await.complete().await;
     reader.rest().await;
@@ -446,7 +446,7 @@ async fn a_job_whose_query_holds_a_secret_is_resumed_from_the_ledger_which_does_
     assert_eq!(recorded(folder.path()).await[0].query, "api_key=[hidden]&a=1");
     let after = front(&backend, &settings).await;
     let last = format!("{job}.1");
-    let again = Reader::open(&after, &target, &[("Last-Event-ID", &last)]).await;
+    let again = StreamReader::open(&after, &target, &[("Last-Event-ID", &last)]).await;
     assert_eq!(again.job, job);
     assert!(again.rest().await.starts_with(&format!("id: {job}.2\n")));
     assert!(backend.is_idle(), "a second run");
@@ -462,15 +462,15 @@ async fn a_bridge_that_stops_lets_jobs_end_begins_none_and_then_ends_them_in_goo
     let mut backend = ManualBackend::start().await;
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("backend.concurrency", "2")];
     let mut front = front(&backend, &settings).await;
-    let ends = Reader::open(&front, DEVICES, &[]).await;
+    let ends = StreamReader::open(&front, DEVICES, &[]).await;
     let ending = backend.next_stream().await;
-    let stays = Reader::open(&front, STORAGE, &[]).await;
+    let stays = StreamReader::open(&front, STORAGE, &[]).await;
     let _staying = backend.next_stream().await;
-    let mut waits = Reader::open(&front, "/full-update/stream", &[]).await;
+    let mut waits = StreamReader::open(&front, "/full-update/stream", &[]).await;
     waits.until("Waiting for").await;
     assert_eq!(ready(&front).await.status, 200);
     let began = Instant::now();
-    front.ask_to_stop();
+    front.request_stop();
     let waited = waits.rest().await;
     assert!(waited.contains("The bridge is stopping") && waited.contains("\"ok\": false"), "{waited}");
     assert_eq!(began.elapsed().as_secs(), 0, "what has not begun does not begin any more");
@@ -479,7 +479,7 @@ async fn a_bridge_that_stops_lets_jobs_end_begins_none_and_then_ends_them_in_goo
     let refused = front.get("/full-update/stream", &[]).await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("30")));
     // Whoever comes to a job that runs still finds it.
-    let attached = Reader::open(&front, DEVICES, &[]).await;
+    let attached = StreamReader::open(&front, DEVICES, &[]).await;
     ending.complete().await;
     for reader in [ends, attached] {
         assert!(reader.rest().await.contains("\"ok\": true"));
@@ -499,13 +499,13 @@ async fn a_bridge_that_stops_lets_jobs_end_begins_none_and_then_ends_them_in_goo
 async fn a_second_request_to_stop_does_not_wait() {
     let mut backend = ManualBackend::start().await;
     let mut front = front(&backend, &[("limits.drain", "1h")]).await;
-    let reader = Reader::open(&front, DEVICES, &[]).await;
+    let reader = StreamReader::open(&front, DEVICES, &[]).await;
     let _stream = backend.next_stream().await;
     let began = Instant::now();
-    front.ask_to_stop();
+    front.request_stop();
     let stopping = async { while ready(&front).await.status == 200 {} };
     tokio::time::timeout(Duration::from_secs(60), stopping).await.unwrap();
-    front.ask_to_hurry();
+    front.request_immediate_stop();
     stream::read(reader.rest().await.as_bytes());
     front.stop().await;
     assert!(began.elapsed().as_secs() <= 1, "{:?}", began.elapsed());
@@ -523,7 +523,7 @@ async fn without_a_ledger_jobs_go_on_or_are_refused_and_readiness_says_why() {
         assert_eq!(readiness.status, status, "{policy}");
         assert!(readiness.json()["ledger"]["reason"].is_string(), "{}", readiness.text());
         if status == 200 {
-            let reader = Reader::open(&front, DEVICES, &[]).await;
+            let reader = StreamReader::open(&front, DEVICES, &[]).await;
             backend.next_stream().await.complete().await;
             assert!(reader.rest().await.contains("\"ok\": true"));
         } else {
@@ -539,11 +539,11 @@ async fn what_was_refused_before_it_began_is_recorded_with_the_backends_detail()
     let folder = tempfile::tempdir().unwrap();
     let settings = [("data_dir", folder.path().to_str().unwrap())];
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
-    let pair = Pair::start(recordings("0.0.11.post2", &[]), options, &settings).await;
+    let pair = BridgedReplay::start(recordings("0.0.11.post2", &[]), options, &settings).await;
     let headers = [("X-Proxbox-API-Key", "wrong"), ("X-Proxbox-Actor", "ada")];
     assert_eq!(pair.front.get(DEVICES, &headers).await.status, 401);
     assert_eq!(pair.front.get(DEVICES, &WITH_KEY).await.status, 200);
-    let Pair { front, backend: _backend } = pair;
+    let BridgedReplay { front, backend: _backend } = pair;
     front.stop().await;
     let records = recorded(folder.path()).await;
     let [good, bad] = records.as_slice() else { panic!("{records:?}") };
@@ -577,7 +577,7 @@ async fn what_the_backend_said_is_recorded_without_the_key_and_a_stream_can_be_r
             ("backend.channel", channel),
         ];
         let mine = WITH_KEY;
-        let pair = Pair::start(recordings(version, &[]), fast(), &settings).await;
+        let pair = BridgedReplay::start(recordings(version, &[]), fast(), &settings).await;
         let answer = pair.front.get(DEVICES, &mine).await;
         let job = answer.header(JOB).unwrap().parse().unwrap();
         let files: Vec<_> = proxbox_bridge::job::recordings(folder.path(), job).collect();
@@ -592,7 +592,7 @@ async fn what_the_backend_said_is_recorded_without_the_key_and_a_stream_can_be_r
             continue;
         }
         let again = Library::load(folder.path().join("recordings"), &[]).unwrap();
-        let again = Pair::start(again, fast(), &[("backend.channel", channel)]).await;
+        let again = BridgedReplay::start(again, fast(), &[("backend.channel", channel)]).await;
         let replayed = again.front.get(DEVICES, &mine).await;
         assert_eq!(replayed.text(), answer.text(), "{version} {channel}");
     }
@@ -608,7 +608,7 @@ async fn a_recording_is_bounded_and_says_where_it_stops() {
     ];
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &settings).await;
-    let reader = Reader::open(&front, DEVICES, &[]).await;
+    let reader = StreamReader::open(&front, DEVICES, &[]).await;
     let job = reader.job.parse().unwrap();
     let mut stream = backend.next_stream().await;
     for number in 0..1000 {
@@ -671,7 +671,7 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
     tokio::time::timeout(Duration::from_secs(60), cleaned).await.unwrap();
     assert_eq!([&file(unknown), &file(with_log), &recordings].map(|path| mode(path)), [0o600, 0o600, 0o700]);
 
-    let reader = Reader::open(&front, DEVICES, &[]).await;
+    let reader = StreamReader::open(&front, DEVICES, &[]).await;
     let job = reader.job.parse().unwrap();
     backend.next_stream().await.complete().await;
     reader.rest().await;
@@ -684,7 +684,7 @@ async fn a_cleaning_keeps_the_recording_of_a_running_job_that_is_not_in_the_ledg
     let mut backend = ManualBackend::start().await;
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
     let front = front(&backend, &settings).await;
-    let reader = Reader::open(&front, DEVICES, &[]).await;
+    let reader = StreamReader::open(&front, DEVICES, &[]).await;
     let job = reader.job.parse().unwrap();
     let mut stream = backend.next_stream().await;
     stream.device("pve1", "completed").await;
@@ -696,7 +696,7 @@ async fn a_cleaning_keeps_the_recording_of_a_running_job_that_is_not_in_the_ledg
     let rows = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     rows.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('begun', zeroblob(8))", []).unwrap();
     rows.execute("DELETE FROM jobs", []).unwrap();
-    assert_eq!(front.ask("POST", "/clean", &[]).await.status, 200);
+    assert_eq!(front.admin_request("POST", "/clean", &[]).await.status, 200);
     assert!(recording().is_some());
     assert_eq!(rows.query_row("SELECT count(*) FROM jobs", [], |row| row.get(0)), Ok(0));
     stream.complete().await;
@@ -770,7 +770,7 @@ async fn a_job_that_began_before_the_ledger_was_open_is_resumed_by_its_own_clien
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("limits.replay", "0s")];
     let key = [("X-Proxbox-API-Key", "a-key-of-a-client")];
     let ended = async |front: &TestBridge, backend: &mut ManualBackend| {
-        let reader = Reader::open(front, DEVICES, &key).await;
+        let reader = StreamReader::open(front, DEVICES, &key).await;
         let job = reader.job.clone();
         backend.next_stream().await.complete().await;
         reader.rest().await;
@@ -783,7 +783,7 @@ async fn a_job_that_began_before_the_ledger_was_open_is_resumed_by_its_own_clien
     let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let late = front(&backend, &settings).await;
-    let reader = Reader::open(&late, DEVICES, &key).await;
+    let reader = StreamReader::open(&late, DEVICES, &key).await;
     let early = reader.job.clone();
     let stream = backend.next_stream().await;
     other.execute_batch("ROLLBACK").unwrap();
@@ -821,7 +821,7 @@ async fn a_client_that_wants_payloads_of_a_job_that_keeps_none_is_told_when_it_r
     ] {
         let mut backend = ManualBackend::start().await;
         let front = front(&backend, &[("limits.replay", replay)]).await;
-        let reader = Reader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
+        let reader = StreamReader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
         let job = reader.job.clone();
         backend.next_stream().await.complete().await;
         reader.rest().await;
@@ -839,7 +839,7 @@ async fn a_client_that_wants_payloads_of_a_job_that_keeps_none_is_told_when_it_r
             }
             assert_eq!(text.matches("event: complete\n").count(), 1, "{text}");
         }
-        let admin = front.ask("GET", &format!("/jobs/{job}/events?bridge.payload=1"), &[]).await;
+        let admin = front.admin_request("GET", &format!("/jobs/{job}/events?bridge.payload=1"), &[]).await;
         assert_eq!(
             notice.is_some_and(|notice| admin.text().contains(notice)),
             notice.is_some(),
@@ -854,7 +854,7 @@ async fn a_client_that_wants_all_events_of_a_job_whose_record_has_none_is_told_w
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[("limits.replay", "0s")]).await;
     for (first, is_told) in [("bridge.ids=1", true), ("bridge.events=all", false)] {
-        let reader = Reader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
+        let reader = StreamReader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
         let job = reader.job.clone();
         let mut stream = backend.next_stream().await;
         stream.send_event("discovery").await;
@@ -877,11 +877,11 @@ async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_dele
     let mut backend = ManualBackend::start().await;
     let data = folder.path().join("data");
     let front = front(&backend, &[("data_dir", data.to_str().unwrap())]).await;
-    let reader = Reader::open(&front, STORAGE, &[]).await;
+    let reader = StreamReader::open(&front, STORAGE, &[]).await;
     let ended = reader.job.clone();
     backend.next_stream().await.complete().await;
     let all = stream::read(reader.rest().await.as_bytes()).len();
-    let running = Reader::open(&front, DEVICES, &[]).await;
+    let running = StreamReader::open(&front, DEVICES, &[]).await;
     let stream = backend.next_stream().await;
     std::fs::remove_dir_all(&data).unwrap();
     let rows = || {
@@ -898,7 +898,7 @@ async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_dele
     let reasons = ready.json()["reasons"].to_string();
     assert_eq!(ready.status, 200, "{reasons}");
     assert!(reasons.contains("ledger.sqlite3 was deleted"), "{reasons}");
-    let metrics = front.ask("GET", "/metrics", &[]).await;
+    let metrics = front.admin_request("GET", "/metrics", &[]).await;
     assert!(!metrics.text().contains("proxbox_bridge_ledger_files_lost_total 0"), "{}", metrics.text());
     stream.complete().await;
     let job = running.job.clone();
@@ -933,12 +933,12 @@ async fn nobody_comes_to_a_job_that_is_being_cancelled() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[("jobs.on_disconnect", "cancel")]).await;
     for _ in 0..10 {
-        let reader = Reader::open(&front, DEVICES, &[]).await;
+        let reader = StreamReader::open(&front, DEVICES, &[]).await;
         let stream = backend.next_stream().await;
         let cancelled = reader.job.clone();
         drop(reader);
         stream.wait_disconnected().await;
-        let again = Reader::open(&front, DEVICES, &[]).await;
+        let again = StreamReader::open(&front, DEVICES, &[]).await;
         assert_ne!(again.job, cancelled);
         backend.next_stream().await.complete().await;
         assert!(again.rest().await.contains("\"ok\": true"));
@@ -949,8 +949,8 @@ async fn nobody_comes_to_a_job_that_is_being_cancelled() {
 async fn a_reader_hears_something_while_all_that_comes_is_for_others() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[]).await;
-    let all = Reader::open(&front, &format!("{DEVICES}?bridge.events=all"), &[]).await;
-    let mut ours = Reader::open(&front, DEVICES, &[]).await;
+    let all = StreamReader::open(&front, &format!("{DEVICES}?bridge.events=all"), &[]).await;
+    let mut ours = StreamReader::open(&front, DEVICES, &[]).await;
     let mut stream = backend.next_stream().await;
     ours.until("event: step").await;
     let began = Instant::now();

@@ -28,11 +28,11 @@ struct RunningBridge {
 
 impl RunningBridge {
     fn start(backend: SocketAddr, settings: &[(&str, &str)]) -> Self {
-        Self::on(tempfile::tempdir().unwrap(), backend, settings)
+        Self::with_data(tempfile::tempdir().unwrap(), backend, settings)
     }
 
     /// A bridge on the `data` of one before it.
-    fn on(data: tempfile::TempDir, backend: SocketAddr, settings: &[(&str, &str)]) -> Self {
+    fn with_data(data: tempfile::TempDir, backend: SocketAddr, settings: &[(&str, &str)]) -> Self {
         let token = data.path().join("token");
         std::fs::write(&token, TOKEN).unwrap();
         let settings = [settings, &[("admin_token_file", token.to_str().unwrap())]].concat();
@@ -58,8 +58,8 @@ impl RunningBridge {
     }
 
     /// Waits until the series has this value.
-    async fn until(&self, series: &str, wanted: f64) {
-        until(async || (self.value(series).await == wanted).then_some(())).await;
+    async fn wait_for_value(&self, series: &str, wanted: f64) {
+        poll_until(async || (self.value(series).await == wanted).then_some(())).await;
     }
 }
 
@@ -67,15 +67,15 @@ fn ledger(data: &Path) -> std::path::PathBuf {
     data.join("data")
 }
 
-/// Asks until there is an answer.
-async fn until<T>(asked: impl AsyncFn() -> Option<T>) -> T {
-    let asked = async {
+/// Polls `attempt` until it gives a value.
+async fn poll_until<T>(attempt: impl AsyncFn() -> Option<T>) -> T {
+    let attempt = async {
         loop {
-            if let Some(answer) = asked().await {
+            if let Some(answer) = attempt().await {
                 return answer;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), asked).await.expect("it comes about")
+    tokio::time::timeout(Duration::from_secs(60), attempt).await.expect("it comes about")
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::session::drive::{Drive, setup};
-use crate::support::session::events::{self, sse, whole};
+use crate::support::session::events::{self, native_run, sse};
 use crate::support::session::stream;
 use proptest::prelude::*;
 use proxbox_bridge::core::domain::channel::Channel;
@@ -21,7 +21,7 @@ use serde_json::json;
 
 /// Something that a backend does, or time.
 #[derive(Clone, Debug)]
-enum Move {
+enum SessionInput {
     Opened,
     Answered(u16, Vec<u8>),
     Unreachable,
@@ -92,43 +92,43 @@ fn events() -> impl Strategy<Value = String> {
     })
 }
 
-fn moves() -> impl Strategy<Value = Move> {
+fn inputs() -> impl Strategy<Value = SessionInput> {
     prop_oneof![
-        6 => Just(Move::Opened),
-        10 => events().prop_map(|text| Move::Bytes(text.into_bytes())),
-        2 => prop::collection::vec(any::<u8>(), 0..200).prop_map(Move::Bytes),
-        10 => words().prop_map(Move::Text),
+        6 => Just(SessionInput::Opened),
+        10 => events().prop_map(|text| SessionInput::Bytes(text.into_bytes())),
+        2 => prop::collection::vec(any::<u8>(), 0..200).prop_map(SessionInput::Bytes),
+        10 => words().prop_map(SessionInput::Text),
         1 => (100u16..600, prop_oneof![Just(b"null".to_vec()), Just(b"[]".to_vec()), Just(b"<html>".to_vec())])
-            .prop_map(|(status, body)| Move::Answered(status, body)),
-        1 => Just(Move::Unreachable),
-        1 => Just(Move::Cleanly),
-        1 => Just(Move::Broken),
-        1 => (1000u16..5000, ".{0,40}").prop_map(|(code, reason)| Move::Close(code, reason)),
-        2 => (0u64..4000).prop_map(Move::Wait),
+            .prop_map(|(status, body)| SessionInput::Answered(status, body)),
+        1 => Just(SessionInput::Unreachable),
+        1 => Just(SessionInput::Cleanly),
+        1 => Just(SessionInput::Broken),
+        1 => (1000u16..5000, ".{0,40}").prop_map(|(code, reason)| SessionInput::Close(code, reason)),
+        2 => (0u64..4000).prop_map(SessionInput::Wait),
         1 => prop_oneof![Just(Cause::Stopping), Just(Cause::ClientGone), Just(Cause::CancelRequested)]
-            .prop_map(Move::Stopped),
+            .prop_map(SessionInput::Stopped),
     ]
 }
 
-fn make(drive: &mut Drive, made: &Move) {
-    match made {
-        Move::Opened => drive.event(SessionEvent::Opened),
-        Move::Answered(status, body) => drive.event(SessionEvent::Answered(ErrorResponse {
+fn apply_input(drive: &mut Drive, input: &SessionInput) {
+    match input {
+        SessionInput::Opened => drive.event(SessionEvent::Opened),
+        SessionInput::Answered(status, body) => drive.event(SessionEvent::Answered(ErrorResponse {
             status: *status,
             retry_after: Some("7"),
             body,
             ..ErrorResponse::default()
         })),
-        Move::Unreachable => drive.event(SessionEvent::Unreachable("nobody is there")),
-        Move::Bytes(bytes) => drive.event(SessionEvent::Bytes(bytes)),
-        Move::Text(text) => drive.event(SessionEvent::Text(text)),
-        Move::Cleanly => drive.event(SessionEvent::Closed(CloseReason::Cleanly)),
-        Move::Broken => drive.event(SessionEvent::Closed(CloseReason::Broken("reset"))),
-        Move::Close(code, reason) => {
+        SessionInput::Unreachable => drive.event(SessionEvent::Unreachable("nobody is there")),
+        SessionInput::Bytes(bytes) => drive.event(SessionEvent::Bytes(bytes)),
+        SessionInput::Text(text) => drive.event(SessionEvent::Text(text)),
+        SessionInput::Cleanly => drive.event(SessionEvent::Closed(CloseReason::Cleanly)),
+        SessionInput::Broken => drive.event(SessionEvent::Closed(CloseReason::Broken("reset"))),
+        SessionInput::Close(code, reason) => {
             drive.event(SessionEvent::Closed(CloseReason::Frame { code: *code, reason }))
         }
-        Move::Wait(seconds) => drive.wait(Duration::from_secs(*seconds)),
-        Move::Stopped(cause) => drive.event(SessionEvent::Stopped(*cause)),
+        SessionInput::Wait(seconds) => drive.wait(Duration::from_secs(*seconds)),
+        SessionInput::Stopped(cause) => drive.event(SessionEvent::Stopped(*cause)),
     };
 }
 
@@ -169,10 +169,10 @@ fn any_cut_of_any_recording_gives_the_same_frames() {
                 })
                 .flatten()
                 .collect();
-            let whole = native(&[&body]);
+            let whole = open_native(&[&body]);
             for size in [1, 2, 3, 7, 61, 512, 4096] {
                 let pieces: Vec<&[u8]> = body.chunks(size).collect();
-                assert_eq!(native(&pieces), whole, "{} in pieces of {size}", path.display());
+                assert_eq!(open_native(&pieces), whole, "{} in pieces of {size}", path.display());
             }
             streams += 1;
         }
@@ -181,7 +181,7 @@ fn any_cut_of_any_recording_gives_the_same_frames() {
 }
 
 /// The frames that come of a stream in these pieces.
-fn native(pieces: &[&[u8]]) -> Vec<String> {
+fn open_native(pieces: &[&[u8]]) -> Vec<String> {
     let mut drive = Drive::start(setup(Kind::FullUpdate, Channel::Native));
     drive.event(SessionEvent::Opened);
     for piece in pieces {
@@ -193,7 +193,7 @@ fn native(pieces: &[&[u8]]) -> Vec<String> {
 
 /// What a backend tells of virtual machines, each with the number of its name, whether it failed, and whether rows tell
 /// of its end: the events of each in either form, and the numbers of the stage.
-fn truth(objects: &[(usize, bool, bool)]) -> (Vec<Vec<String>>, Vec<String>) {
+fn reported_forms(objects: &[(usize, bool, bool)]) -> (Vec<Vec<String>>, Vec<String>) {
     let mut told = Vec::new();
     // Objects of one name are worked on one after the other.
     for name in 0..6 {
@@ -202,9 +202,9 @@ fn truth(objects: &[(usize, bool, bool)]) -> (Vec<Vec<String>>, Vec<String>) {
         for (_, has_failed, has_end) in objects.iter().filter(|(known, ..)| *known == name) {
             let end = if *has_failed { "failed" } else { "completed" };
             frames.push(events::object_step("virtual_machine", "progress", &title));
-            items.push(events::item("virtual-machines", "processing", &title));
+            items.push(events::item_progress("virtual-machines", "processing", &title));
             if *has_end {
-                items.push(events::item("virtual-machines", end, &title));
+                items.push(events::item_progress("virtual-machines", end, &title));
                 frames.push(sse(
                     "step",
                     json!({"step": "virtual_machine", "status": end, "rowid": title, "error": "e"}),
@@ -228,7 +228,7 @@ fn truth(objects: &[(usize, bool, bool)]) -> (Vec<Vec<String>>, Vec<String>) {
 
 /// What is counted of a stream of virtual machines.
 fn counted(events: &[String]) -> Vec<(Object, Count)> {
-    let run = whole(Kind::VirtualMachines, events);
+    let run = native_run(Kind::VirtualMachines, events);
     run.report.counts.0
 }
 
@@ -240,7 +240,7 @@ proptest! {
         objects in prop::collection::vec((0usize..6, any::<bool>(), any::<bool>()), 1..12),
         order in prop::collection::vec(any::<prop::sample::Index>(), 60),
     ) {
-        let (told, numbers) = truth(&objects);
+        let (told, numbers) = reported_forms(&objects);
         let in_turn: Vec<String> = told.iter().flatten().cloned().chain(numbers.clone()).collect();
         // The events of one object in one form keep their order. All else comes as it likes.
         let mut queues: Vec<VecDeque<String>> =
@@ -269,15 +269,15 @@ proptest! {
         with_key in any::<bool>(),
         all_events in any::<bool>(),
         waits in 0usize..3,
-        moves in prop::collection::vec(moves(), 0..40),
+        inputs in prop::collection::vec(inputs(), 0..40),
     ) {
         let mut setup = setup(kind, channel);
         setup.dialect = dialect;
         setup.credential = with_key.then(|| "0123456789abcdef".parse().unwrap());
         setup.options.all_events = all_events;
         let mut drive = Drive::start_late(setup, waits);
-        for made in &moves {
-            make(&mut drive, made);
+        for input in &inputs {
+            apply_input(&mut drive, input);
         }
         // Nothing lasts for ever, whatever the backend does.
         drive.wait(Duration::from_secs(30_000));
@@ -311,6 +311,6 @@ proptest! {
             pieces.push(piece);
             rest = more;
         }
-        prop_assert_eq!(native(&pieces), native(&[whole.as_bytes()]));
+        prop_assert_eq!(open_native(&pieces), open_native(&[whole.as_bytes()]));
     }
 }

@@ -1,8 +1,8 @@
 //! What clients of a stream endpoint see of the bridge, and what the backend sees.
 
 use crate::support::bridge::{
-    Client, DEVICES, DISKS, KEY, MACHINES, Pair, Place, TestBridge, WITH_KEY, config, fast, recordings,
-    replayed,
+    BridgedReplay, Client, DEVICES, DISKS, Forwarder, KEY, MACHINES, TestBridge, WITH_KEY, config, fast,
+    recordings, replayed,
 };
 use crate::support::session::stream;
 use futures::{SinkExt, StreamExt};
@@ -28,7 +28,7 @@ async fn the_query_reaches_the_backend_byte_for_byte_without_the_bridges_own_par
     let theirs = "proxmox_endpoint_ids=1%2C2&&fetch_max_concurrency=4&x=%20+";
     for (version, target) in [(NEW, format!("{DEVICES}?{theirs}")), (OLD, format!("/ws?{theirs}"))] {
         // 0.0.2 does not know the ids, and is not asked with them unless it is to be.
-        let pair = Pair::start(recordings(version, &[]), fast(), &[("shims.scope", "off")]).await;
+        let pair = BridgedReplay::start(recordings(version, &[]), fast(), &[("shims.scope", "off")]).await;
         assert_eq!(pair.front.get(&format!("{DEVICES}?{query}"), &WITH_KEY).await.status, 200);
         let asked = pair.log().requests();
         assert!(asked.contains(&("GET".to_owned(), target.clone())), "{asked:?}");
@@ -38,7 +38,7 @@ async fn the_query_reaches_the_backend_byte_for_byte_without_the_bridges_own_par
 
 #[tokio::test(start_paused = true)]
 async fn a_parameter_of_the_bridge_that_it_does_not_know_is_refused_and_nothing_is_started() {
-    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[]).await;
     let answer = pair.front.get(&format!("{DEVICES}?bridge.evnets=all"), &WITH_KEY).await;
     assert_eq!(answer.status, 400);
     assert!(answer.detail().contains("bridge.events=all"), "{}", answer.text());
@@ -55,7 +55,7 @@ async fn a_key_goes_out_in_the_form_that_the_backend_wants_whatever_form_it_came
         for channel in ["native", "websocket"] {
             let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
             let settings = [("backend.channel", channel)];
-            let pair = Pair::start(recordings(NEW, &[]), options, &settings).await;
+            let pair = BridgedReplay::start(recordings(NEW, &[]), options, &settings).await;
             assert_eq!(pair.front.get(DEVICES, &headers).await.status, 200, "{channel}");
             let seen = pair.log().entries();
             let requests = seen.iter().filter(|entry| matches!(entry, ServerEvent::Request { .. }));
@@ -72,7 +72,7 @@ async fn a_key_goes_out_in_the_form_that_the_backend_wants_whatever_form_it_came
 
 #[tokio::test(start_paused = true)]
 async fn a_socket_that_takes_no_key_is_given_none() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     assert_eq!(pair.front.get(DEVICES, &WITH_KEY).await.status, 200);
     assert_eq!(pair.log().texts(), ["Sync Nodes", BARRIER]);
 }
@@ -84,7 +84,7 @@ async fn a_key_from_a_file_takes_the_place_of_the_clients() {
     std::fs::write(&file, format!("{KEY}\n")).unwrap();
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let settings = [("backend.api_key_file", file.to_str().unwrap())];
-    let pair = Pair::start(recordings(NEW, &[]), options, &settings).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), options, &settings).await;
     for headers in [vec![], vec![("Authorization", "Bearer something-else-entirely")]] {
         assert_eq!(pair.front.get(DEVICES, &headers).await.status, 200);
     }
@@ -92,7 +92,7 @@ async fn a_key_from_a_file_takes_the_place_of_the_clients() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_key_a_new_backend_is_asked_nothing_that_could_lock_the_address_out() {
-    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[]).await;
     let answer = pair.front.get(DEVICES, &[]).await;
     assert_eq!(
         (answer.status, answer.text()),
@@ -105,7 +105,7 @@ async fn without_a_key_a_new_backend_is_asked_nothing_that_could_lock_the_addres
 
 #[tokio::test(start_paused = true)]
 async fn what_a_backend_can_do_is_learned_once_without_starting_anything() {
-    let pair = Pair::start(recordings("0.0.11.post2", &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings("0.0.11.post2", &[]), fast(), &[]).await;
     for _ in 0..3 {
         assert_eq!(pair.front.get(DEVICES, &WITH_KEY).await.status, 200);
     }
@@ -128,10 +128,10 @@ async fn what_was_learned_is_forgotten_when_another_backend_has_taken_the_place(
         let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
         let first = replayed(recordings(before, &[]), fast()).await;
         let second = replayed(recordings(after, &[]), options).await;
-        let place = Place::new(first.local_addr()).await;
-        let front = TestBridge::start(config(place.address, &[("backend.channel", channel)])).await;
+        let forwarder = Forwarder::new(first.local_addr()).await;
+        let front = TestBridge::start(config(forwarder.address, &[("backend.channel", channel)])).await;
         assert_eq!(front.get(DEVICES, &WITH_KEY).await.status, 200, "{before}");
-        place.give_to(second.local_addr());
+        forwarder.forward_to(second.local_addr());
         let answer = front.get(DEVICES, &WITH_KEY).await;
         assert_eq!(answer.status, 200, "{before} to {after} over {channel}: {}", answer.text());
         assert_eq!(stream::read(&answer.body).last().unwrap().data["ok"], true, "{before} to {after}");
@@ -142,7 +142,7 @@ async fn what_was_learned_is_forgotten_when_another_backend_has_taken_the_place(
 
 #[tokio::test(start_paused = true)]
 async fn a_client_without_a_key_costs_a_keyed_backend_no_attempt_once_it_is_known() {
-    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[]).await;
     assert_eq!(pair.front.get(DEVICES, &WITH_KEY).await.status, 200);
     let asked = pair.log().requests().len();
     for target in [DEVICES, DISKS, "/full-update/stream"] {
@@ -156,7 +156,7 @@ async fn a_client_without_a_key_costs_a_keyed_backend_no_attempt_once_it_is_know
 #[tokio::test(start_paused = true)]
 async fn a_key_that_is_refused_when_the_bridge_asks_is_named_as_that() {
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
-    let pair = Pair::start(recordings(NEW, &[]), options, &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), options, &[]).await;
     assert_eq!(pair.front.get(DEVICES, &WITH_KEY).await.status, 200);
     let answer = pair.front.get(DISKS, &[("X-Proxbox-API-Key", "another-key")]).await;
     assert_eq!((answer.status, answer.detail().as_str()), (401, "Invalid API key."));
@@ -164,7 +164,7 @@ async fn a_key_that_is_refused_when_the_bridge_asks_is_named_as_that() {
 
 #[tokio::test(start_paused = true)]
 async fn a_kind_that_the_backend_has_not_is_404_with_what_it_has_or_a_green_stream_that_says_so() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let answer = pair.front.get(DISKS, &[]).await;
     assert_eq!(answer.status, 404);
     assert_eq!(
@@ -172,7 +172,7 @@ async fn a_kind_that_the_backend_has_not_is_404_with_what_it_has_or_a_green_stre
         "This backend cannot synchronise virtual disks. It has: devices (websocket), virtual-machines (websocket)."
     );
 
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[("backend.unsupported", "skip")]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[("backend.unsupported", "skip")]).await;
     let answer = pair.front.get(DISKS, &[]).await;
     let events = stream::read(&answer.body);
     let last = events.last().unwrap();
@@ -183,7 +183,7 @@ async fn a_kind_that_the_backend_has_not_is_404_with_what_it_has_or_a_green_stre
 
 #[tokio::test(start_paused = true)]
 async fn extra_events_reach_only_clients_that_want_them() {
-    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[]).await;
     let names =
         |body: &[u8]| -> Vec<String> { stream::read(body).into_iter().map(|event| event.name).collect() };
     let lean = names(&pair.front.get(DEVICES, &WITH_KEY).await.body);
@@ -198,7 +198,7 @@ async fn extra_events_reach_only_clients_that_want_them() {
 
 #[tokio::test(start_paused = true)]
 async fn only_get_starts_a_sync() {
-    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[]).await;
     for method in ["HEAD", "POST", "OPTIONS", "DELETE"] {
         let mut client = Client::send(pair.front.address, method, DEVICES, &WITH_KEY).await;
         let (status, headers) = client.head().await;
@@ -212,7 +212,7 @@ async fn only_get_starts_a_sync() {
 async fn a_client_that_goes_away_ends_its_run() {
     let options = ReplayOptions { stall_after: Some(5), ..fast() };
     for (version, target) in [(NEW, DEVICES), (OLD, "/ws")] {
-        let pair = Pair::start(recordings(version, &[]), options.clone(), &[]).await;
+        let pair = BridgedReplay::start(recordings(version, &[]), options.clone(), &[]).await;
         let mut client = pair.front.open(DEVICES, &WITH_KEY).await;
         assert_eq!(client.head().await.0, 200);
         drop(client);
@@ -239,11 +239,11 @@ async fn a_client_that_goes_away_ends_its_run() {
 #[tokio::test(start_paused = true)]
 async fn no_reader_sees_a_cut_stream_when_the_bridge_stops() {
     let options = ReplayOptions { stall_after: Some(5), ..fast() };
-    let Pair { backend, mut front } = Pair::start(recordings(NEW, &[]), options, &[]).await;
+    let BridgedReplay { backend, mut front } = BridgedReplay::start(recordings(NEW, &[]), options, &[]).await;
     let mut client = front.open(DEVICES, &WITH_KEY).await;
     assert_eq!(client.head().await.0, 200);
     let mut body = client.chunk().await;
-    front.ask_to_stop();
+    front.request_stop();
     loop {
         let chunk = client.chunk().await;
         if chunk.is_empty() {
@@ -260,10 +260,10 @@ async fn no_reader_sees_a_cut_stream_when_the_bridge_stops() {
 #[tokio::test(start_paused = true)]
 async fn garbage_in_the_middle_costs_only_itself() {
     for (version, target) in [(NEW, MACHINES), (OLD, MACHINES), (OLD, "/full-update/stream")] {
-        let clean = Pair::start(recordings(version, &[]), fast(), &[]).await;
+        let clean = BridgedReplay::start(recordings(version, &[]), fast(), &[]).await;
         let clean = stream::read(&clean.front.get(target, &WITH_KEY).await.body);
         let options = ReplayOptions { garbage_after: Some(6), ..fast() };
-        let pair = Pair::start(recordings(version, &[]), options, &[]).await;
+        let pair = BridgedReplay::start(recordings(version, &[]), options, &[]).await;
         let spoilt = stream::read(&pair.front.get(target, &WITH_KEY).await.body);
         assert_eq!(spoilt.last().unwrap().data["result"], clean.last().unwrap().data["result"], "{version}");
     }
@@ -271,7 +271,7 @@ async fn garbage_in_the_middle_costs_only_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn the_slowest_reader_gets_the_whole_stream() {
-    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[]).await;
     let whole = pair.front.get("/full-update/stream", &WITH_KEY).await;
     let mut client = pair.front.open("/full-update/stream", &WITH_KEY).await;
     // The backend is done long before the reader looks.
@@ -290,7 +290,7 @@ async fn the_slowest_reader_gets_the_whole_stream() {
 
 #[tokio::test(start_paused = true)]
 async fn everything_else_passes_through() {
-    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[]).await;
     let direct = |target: &'static str| Client::send(pair.backend.local_addr(), "GET", target, &WITH_KEY);
     for target in ["/", "/health", "/version", "/proxmox/cluster/status", "/nothing/here"] {
         let direct = direct(target).await.answer().await;
@@ -304,7 +304,7 @@ async fn everything_else_passes_through() {
 #[tokio::test(start_paused = true)]
 async fn what_passes_through_has_its_key_in_the_form_that_backends_read() {
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
-    let pair = Pair::start(recordings(NEW, &[]), options, &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), options, &[]).await;
     let bearer = format!("Bearer {KEY}");
     assert_eq!(pair.front.get("/version", &[("Authorization", &bearer)]).await.status, 200);
     // An offer to change the protocol is not taken, and does no harm.
@@ -346,7 +346,8 @@ async fn a_backend_that_takes_the_connection_and_says_nothing_is_503() {
 
 #[tokio::test(start_paused = true)]
 async fn the_admin_listener_says_that_the_process_lives_and_what_it_did() {
-    let Pair { backend: _backend, front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let BridgedReplay { backend: _backend, front } =
+        BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     assert_eq!(front.get(DISKS, &[]).await.status, 404);
     let metrics = Client::send(front.admin, "GET", "/metrics", &[]).await.answer().await;
     assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));

@@ -18,18 +18,18 @@ mod walk;
 
 use http::Version;
 
-use crate::support::bridge::{Pair, fast, recordings};
+use crate::support::bridge::{BridgedReplay, fast, recordings};
 use calls::{calls, calls_with_key};
 use http1::Http1;
 use http2::Http2;
 use listing::{Listing, OLD, YOUNG};
 use own::BridgePaths;
-use scripted::Scripted;
+use scripted::EchoBackend;
 use walk::{Protocol, Walk};
 
 /// Walks `paths` of a recorded backend.
 async fn walk_recorded(recorded: &str, version: &str) {
-    let pair = Pair::start(recordings(recorded, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(recorded, &[]), fast(), &[]).await;
     let listing = Listing::for_versions(&[version]);
     let mut walk = Walk {
         direct: Http1::new(pair.backend.local_addr()),
@@ -43,7 +43,7 @@ async fn walk_recorded(recorded: &str, version: &str) {
 /// Walks everything that backends of these versions have in front of one that answers in every possible way.
 async fn walk_scripted(versions: &[&str], version: Version) {
     let listing = Listing::for_versions(versions);
-    let scripted = Scripted::start(&listing).await;
+    let scripted = EchoBackend::start(&listing).await;
     // Each question is a new one.
     let config = crate::support::bridge::config(scripted.address(), &[("limits.coalesce", "0s")]);
     let front = crate::support::bridge::TestBridge::start(config).await;

@@ -35,10 +35,10 @@ fn main() -> ExitCode {
     println!("{frames} frames; MiB\n");
     println!("bound  stalled  reading  events           before   peak  growth  allowed   frames/s");
     let mut exceeded = false;
-    for sync in SYNCS {
+    for sync in CASES {
         let run = run(frames, sync);
         let growth = run.peak.saturating_sub(run.before);
-        let Sync { bound, stalled, is_read, events } = sync;
+        let MemoryCase { bound, stalled, is_read, events } = sync;
         let allowed = bound + stalled as u64 * OF_ONE + SLACK;
         println!(
             "{:>5.1}{stalled:>9}{:>9}  {:<15}{:>8.1}{:>7.1}{:>8.1}{:>9.1}{:>11.0}",
@@ -66,7 +66,7 @@ fn mib(bytes: u64) -> f64 {
 
 /// A sync, and who watches it.
 #[derive(Clone, Copy)]
-struct Sync {
+struct MemoryCase {
     /// `limits.job_log_bytes`.
     bound: u64,
     /// How many clients read nothing.
@@ -76,18 +76,18 @@ struct Sync {
     events: Events,
 }
 
-const SYNCS: [Sync; 7] = [
-    Sync { bound: 16 * MIB, stalled: 1, is_read: false, events: Events::Progress },
-    Sync { bound: 16 * MIB, stalled: 1, is_read: true, events: Events::Progress },
-    Sync { bound: 4 * MIB, stalled: 1, is_read: false, events: Events::Progress },
-    Sync { bound: 4 * MIB, stalled: 1, is_read: true, events: Events::Progress },
-    Sync { bound: 4 * MIB, stalled: 60, is_read: false, events: Events::Progress },
-    Sync { bound: 4 * MIB, stalled: 1, is_read: false, events: Events::Failures },
-    Sync { bound: 4 * MIB, stalled: 1, is_read: false, events: Events::RepeatedFailure },
+const CASES: [MemoryCase; 7] = [
+    MemoryCase { bound: 16 * MIB, stalled: 1, is_read: false, events: Events::Progress },
+    MemoryCase { bound: 16 * MIB, stalled: 1, is_read: true, events: Events::Progress },
+    MemoryCase { bound: 4 * MIB, stalled: 1, is_read: false, events: Events::Progress },
+    MemoryCase { bound: 4 * MIB, stalled: 1, is_read: true, events: Events::Progress },
+    MemoryCase { bound: 4 * MIB, stalled: 60, is_read: false, events: Events::Progress },
+    MemoryCase { bound: 4 * MIB, stalled: 1, is_read: false, events: Events::Failures },
+    MemoryCase { bound: 4 * MIB, stalled: 1, is_read: false, events: Events::RepeatedFailure },
 ];
 
 /// What one sync came to.
-struct Run {
+struct MemoryUse {
     /// Resident before it, in bytes.
     before: u64,
     /// The most that was ever resident, in bytes.
@@ -95,7 +95,7 @@ struct Run {
     time: Duration,
 }
 
-fn run(frames: usize, sync: Sync) -> Run {
+fn run(frames: usize, sync: MemoryCase) -> MemoryUse {
     let backend = backend::start(frames, sync.events);
     let data = tempfile::tempdir().unwrap();
     let bound = sync.bound.to_string();
@@ -105,9 +105,9 @@ fn run(frames: usize, sync: Sync) -> Run {
     assert_eq!(ended(bridge.admin), 0);
     let before = resident(bridge.id(), "VmRSS");
     let began = Instant::now();
-    let stalled: Vec<TcpStream> = (0..sync.stalled).map(|_| ask(bridge.address)).collect();
+    let stalled: Vec<TcpStream> = (0..sync.stalled).map(|_| open_stream(bridge.address)).collect();
     let reader = sync.is_read.then(|| {
-        let mut client = ask(bridge.address);
+        let mut client = open_stream(bridge.address);
         thread::spawn(move || {
             let mut buffer = vec![0; 64 * 1024];
             while client.read(&mut buffer).unwrap() > 0 {}
@@ -127,11 +127,11 @@ fn run(frames: usize, sync: Sync) -> Run {
     let expected = if sync.events == Events::RepeatedFailure { 3 } else { frames };
     assert!(told >= i64::try_from(expected).unwrap(), "only {told} frames were for readers");
     reader.map(|reader| reader.join());
-    Run { before, peak, time }
+    MemoryUse { before, peak, time }
 }
 
 /// Asks for a stream. Whoever does not read it does not keep the bridge from taking it.
-fn ask(bridge: SocketAddr) -> TcpStream {
+fn open_stream(bridge: SocketAddr) -> TcpStream {
     let mut client = TcpStream::connect(bridge).unwrap();
     write!(client, "GET {} HTTP/1.1\r\nHost: bridge\r\n\r\n", backend::PATH).unwrap();
     client

@@ -4,7 +4,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::replay;
-use super::run::{Run, file};
+use super::run::{CheckRun, file};
 use crate::support::bridge::KEY;
 
 #[tokio::test]
@@ -12,15 +12,15 @@ async fn a_bad_configuration_is_78_for_people_and_programs() {
     let args = ["--backend", "http://127.0.0.1:1", "--channel", "carrier-pigeon"];
     let problem =
         "--channel: backend.channel must be auto, native, websocket or json, not \"carrier-pigeon\"";
-    let run = Run::with(&args, &[]).await;
+    let run = CheckRun::with(&args, &[]).await;
     assert_eq!((run.code, run.text.as_str()), (78, ""));
     assert_eq!(run.errors, format!("proxbox-bridge: {problem}\n"));
-    let run = Run::with(&[&args[..], &["--json"]].concat(), &[("limits.probe", "soon")]).await;
+    let run = CheckRun::with(&[&args[..], &["--json"]].concat(), &[("limits.probe", "soon")]).await;
     let found = run.json();
     assert_eq!(run.code, 78);
     assert_eq!(found["problems"].as_array().unwrap().len(), 2, "{found}");
     assert!(found["problems"].as_array().unwrap().contains(&json!(problem)), "{found}");
-    let run = Run::with(&["--json"], &[]).await;
+    let run = CheckRun::with(&["--json"], &[]).await;
     assert!(run.json()["problems"][0].as_str().unwrap().starts_with("backend.url is not set: "));
 }
 
@@ -28,26 +28,26 @@ async fn a_bad_configuration_is_78_for_people_and_programs() {
 async fn a_file_of_tls_that_is_missing_is_78_and_the_rest_is_checked_all_the_same() {
     let backend = replay("0.0.2.post1").await;
     let files = [("tls.certificate", "/no/cert.pem"), ("tls.key", "/no/key.pem")];
-    let run = Run::against(&backend.local_addr(), &[], &files).await;
-    run.says(
+    let run = CheckRun::against(&backend.local_addr(), &[], &files).await;
+    run.assert_output(
         78,
         &[
             "  FAILED   certificate  cannot read the certificate \"/no/cert.pem\": No such file or directory",
             "  ok       /version     0.0.2",
         ],
     );
-    let run = Run::against(&backend.local_addr(), &["--json"], &files).await;
+    let run = CheckRun::against(&backend.local_addr(), &["--json"], &files).await;
     assert_eq!(run.line("certificate")["verdict"], "misconfigured");
     let url = format!("https://{}", backend.local_addr());
-    let run = Run::with(&["--backend", &url], &[("backend.ca_file", "/no/ca.pem")]).await;
-    run.says(78, &["  FAILED   tls          cannot read the CA certificate \"/no/ca.pem\": "]);
+    let run = CheckRun::with(&["--backend", &url], &[("backend.ca_file", "/no/ca.pem")]).await;
+    run.assert_output(78, &["  FAILED   tls          cannot read the CA certificate \"/no/ca.pem\": "]);
 }
 
 #[tokio::test]
 async fn a_file_with_a_key_that_is_none_is_78_and_not_shown() {
     let bad = file("two\nlines");
     for path in ["/no/key", bad.path().to_str().unwrap()] {
-        let run = Run::against(&"127.0.0.1:1", &["--json", "--key-file", path], &[]).await;
+        let run = CheckRun::against(&"127.0.0.1:1", &["--json", "--key-file", path], &[]).await;
         assert_eq!(run.code, 78);
         let problem = run.json()["problems"][0].as_str().unwrap().to_owned();
         assert!(problem.starts_with("--key-file: ") && problem.contains(path), "{problem}");
@@ -61,18 +61,18 @@ async fn a_data_dir_is_looked_at_and_left_alone() {
     let address = backend.local_addr();
     let folder = TempDir::new().unwrap();
     let there = folder.path().to_str().unwrap();
-    let run = Run::against(&address, &["--data-dir", there], &[]).await;
-    run.says(0, &[&format!("  ok       data_dir     {there}\n")]);
+    let run = CheckRun::against(&address, &["--data-dir", there], &[]).await;
+    run.assert_output(0, &[&format!("  ok       data_dir     {there}\n")]);
     let deep = format!("{there}/a/b");
-    let run = Run::against(&address, &["--data-dir", &deep], &[]).await;
-    run.says(0, &[&format!("  ok       data_dir     {deep}, does not exist yet\n")]);
+    let run = CheckRun::against(&address, &["--data-dir", &deep], &[]).await;
+    run.assert_output(0, &[&format!("  ok       data_dir     {deep}, does not exist yet\n")]);
     assert_eq!(std::fs::read_dir(there).unwrap().count(), 0);
 
     let file = file("");
     let file = file.path().to_str().unwrap();
     for path in [file.to_owned(), format!("{file}/a/b")] {
-        let run = Run::against(&address, &["--data-dir", &path], &[]).await;
-        run.says(
+        let run = CheckRun::against(&address, &["--data-dir", &path], &[]).await;
+        run.assert_output(
             78,
             &[
                 &format!("  FAILED   data_dir     {path}: not a directory\n"),
@@ -86,8 +86,8 @@ async fn a_data_dir_is_looked_at_and_left_alone() {
 async fn a_data_dir_in_which_nothing_can_be_made_is_78_unless_jobs_go_on_without_a_ledger() {
     let backend = replay("0.0.2.post1").await;
     for (settings, code) in [(&[][..], 78), (&[("jobs.without_ledger", "continue")][..], 1)] {
-        let run = Run::against(&backend.local_addr(), &["--data-dir", "/proc/nope"], settings).await;
-        run.says(code, &["  FAILED   data_dir     /proc/nope: "]);
+        let run = CheckRun::against(&backend.local_addr(), &["--data-dir", "/proc/nope"], settings).await;
+        run.assert_output(code, &["  FAILED   data_dir     /proc/nope: "]);
     }
 }
 
@@ -99,9 +99,9 @@ async fn a_ledger_of_a_newer_bridge_is_78_and_left_alone() {
     rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let before = std::fs::read(&file).unwrap();
     let run =
-        Run::against(&backend.local_addr(), &["--data-dir", folder.path().to_str().unwrap()], &[]).await;
+        CheckRun::against(&backend.local_addr(), &["--data-dir", folder.path().to_str().unwrap()], &[]).await;
     let shown = file.display();
-    run.says(
+    run.assert_output(
         78,
         &[&format!(
             "  FAILED   data_dir     {shown} was written by a newer bridge (version 99 of the tables"
@@ -117,8 +117,8 @@ async fn what_others_can_reach_is_told() {
     let token = file("operators-0123456789");
     let token = token.path().to_str().unwrap();
     let args = ["--listen", "0.0.0.0:8800", "--admin-listen", "0.0.0.0:8801", "--admin-token-file", token];
-    let run = Run::against(&backend.local_addr(), &args, &[("trusted_proxies", "10.0.0.0/8")]).await;
-    run.says(
+    let run = CheckRun::against(&backend.local_addr(), &args, &[("trusted_proxies", "10.0.0.0/8")]).await;
+    run.assert_output(
         0,
         &[
             "  note     clients      http://0.0.0.0:8800, for 127.0.0.1:",
@@ -132,48 +132,48 @@ async fn what_others_can_reach_is_told() {
 
 #[tokio::test]
 async fn several_backends_are_told_one_after_the_other() {
-    let (old, young) = (replay("0.0.2.post1").await, replay("0.0.30.post2").await);
+    let (old, backend_with_keys) = (replay("0.0.2.post1").await, replay("0.0.30.post2").await);
     let key = file(KEY);
     let config = |more: &str| {
         file(format!(
             "[[backend]]\nname = \"lab\"\nurl = \"http://{}\"\nhosts = [\"lab.example\", \"lab\"]\n\
              [[backend]]\nname = \"hall\"\nurl = \"http://{}\"\nlisten = \"127.0.0.1:8802\"\n{more}",
             old.local_addr(),
-            young.local_addr()
+            backend_with_keys.local_addr()
         ))
     };
     let both = config("");
     let both = ["--config", both.path().to_str().unwrap()];
-    let run = Run::with(&both, &[]).await;
-    run.says(
+    let run = CheckRun::with(&both, &[]).await;
+    run.assert_output(
         0,
         &[
             "  ok       clients      http://127.0.0.1:8800, as lab.example or lab, for lab\n",
             "  ok       clients      http://127.0.0.1:8802, for hall\n",
             &format!("\nBackend http://{}, name lab\n", old.local_addr()),
             "  ok       /version     0.0.2",
-            &format!("\nBackend http://{}, name hall\n", young.local_addr()),
+            &format!("\nBackend http://{}, name hall\n", backend_with_keys.local_addr()),
             "  skipped  key ",
         ],
     );
     // A key is for one of them, and the others do not get to see it.
     let given = ["--key-file", key.path().to_str().unwrap()];
-    let run = Run::with(&[&both[..], &given, &["--json"]].concat(), &[]).await;
+    let run = CheckRun::with(&[&both[..], &given, &["--json"]].concat(), &[]).await;
     assert_eq!(run.code, 78);
     let problem = "--key-file: a key is for one backend; select it with --only from lab, hall";
     assert_eq!(run.json()["problems"], json!([problem]));
     let asked = old.log().requests().len();
-    let run = Run::with(&[&both[..], &given, &["--only", "hall", "--json"]].concat(), &[]).await;
+    let run = CheckRun::with(&[&both[..], &given, &["--only", "hall", "--json"]].concat(), &[]).await;
     assert_eq!(run.line("key")["found"], "the key in --key-file is accepted");
     assert_eq!(old.log().requests().len(), asked);
-    let run = Run::with(&[&both[..], &["--only", "attic"]].concat(), &[]).await;
+    let run = CheckRun::with(&[&both[..], &["--only", "attic"]].concat(), &[]).await;
     assert_eq!(run.code, 78);
     assert_eq!(run.errors, "proxbox-bridge: --only: no backend has this name; configured: lab, hall\n");
     // One that has a key of its own is not in the way.
     let own = config(&format!("api_key_file = {:?}\n", key.path()));
     let own = ["--config", own.path().to_str().unwrap()];
-    let run = Run::with(&[&own[..], &given].concat(), &[]).await;
-    run.says(0, &["ignores the key in --key-file", "the key in backend.api_key_file is accepted. "]);
+    let run = CheckRun::with(&[&own[..], &given].concat(), &[]).await;
+    run.assert_output(0, &["ignores the key in --key-file", "the key in backend.api_key_file is accepted. "]);
 }
 
 #[tokio::test]
@@ -184,11 +184,14 @@ async fn one_backend_that_fails_does_not_hide_the_others() {
          [[backend]]\nname = \"good\"\nurl = \"http://{}\"\n",
         good.local_addr()
     ));
-    let run = Run::with(&["--config", config.path().to_str().unwrap()], &[]).await;
-    run.says(1, &["name down\n", "  FAILED   connect v4 ", "name good\n", "  ok       /version     0.0.2"]);
+    let run = CheckRun::with(&["--config", config.path().to_str().unwrap()], &[]).await;
+    run.assert_output(
+        1,
+        &["name down\n", "  FAILED   connect v4 ", "name good\n", "  ok       /version     0.0.2"],
+    );
 }
 
 #[tokio::test]
 async fn a_command_line_that_is_not_understood_is_64() {
-    assert_eq!(Run::with(&["--nonsense"], &[]).await.code, 64);
+    assert_eq!(CheckRun::with(&["--nonsense"], &[]).await.code, 64);
 }

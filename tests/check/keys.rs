@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::replay;
-use super::run::{Run, file};
+use super::run::{CheckRun, file};
 use crate::support::bridge::{Client, KEY};
 use crate::support::scripted::{Backend, answer};
 use proxbox_bridge::replay::{ReplayHandle, ServerEvent};
@@ -38,12 +38,12 @@ async fn a_wrong_key_is_refused_once() {
             let backend = replay(version).await;
             let path = key.path().to_str().unwrap();
             let args = if json { &["--key-file", path, "--json"][..] } else { &["--key-file", path] };
-            let run = Run::against(&backend.local_addr(), args, &[]).await;
+            let run = CheckRun::against(&backend.local_addr(), args, &[]).await;
             assert!(!run.text.contains(WRONG) && !run.errors.contains(WRONG), "{run:?}");
             if json {
                 assert_eq!((run.code, &run.line("key")["verdict"]), (1, &json!("failed")));
             } else {
-                run.says(1, &[
+                run.assert_output(1, &[
                     "  FAILED   key          the key in --key-file is refused: Invalid API key. 4 attempts remaining.\n",
                     "→ Use the key that is registered with the backend. Do not try several: ",
                 ]);
@@ -59,8 +59,8 @@ async fn a_wrong_key_is_refused_once() {
 async fn without_a_key_only_what_everybody_may_ask_is_asked() {
     for version in WITH_KEYS {
         let backend = replay(version).await;
-        let run = Run::against(&backend.local_addr(), &[], &[]).await;
-        run.says(
+        let run = CheckRun::against(&backend.local_addr(), &[], &[]).await;
+        run.assert_output(
             0,
             &[
                 "  skipped  key          this backend requires a key, and none is given\n",
@@ -78,11 +78,15 @@ async fn the_key_of_the_configuration_is_the_one_that_is_checked() {
     let backend = replay("0.0.11.post2").await;
     let address = backend.local_addr();
     let configured = [("backend.api_key_file", right.path().to_str().unwrap())];
-    let run = Run::against(&address, &[], &configured).await;
-    run.says(0, &["  ok       key          the key in backend.api_key_file is accepted. It replaces "]);
+    let run = CheckRun::against(&address, &[], &configured).await;
+    run.assert_output(
+        0,
+        &["  ok       key          the key in backend.api_key_file is accepted. It replaces "],
+    );
     nothing_is_risked(&backend);
     let run =
-        Run::against(&address, &["--json", "--key-file", wrong.path().to_str().unwrap()], &configured).await;
+        CheckRun::against(&address, &["--json", "--key-file", wrong.path().to_str().unwrap()], &configured)
+            .await;
     assert_eq!(run.code, 78);
     assert_eq!(
         run.json()["problems"][0],
@@ -94,8 +98,12 @@ async fn the_key_of_the_configuration_is_the_one_that_is_checked() {
 async fn a_key_for_a_release_that_takes_none_is_a_note() {
     let key = file(KEY);
     let backend = replay("0.0.3").await;
-    let run = Run::against(&backend.local_addr(), &["--key-file", key.path().to_str().unwrap()], &[]).await;
-    run.says(0, &["  note     key          this release requires none and ignores the key in --key-file\n"]);
+    let run =
+        CheckRun::against(&backend.local_addr(), &["--key-file", key.path().to_str().unwrap()], &[]).await;
+    run.assert_output(
+        0,
+        &["  note     key          this release requires none and ignores the key in --key-file\n"],
+    );
 }
 
 #[tokio::test]
@@ -107,15 +115,16 @@ async fn whoever_is_locked_out_is_told_to_wait() {
         let answer = Client::send(backend.local_addr(), "GET", "/version", &headers).await.answer().await;
         assert_eq!(answer.status, 401);
     }
-    let run = Run::against(&backend.local_addr(), &["--key-file", key.path().to_str().unwrap()], &[]).await;
-    run.says(1, &[
+    let run =
+        CheckRun::against(&backend.local_addr(), &["--key-file", key.path().to_str().unwrap()], &[]).await;
+    run.assert_output(1, &[
         "  FAILED   key          not checked: Too many failed authentication attempts. Please try again later.\n",
         "→ Wait 300 seconds, then check again. Until then the right key is refused, too.\n",
     ]);
 }
 
 /// A young backend that answers `/version` and questions about streams like this.
-async fn young(version: (u16, &'static str), streams: u16) -> Backend {
+async fn backend_with_keys(version: (u16, &'static str), streams: u16) -> Backend {
     Backend::start(move |request| async move {
         match request.uri().path() {
             "/" => answer(200, &[], r#"{"message":"Proxbox Backend made in FastAPI framework"}"#),
@@ -162,14 +171,15 @@ async fn whatever_else_a_backend_says_to_a_key_is_told_with_a_way_out() {
             ],
         ),
     ] {
-        let backend = young(version, streams).await;
-        let run = Run::against(&backend.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
-        run.says(1, &parts);
+        let backend = backend_with_keys(version, streams).await;
+        let run =
+            CheckRun::against(&backend.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
+        run.assert_output(1, &parts);
     }
     // It takes the key, and does not know what it is.
-    let backend = young((200, r#"{"version":"0.0.0"}"#), 405).await;
-    let run = Run::against(&backend.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
-    run.says(
+    let backend = backend_with_keys((200, r#"{"version":"0.0.0"}"#), 405).await;
+    let run = CheckRun::against(&backend.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
+    run.assert_output(
         0,
         &[
             "  note     /version     the backend does not report its release\n",
@@ -192,8 +202,8 @@ async fn a_backend_that_repeats_the_key_does_not_make_it_known() {
     })
     .await;
     // That the key is never shown is asserted of every run.
-    let run = Run::against(&echo.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
-    run.says(1, &["the key in --key-file is refused: Not [hidden].\n"]);
+    let run = CheckRun::against(&echo.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
+    run.assert_output(1, &["the key in --key-file is refused: Not [hidden].\n"]);
 }
 
 #[tokio::test]
@@ -208,8 +218,8 @@ async fn a_release_that_says_its_age_and_wants_no_key_is_asked_without_one() {
         }
     })
     .await;
-    let run = Run::against(&backend.address, &[], &[]).await;
-    run.says(
+    let run = CheckRun::against(&backend.address, &[], &[]).await;
+    run.assert_output(
         0,
         &[
             "  ok       /version     0.0.6.post4\n",

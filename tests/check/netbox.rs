@@ -1,18 +1,16 @@
 //! The way from a backend to NetBox: what its release needs, what is there, and what is missing.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use http::Request;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use super::replay;
-use super::run::{Run, file};
+use super::run::{CheckRun, file};
 use super::tls::{Folder, HERE, Leaf, TlsBackend, authority, params};
-use crate::support::bridge::{Client, KEY, TestBridge, config};
+use crate::support::bridge::{Client, KEY, TestBridge, config, unused_address};
 use crate::support::scripted::{Backend, answer};
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
@@ -57,11 +55,6 @@ async fn push(front: &TestBridge, path: &str, row: Value) {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
-/// An address where nothing listens.
-async fn nowhere() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
-}
-
 #[tokio::test]
 async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
     let rows = Arc::default();
@@ -72,8 +65,8 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
     let unread = [("backend.netbox_listen", listen.as_str()), ("admin_listen", admin.as_str())];
     let settings = [&unread[..], &[("admin_open_reads", "on")]].concat();
 
-    let run = Run::against(&backend.address, &[], &settings).await;
-    run.says(
+    let run = CheckRun::against(&backend.address, &[], &settings).await;
+    run.assert_output(
         0,
         &[
             "  WARNING  netbox       the backend has no NetBox endpoint yet\n",
@@ -93,8 +86,8 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
     push(&front, "/netbox/endpoint", at).await;
     push(&front, "/proxmox/endpoints", json!({ "name": "pve (nb:7)", "token_value": "s3cret-value" })).await;
     push(&front, "/proxmox/endpoints", json!({ "name": "bare (nb:9)" })).await;
-    let run = Run::against(&backend.address, &[], &settings).await;
-    run.says(
+    let run = CheckRun::against(&backend.address, &[], &settings).await;
+    run.assert_output(
         0,
         &[
             &format!("  ok       netbox       reached through backend.netbox_listen ({listener})\n"),
@@ -106,14 +99,14 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
         ],
     );
     assert!(!run.text.contains("s3cret-value") && !run.text.contains("0123456789abcdef"), "{}", run.text);
-    Run::against(&backend.address, &["--json"], &settings).await.json();
+    CheckRun::against(&backend.address, &["--json"], &settings).await.json();
 
     let authorization = [("Authorization", "Token 0123456789abcdef")];
     Client::send(listener, "GET", "/api/dcim/sites/", &authorization).await.answer().await;
-    let run = Run::against(&backend.address, &[], &settings).await;
-    run.says(0, &["  ok       requests     the backend last sent a request at 2"]);
-    let run = Run::against(&backend.address, &[], &unread).await;
-    run.says(
+    let run = CheckRun::against(&backend.address, &[], &settings).await;
+    run.assert_output(0, &["  ok       requests     the backend last sent a request at 2"]);
+    let run = CheckRun::against(&backend.address, &[], &unread).await;
+    run.assert_output(
         0,
         &["  skipped  proxmox      the pushed Proxmox endpoints are unknown: admin_token_file is not set\n"],
     );
@@ -121,12 +114,12 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
     drop(netbox);
     // Connections that were open are gone with it, or are found to be.
     let run = loop {
-        let run = Run::against(&backend.address, &[], &settings).await;
+        let run = CheckRun::against(&backend.address, &[], &settings).await;
         if run.code == 1 {
             break run;
         }
     };
-    run.says(
+    run.assert_output(
         1,
         &[
             "  FAILED   listener     NetBox cannot be reached: ",
@@ -134,8 +127,8 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
         ],
     );
     front.stop().await;
-    let run = Run::against(&backend.address, &[], &settings).await;
-    run.says(
+    let run = CheckRun::against(&backend.address, &[], &settings).await;
+    run.assert_output(
         0,
         &[
             "  WARNING  listener     nothing listens: ",
@@ -150,14 +143,14 @@ async fn a_rule_that_is_off_and_a_token_that_needs_it_are_told() {
         "id": 1, "name": "netbox", "ip_address": "10.0.0.5", "port": 443, "token": "nbt_key.s3cret",
     })]));
     let backend = old(&rows).await;
-    let listen = nowhere().await.to_string();
+    let listen = unused_address().await.to_string();
     let off = [
         ("backend.netbox_listen", listen.as_str()),
         ("shims.netbox_token", "off"),
         ("shims.proxmox_credentials", "off"),
     ];
-    let run = Run::against(&backend.address, &[], &off).await;
-    run.says(
+    let run = CheckRun::against(&backend.address, &[], &off).await;
+    run.assert_output(
         0,
         &[
             &format!("  WARNING  netbox       not reached through backend.netbox_listen ({listen})\n"),
@@ -169,8 +162,8 @@ async fn a_rule_that_is_off_and_a_token_that_needs_it_are_told() {
         ],
     );
     assert!(!run.text.contains("s3cret"), "{}", run.text);
-    let run = Run::against(&backend.address, &[], &[]).await;
-    run.says(
+    let run = CheckRun::against(&backend.address, &[], &[]).await;
+    run.assert_output(
         0,
         &[
             "  note     netbox       proxbox-api 0.0.2 needs backend.netbox_listen. ",
@@ -185,10 +178,10 @@ async fn a_release_that_needs_no_listener_is_told_and_a_netbox_that_is_not_there
     let key = file(KEY);
     let backend = replay("0.0.11.post2").await;
     let args = ["--key-file", key.path().to_str().unwrap()];
-    let (listen, url) = (nowhere().await.to_string(), format!("http://{}", nowhere().await));
+    let (listen, url) = (unused_address().await.to_string(), format!("http://{}", unused_address().await));
     let settings = [("backend.netbox_listen", listen.as_str()), ("backend.netbox_url", &url)];
-    let run = Run::against(&backend.local_addr(), &args, &settings).await;
-    run.says(
+    let run = CheckRun::against(&backend.local_addr(), &args, &settings).await;
+    run.assert_output(
         1,
         &[
             "  note     rules        netbox_token, netbox_links\n",
@@ -200,8 +193,8 @@ async fn a_release_that_needs_no_listener_is_told_and_a_netbox_that_is_not_there
     let netbox = netbox().await;
     let url = format!("http://{}", netbox.address);
     let settings = [("backend.netbox_listen", listen.as_str()), ("backend.netbox_url", &url)];
-    let run = Run::against(&backend.local_addr(), &args, &settings).await;
-    run.says(0, &[&format!("  ok       netbox_url   NetBox answers at {url}\n")]);
+    let run = CheckRun::against(&backend.local_addr(), &args, &settings).await;
+    run.assert_output(0, &[&format!("  ok       netbox_url   NetBox answers at {url}\n")]);
     assert_eq!(netbox.last().header("authorization"), None);
     assert_eq!(netbox.last().header("x-proxbox-api-key"), None);
 }
@@ -227,12 +220,12 @@ async fn a_listener_with_a_certificate_is_reached_over_tls_and_its_certificate_i
         }));
         let listen = listener.to_string();
         let settings = [&files[..], &[("backend.netbox_listen", listen.as_str())]].concat();
-        let run = Run::against(&backend.address, &[], &settings).await;
+        let run = CheckRun::against(&backend.address, &[], &settings).await;
         let without_tls = format!(
             "  WARNING  netbox       reached through backend.netbox_listen ({listener}) with verify_ssl false, but the \
              listener has backend.netbox_certificate\n"
         );
-        run.says(i32::from(name == "wrong"), &[&without_tls, expected]);
+        run.assert_output(i32::from(name == "wrong"), &[&without_tls, expected]);
     }
 }
 
@@ -243,7 +236,7 @@ async fn a_row_with_the_address_in_brackets_leads_to_a_listener_of_ipv6() {
         "id": 1, "name": "netbox", "ip_address": "[::1]", "port": 9, "verify_ssl": false,
     })]));
     let backend = old(&rows).await;
-    let run = Run::against(&backend.address, &[], &[("backend.netbox_listen", listen)]).await;
+    let run = CheckRun::against(&backend.address, &[], &[("backend.netbox_listen", listen)]).await;
     assert!(
         run.text.contains("  ok       netbox       reached through backend.netbox_listen ([::1]:9)\n"),
         "{}",
@@ -255,15 +248,15 @@ async fn a_row_with_the_address_in_brackets_leads_to_a_listener_of_ipv6() {
 async fn what_is_wrong_with_the_certificate_of_netbox_names_the_keys_for_netbox() {
     let leaf = Leaf::issued_by(&authority("The CA"), &params("netbox", &HERE));
     let (netbox, rows) = (TlsBackend::with(&leaf, None).await, Arc::default());
-    let (backend, folder, listen) = (old(&rows).await, Folder::new(), nowhere().await.to_string());
+    let (backend, folder, listen) = (old(&rows).await, Folder::new(), unused_address().await.to_string());
     let ca_file = folder.write("other.pem", &authority("Another CA").pem());
     let settings = [
         ("backend.netbox_listen", listen.as_str()),
         ("backend.netbox_url", &netbox.url),
         ("backend.netbox_ca_file", &ca_file),
     ];
-    let run = Run::against(&backend.address, &[], &settings).await;
-    run.says(
+    let run = CheckRun::against(&backend.address, &[], &settings).await;
+    run.assert_output(
         1,
         &[
             "  FAILED   netbox_url   NetBox cannot be reached at ",

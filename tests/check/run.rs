@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Run {
+pub struct CheckRun {
     pub code: i32,
     /// What went to standard output.
     pub text: String,
@@ -29,7 +29,7 @@ static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
     jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
 });
 
-impl Run {
+impl CheckRun {
     /// Checks the backend at `address`, with further settings as in a file.
     pub async fn against(address: &impl Display, args: &[&str], settings: &[(&str, &str)]) -> Self {
         let backend = format!("http://{address}");
@@ -94,7 +94,7 @@ impl Run {
     }
 
     /// It ended like this, and all of these were said in this order.
-    pub fn says(&self, code: i32, parts: &[&str]) {
+    pub fn assert_output(&self, code: i32, parts: &[&str]) {
         let mut rest = self.text.as_str();
         for part in parts {
             let (_, after) = rest.split_once(part).unwrap_or_else(|| panic!("no {part:?} in {}", self.text));

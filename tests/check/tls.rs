@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::run::Run;
+use super::run::CheckRun;
 use crate::support::scripted::{Backend, answer};
 use proxbox_bridge::tls::Fingerprint;
 
@@ -103,8 +103,8 @@ impl TlsBackend {
         Self { url, behind, task }
     }
 
-    async fn check(&self, args: &[&str], settings: &[(&str, &str)]) -> Run {
-        Run::with(&[&["--backend", &self.url], args].concat(), settings).await
+    async fn check(&self, args: &[&str], settings: &[(&str, &str)]) -> CheckRun {
+        CheckRun::with(&[&["--backend", &self.url], args].concat(), settings).await
     }
 }
 
@@ -137,7 +137,7 @@ async fn a_certificate_that_is_trusted_is_shown() {
     let leaf = Leaf::issued_by(&ca, &params("pve1", &HERE));
     let backend = TlsBackend::with(&leaf, None).await;
     let run = backend.check(&[], &[("backend.ca_file", &ca_file)]).await;
-    run.says(
+    run.assert_output(
         0,
         &[
             "  ok       connect v4   127.0.0.1:",
@@ -157,7 +157,7 @@ async fn a_certificate_that_is_trusted_is_shown() {
         })
     );
     let run = backend.check(&[], &[("backend.insecure", "on")]).await;
-    run.says(0, &[
+    run.assert_output(0, &[
         "  WARNING  tls          CN=pve1, issued by CN=The CA, for 127.0.0.1, until 4000-01-01; not verified\n",
         &format!("set backend.pin = \"{}\".\n", leaf.pin()),
     ]);
@@ -217,7 +217,7 @@ async fn a_certificate_that_is_not_trusted_is_shown_with_its_pin_and_nothing_is_
         let backend = TlsBackend::with(&leaf, None).await;
         let settings = settings.map(|(key, value)| (key, value.as_str()));
         let run = backend.check(&[], &settings).await;
-        run.says(
+        run.assert_output(
             1,
             &[
                 "  ok       connect v4   127.0.0.1:",
@@ -244,7 +244,7 @@ async fn a_certificate_that_ends_soon_is_a_warning_even_if_it_is_pinned() {
     let leaf = Leaf::issued_by(&authority("The CA"), &old);
     let backend = TlsBackend::with(&leaf, None).await;
     let run = backend.check(&[], &[("backend.pin", &leaf.pin())]).await;
-    run.says(
+    run.assert_output(
         0,
         &["  WARNING  tls          CN=pve1", "until 2021-01-01; pinned\n", "→ It has expired: renew it.\n"],
     );
@@ -254,13 +254,16 @@ async fn a_certificate_that_ends_soon_is_a_warning_even_if_it_is_pinned() {
 async fn a_backend_without_tls_is_told_from_one_with_a_bad_certificate() {
     let plain = Backend::start(|_| async { answer(200, &[], "{}") }).await;
     let url = format!("https://{}", plain.address);
-    let run = Run::with(&["--backend", &url], &[]).await;
-    run.says(1, &["  FAILED   tls          what it speaks is not TLS: if it is plain HTTP, write http:// "]);
+    let run = CheckRun::with(&["--backend", &url], &[]).await;
+    run.assert_output(
+        1,
+        &["  FAILED   tls          what it speaks is not TLS: if it is plain HTTP, write http:// "],
+    );
     // And the reverse.
     let leaf = Leaf::issued_by(&authority("The CA"), &params("pve1", &HERE));
     let backend = TlsBackend::with(&leaf, None).await;
-    let run = Run::with(&["--backend", &backend.url.replace("https", "http")], &[]).await;
-    run.says(1, &["  FAILED   /            ", "if it speaks TLS, write https:// in backend.url)\n"]);
+    let run = CheckRun::with(&["--backend", &backend.url.replace("https", "http")], &[]).await;
+    run.assert_output(1, &["  FAILED   /            ", "if it speaks TLS, write https:// in backend.url)\n"]);
 }
 
 #[tokio::test]
@@ -269,7 +272,7 @@ async fn a_backend_that_wants_a_client_certificate_is_told() {
     let ca_file = folder.write("ca.pem", &ca.pem());
     let backend = TlsBackend::with(&Leaf::issued_by(&ca, &params("pve1", &HERE)), Some(&people)).await;
     let run = backend.check(&[], &[("backend.ca_file", &ca_file)]).await;
-    run.says(
+    run.assert_output(
         1,
         &[
             "  ok       tls          CN=pve1",
@@ -285,7 +288,7 @@ async fn a_backend_that_wants_a_client_certificate_is_told() {
         ("backend.client_key", &key),
     ];
     let run = backend.check(&[], &settings).await;
-    run.says(
+    run.assert_output(
         0,
         &["  ok       client cert  CN=bridge, issued by CN=people, for bridge.example.org, until 4000"],
     );
@@ -316,7 +319,7 @@ async fn the_certificate_of_the_bridge_is_looked_at() {
             ("tls.client_ca", &ca_file),
         ];
         let run = old.check(&[], &settings).await;
-        run.says(0, &["  ok       clients      https://127.0.0.1:8800", parts]);
+        run.assert_output(0, &["  ok       clients      https://127.0.0.1:8800", parts]);
         assert!(run.text.contains("; client certificates of tls.client_ca required\n"), "{}", run.text);
     }
     // Each of the two is good, and they do not belong together.
@@ -327,5 +330,8 @@ async fn the_certificate_of_the_bridge_is_looked_at() {
         ("tls.key", key.to_str().unwrap()),
     ];
     let run = old.check(&[], &settings).await;
-    run.says(78, &["  FAILED   certificate  the private key in ", " does not belong to the certificate in "]);
+    run.assert_output(
+        78,
+        &["  FAILED   certificate  the private key in ", " does not belong to the certificate in "],
+    );
 }

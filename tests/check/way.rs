@@ -6,35 +6,30 @@ use futures::future::join_all;
 use tokio::net::TcpListener;
 
 use super::replay;
-use super::run::{Run, file};
-use crate::support::bridge::{KEY, fast, recordings};
+use super::run::{CheckRun, file};
+use crate::support::bridge::{KEY, fast, recordings, unused_address};
 use crate::support::scripted::{Backend, answer};
-
-/// An address where nothing listens.
-async fn nowhere() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
-}
 
 #[tokio::test]
 async fn a_backend_that_is_down_is_told() {
-    let address = nowhere().await;
-    let run = Run::against(&address, &[], &[]).await;
-    run.says(
+    let address = unused_address().await;
+    let run = CheckRun::against(&address, &[], &[]).await;
+    run.assert_output(
         1,
         &[
             &format!("  FAILED   connect v4   {address}: connection refused\n"),
             "→ Nothing listens there: start the backend, or fix the port in backend.url.\n",
         ],
     );
-    let run = Run::against(&address, &["--json"], &[]).await;
+    let run = CheckRun::against(&address, &["--json"], &[]).await;
     assert_eq!(run.code, 1);
     assert_eq!(run.json()["backends"][0]["kinds"], serde_json::json!([]));
 }
 
 #[tokio::test]
 async fn a_name_that_nobody_knows_is_told() {
-    let run = Run::against(&"nowhere.invalid:8000", &[], &[]).await;
-    run.says(
+    let run = CheckRun::against(&"nowhere.invalid:8000", &[], &[]).await;
+    run.assert_output(
         1,
         &[
             "  FAILED   name         nowhere.invalid does not resolve: ",
@@ -48,7 +43,7 @@ async fn a_name_that_nobody_knows_is_told() {
 async fn every_address_of_a_name_is_tried() {
     let backend = replay("0.0.2.post1").await;
     let name = format!("localhost:{}", backend.local_addr().port());
-    let run = Run::against(&name, &["--json"], &[]).await;
+    let run = CheckRun::against(&name, &["--json"], &[]).await;
     let found = run.json();
     let known: Vec<SocketAddr> = name.to_socket_addrs().unwrap().collect();
     for address in known {
@@ -70,8 +65,8 @@ async fn a_backend_on_ipv6_is_as_good() {
     // Not every machine has IPv6.
     let Ok(server) = server else { return };
     let backend = server.spawn();
-    let run = Run::against(&backend.local_addr(), &[], &[]).await;
-    run.says(0, &[&format!("  ok       connect v6   {}\n", backend.local_addr())]);
+    let run = CheckRun::against(&backend.local_addr(), &[], &[]).await;
+    run.assert_output(0, &[&format!("  ok       connect v6   {}\n", backend.local_addr())]);
     // An address is no name that has to be looked up.
     assert!(!run.text.contains(" name "), "{}", run.text);
 }
@@ -124,8 +119,8 @@ async fn what_is_no_proxbox_backend_is_told_and_not_given_the_key() {
         ),
     ] {
         let other = Backend::start(move |_| async move { answer(status, headers, body) }).await;
-        let run = Run::against(&other.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
-        run.says(1, &["  FAILED   /            ", parts[0], parts[1]]);
+        let run = CheckRun::against(&other.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
+        run.assert_output(1, &["  FAILED   /            ", parts[0], parts[1]]);
         assert_eq!(other.requests().len(), 1);
         assert_eq!(other.last().header("x-proxbox-api-key"), None);
     }
@@ -142,8 +137,8 @@ async fn what_does_not_speak_http_is_told() {
             let _ = stream.try_write(b"\x15\x03\x03\x00\x02\x02\x16");
         }
     });
-    let run = Run::against(&address, &[], &[]).await;
-    run.says(
+    let run = CheckRun::against(&address, &[], &[]).await;
+    run.assert_output(
         1,
         &[
             "  FAILED   /            the connection broke before an answer came (invalid HTTP version parsed; if it \
@@ -158,13 +153,13 @@ async fn a_backend_that_hangs_takes_no_longer_than_its_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let limits = [("limits.probe", "200ms"), ("limits.handshake", "200ms")];
-    let run = Run::against(&address, &[], &limits).await;
-    run.says(1, &[
+    let run = CheckRun::against(&address, &[], &limits).await;
+    run.assert_output(1, &[
         "  FAILED   /            no answer within 200ms (limits.probe)\n",
         "→ If a sync is running on the backend, check again later or raise limits.probe. If not, restart the backend.\n",
     ]);
-    let run = Run::with(&["--backend", &format!("https://{address}")], &limits).await;
-    run.says(
+    let run = CheckRun::with(&["--backend", &format!("https://{address}")], &limits).await;
+    run.assert_output(
         1,
         &[
             "  FAILED   tls          no TLS handshake within 200ms (limits.handshake)\n",
@@ -195,10 +190,13 @@ async fn a_backend_that_hangs_in_the_middle_is_told_where() {
         })
         .await;
         let args = ["--key-file", key.path().to_str().unwrap()];
-        let run = Run::against(&backend.address, &args, &[("limits.probe", "1s")]).await;
-        run.says(i32::from(hangs != "/health"), &[parts]);
+        let run = CheckRun::against(&backend.address, &args, &[("limits.probe", "1s")]).await;
+        run.assert_output(i32::from(hangs != "/health"), &[parts]);
         if hangs != "/health" {
-            run.says(1, &["→ If a sync is running on the backend, check again later or raise limits.probe."]);
+            run.assert_output(
+                1,
+                &["→ If a sync is running on the backend, check again later or raise limits.probe."],
+            );
         }
     });
     join_all(checked).await;

@@ -14,15 +14,15 @@ use crate::support::bridge::{KEY, dechunked};
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Everything that one client was given of one stream.
-pub struct Reader {
+pub struct CrashReader {
     stream: TcpStream,
     raw: Vec<u8>,
     over: bool,
 }
 
-impl Reader {
+impl CrashReader {
     /// Asks for the stream at `path`.
-    pub async fn ask(address: SocketAddr, path: &str) -> Self {
+    pub async fn open(address: SocketAddr, path: &str) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nX-Proxbox-API-Key: {KEY}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -9,7 +9,7 @@ use proxbox_bridge::ledger::JobId;
 use proxbox_bridge::replay::{ReplayHandle, ReplayOptions, Speed};
 
 use super::file;
-use super::reader::Reader;
+use super::reader::CrashReader;
 use crate::support::bridge::{DEVICES, DISKS, FULL_UPDATE, MACHINES, recorded, recordings, replayed};
 use crate::support::process::Process;
 
@@ -25,20 +25,20 @@ const PATIENT: (&str, &str) = ("limits.ledger", "5m");
 const AT_ONCE: (&str, &str) = ("limits.cooldown", "0s");
 
 /// Backends, what to ask of them, and how that ends.
-const CASES: [Case; 6] = [
-    Case::new("0.0.2.post1", [DEVICES, MACHINES]),
-    Case { cut_after: Some(6), ends: [LOST; 2], ..Case::new("0.0.2.post1", [MACHINES, DEVICES]) },
-    Case::new("0.0.11.post2", [FULL_UPDATE, DEVICES]),
-    Case {
+const CASES: [CrashCase; 6] = [
+    CrashCase::new("0.0.2.post1", [DEVICES, MACHINES]),
+    CrashCase { cut_after: Some(6), ends: [LOST; 2], ..CrashCase::new("0.0.2.post1", [MACHINES, DEVICES]) },
+    CrashCase::new("0.0.11.post2", [FULL_UPDATE, DEVICES]),
+    CrashCase {
         uses: Some("fail/sse-full-update-proxmox-killed-mid-sync"),
         ends: [FAILED, COMPLETED],
-        ..Case::new("0.0.11.post2", [FULL_UPDATE, DISKS])
+        ..CrashCase::new("0.0.11.post2", [FULL_UPDATE, DISKS])
     },
-    Case::new("0.0.30.post2", [MACHINES, FULL_UPDATE]),
-    Case {
+    CrashCase::new("0.0.30.post2", [MACHINES, FULL_UPDATE]),
+    CrashCase {
         uses: Some("fail/sse-devices-netbox-down"),
         ends: [FAILED, COMPLETED],
-        ..Case::new("0.0.30.post2", [DEVICES, DISKS])
+        ..CrashCase::new("0.0.30.post2", [DEVICES, DISKS])
     },
 ];
 
@@ -48,7 +48,7 @@ const FAILED: End = (Outcome::Errored, Some(Cause::BackendFailed));
 const LOST: End = (Outcome::Errored, Some(Cause::BackendLost));
 const CRASHED: End = (Outcome::Interrupted, Some(Cause::Crashed));
 
-struct Case {
+struct CrashCase {
     version: &'static str,
     /// A recording that takes the place of the usual one.
     uses: Option<&'static str>,
@@ -57,7 +57,7 @@ struct Case {
     ends: [End; 2],
 }
 
-impl Case {
+impl CrashCase {
     const fn new(version: &'static str, paths: [&'static str; 2]) -> Self {
         Self { version, uses: None, cut_after: None, paths, ends: [COMPLETED; 2] }
     }
@@ -65,9 +65,9 @@ impl Case {
 
 /// When the bridge is killed.
 #[derive(Clone, Copy, Debug)]
-enum Point {
+enum KillPoint {
     /// As soon as it is asked.
-    Asked,
+    RequestSent,
     /// As soon as the head of its answer is there.
     Head,
     /// As soon as so many events are there.
@@ -76,10 +76,10 @@ enum Point {
     End,
 }
 
-impl Point {
-    fn is_reached(self, reader: &Reader) -> bool {
+impl KillPoint {
+    fn is_reached(self, reader: &CrashReader) -> bool {
         match self {
-            Self::Asked => true,
+            Self::RequestSent => true,
             Self::Head => reader.status().is_some(),
             Self::Event(count) => reader.events().len() >= count || reader.reported_ok().is_some(),
             Self::End => reader.reported_ok().is_some(),
@@ -100,14 +100,14 @@ impl SplitMix64 {
     }
 
     /// A point in a stream of `events` events.
-    fn point(&mut self, events: usize) -> Point {
+    fn point(&mut self, events: usize) -> KillPoint {
         match self.below(10) {
-            0 => Point::Asked,
-            1 => Point::Head,
-            2 | 3 => Point::End,
+            0 => KillPoint::RequestSent,
+            1 => KillPoint::Head,
+            2 | 3 => KillPoint::End,
             // Where the end is on its way to the disk, or from there to the reader.
-            4 | 5 => Point::Event(events - 1),
-            _ => Point::Event(1 + self.below(events)),
+            4 | 5 => KillPoint::Event(events - 1),
+            _ => KillPoint::Event(1 + self.below(events)),
         }
     }
 }
@@ -132,7 +132,7 @@ impl Drop for Seed {
 }
 
 /// What a reader was told of a job.
-struct Seen {
+struct ReportedJob {
     /// In which life, and how that ended.
     round: String,
     told: Option<bool>,
@@ -141,15 +141,15 @@ struct Seen {
 }
 
 /// A backend, with the number of events that each of its streams has.
-struct Stage {
-    case: &'static Case,
+struct MeasuredBackend {
+    case: &'static CrashCase,
     backend: ReplayHandle,
     events: [usize; 2],
 }
 
-impl Stage {
+impl MeasuredBackend {
     /// Runs every stream once to its end.
-    async fn set(case: &'static Case, data: &Path) -> Self {
+    async fn set(case: &'static CrashCase, data: &Path) -> Self {
         let library = recordings(case.version, case.uses.as_slice());
         // So fast that many lives fit into a test, and so slow that one can end in the middle.
         let options = ReplayOptions {
@@ -161,7 +161,7 @@ impl Stage {
         let bridge = Process::start(data, backend.local_addr(), &[PATIENT, AT_ONCE]);
         let mut events = [0; 2];
         for (at, path) in case.paths.into_iter().enumerate() {
-            let mut reader = Reader::ask(bridge.address, path).await;
+            let mut reader = CrashReader::open(bridge.address, path).await;
             reader.drain().await;
             assert_eq!(reader.reported_ok(), Some(case.ends[at] == COMPLETED), "{} {path}", case.version);
             events[at] = reader.events().len();
@@ -174,16 +174,16 @@ impl Stage {
 /// What the ledger must say after all these lives.
 #[derive(Default)]
 struct Expected {
-    seen: HashMap<JobId, Seen>,
+    seen: HashMap<JobId, ReportedJob>,
     /// Jobs that may be there although no reader was told their names.
     unseen: usize,
 }
 
 impl Expected {
-    fn add(&mut self, reader: &Reader, end: End, round: &str) {
+    fn add(&mut self, reader: &CrashReader, end: End, round: &str) {
         match reader.job() {
             Some(id) => {
-                let seen = Seen { round: round.to_owned(), told: reader.reported_ok(), end };
+                let seen = ReportedJob { round: round.to_owned(), told: reader.reported_ok(), end };
                 assert!(self.seen.insert(id, seen).is_none(), "two jobs of one name: {round}");
             }
             None => self.unseen += 1,
@@ -199,7 +199,7 @@ impl Expected {
         }
         let stray = records.iter().filter(|record| !self.seen.contains_key(&record.id)).count();
         assert!(stray <= self.unseen, "{stray} jobs are recorded that nobody has asked for");
-        for (id, Seen { round, told, end }) in &self.seen {
+        for (id, ReportedJob { round, told, end }) in &self.seen {
             let record = records.iter().find(|record| record.id == *id);
             let record =
                 record.unwrap_or_else(|| panic!("{round}: a reader knew of job {id}, and it is lost"));
@@ -217,7 +217,7 @@ impl Expected {
 }
 
 /// The lives of the bridge on `data`. After some of them, the ledger is compared with what the readers were told.
-async fn lives(stages: &[Stage], data: &Path, mut chance: SplitMix64) -> Expected {
+async fn run_rounds(stages: &[MeasuredBackend], data: &Path, mut chance: SplitMix64) -> Expected {
     let mut expected = Expected::default();
     for round in 0..KILLS {
         let stage = &stages[chance.below(stages.len())];
@@ -226,7 +226,7 @@ async fn lives(stages: &[Stage], data: &Path, mut chance: SplitMix64) -> Expecte
         let watched = if both { chance.below(2) } else { 0 };
         let point = chance.point(stage.events[(first + watched) % 2]);
         let concurrency = if chance.below(2) == 0 { "1" } else { "2" };
-        let Case { version, paths, ends, .. } = stage.case;
+        let CrashCase { version, paths, ends, .. } = stage.case;
         let settings = [PATIENT, AT_ONCE, ("backend.concurrency", concurrency)];
         let bridge = Process::start(data, stage.backend.local_addr(), &settings);
         if round > 0 {
@@ -237,7 +237,7 @@ async fn lives(stages: &[Stage], data: &Path, mut chance: SplitMix64) -> Expecte
         }
         let mut readers = Vec::new();
         for path in [paths[first], paths[1 - first]].into_iter().take(1 + usize::from(both)) {
-            readers.push(Reader::ask(bridge.address, path).await);
+            readers.push(CrashReader::open(bridge.address, path).await);
         }
         let reached = readers[watched].read_until(|reader| point.is_reached(reader)).await;
         assert!(reached, "the bridge ended the stream too early");
@@ -266,11 +266,12 @@ async fn whenever_the_bridge_dies_an_outcome_that_was_told_is_recorded_and_nothi
     let path = |name: String| folder.path().join(name);
     let cases = CASES.iter().enumerate();
     let stages =
-        join_all(cases.map(async |(at, case)| Stage::set(case, &path(format!("case {at}"))).await)).await;
+        join_all(cases.map(async |(at, case)| MeasuredBackend::set(case, &path(format!("case {at}"))).await))
+            .await;
     let lines = (0..DIRECTORIES).map(async |number| {
-        lives(&stages, &path(format!("data {number}")), SplitMix64(seed.0 ^ number)).await
+        run_rounds(&stages, &path(format!("data {number}")), SplitMix64(seed.0 ^ number)).await
     });
-    let seen: Vec<Seen> =
+    let seen: Vec<ReportedJob> =
         join_all(lines).await.into_iter().flat_map(|expected| expected.seen.into_values()).collect();
     let told = seen.iter().filter(|seen| seen.told.is_some()).count();
     assert!(told > 0 && told < seen.len(), "all lives ended at one side of the end");

@@ -5,7 +5,7 @@ use std::path::Path;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::replay::{ReplayHandle, ReplayOptions, Speed};
 
-use super::reader::Reader;
+use super::reader::CrashReader;
 use crate::support::bridge::{Client, DEVICES, MACHINES, WITH_KEY, recorded, recordings, replayed};
 use crate::support::process::{Process, refused};
 
@@ -15,14 +15,14 @@ async fn stalled() -> ReplayHandle {
     replayed(recordings("0.0.11.post2", &[]), options).await
 }
 
-async fn begun(bridge: &Process) -> Reader {
-    let mut reader = Reader::ask(bridge.address, MACHINES).await;
+async fn begun(bridge: &Process) -> CrashReader {
+    let mut reader = CrashReader::open(bridge.address, MACHINES).await;
     assert!(reader.read_until(|reader| reader.events().len() > 1).await);
     reader
 }
 
 /// Reads to the end, which must be a failed and a clean one.
-async fn interrupted(mut reader: Reader) {
+async fn interrupted(mut reader: CrashReader) {
     reader.drain().await;
     assert!(reader.has_ended(), "no end of the body");
     let events = reader.events();
@@ -88,7 +88,7 @@ async fn a_backend_that_may_be_at_work_for_a_bridge_that_was_killed_is_waited_fo
     let job = reader.job().unwrap();
     first.kill();
     let second = Process::start(folder.path(), backend.local_addr(), &[]);
-    let mut next = Reader::ask(second.address, DEVICES).await;
+    let mut next = CrashReader::open(second.address, DEVICES).await;
     assert!(next.read_until(|next| !next.events().is_empty()).await);
     let (_, said) = &next.events()[0];
     let said = said["message"].as_str().unwrap();

@@ -100,16 +100,16 @@ async fn each_backend_has_its_own_jobs_key_and_channel_and_one_that_is_down_harm
         let answer = stream(host).await;
         assert_eq!(answer.status, 200, "{host}: {}", answer.text());
     }
-    let jobs = front.ask("GET", "/jobs", &[]).await.json()["results"].clone();
+    let jobs = front.admin_request("GET", "/jobs", &[]).await.json()["results"].clone();
     let of = |index: usize| (jobs[index]["backend"].clone(), jobs[index]["channels"].clone());
     assert_eq!(of(0), (json!(format!("http://{}", new.local_addr())), json!(["native"])));
     assert_eq!(of(1), (json!(format!("http://{}", old.local_addr())), json!(["websocket"])));
 
-    let answer = front.ask("POST", "/sync/devices/", &[]).await;
+    let answer = front.admin_request("POST", "/sync/devices/", &[]).await;
     assert_eq!(answer.status, 400);
     assert!(answer.detail().contains("old, new, down"), "{}", answer.text());
-    let answer = front.ask("POST", "/sync/devices/?bridge.backend=new", &[]).await;
+    let answer = front.admin_request("POST", "/sync/devices/?bridge.backend=new", &[]).await;
     assert_eq!(answer.status, 202, "{}", answer.text());
     assert_eq!(answer.json()["backend"], json!(format!("http://{}", new.local_addr())));
-    assert_eq!(front.ask("POST", "/sync/devices/?bridge.backend=x", &[]).await.status, 400);
+    assert_eq!(front.admin_request("POST", "/sync/devices/?bridge.backend=x", &[]).await.status, 400);
 }

@@ -27,12 +27,12 @@ const TEMPLATE: u64 = 900;
 
 /// What a real backend of one release answered beside its streams, each as `(status, body)`.
 #[derive(Clone)]
-struct Recorded {
+struct RecordedAnswers {
     version: &'static str,
     answers: Arc<BTreeMap<(String, String), (u16, String)>>,
 }
 
-impl Recorded {
+impl RecordedAnswers {
     fn new(version: &'static str) -> Self {
         let file = format!("fixtures/other-endpoints/{version}.ndjson");
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
@@ -105,7 +105,7 @@ const STREAM: &str = concat!(
     "event: complete\ndata: {\"ok\": true, \"message\": \"Done.\"}\n\n",
 );
 
-async fn replayed(recorded: Recorded, request: Request<Incoming>) -> http::Response<Body> {
+async fn replayed(recorded: RecordedAnswers, request: Request<Incoming>) -> http::Response<Body> {
     let target = request.uri().to_string();
     let (status, body) = recorded.answer(request.method(), &target);
     if body.is_empty() && status == 200 {
@@ -122,10 +122,10 @@ async fn replayed(recorded: Recorded, request: Request<Incoming>) -> http::Respo
 
 /// A bridge in front of what a backend of `version` answered.
 async fn before(version: &'static str, settings: &[(&str, &str)]) -> (Backend, TestBridge) {
-    before_recorded(Recorded::new(version), settings).await
+    before_recorded(RecordedAnswers::new(version), settings).await
 }
 
-async fn before_recorded(recorded: Recorded, settings: &[(&str, &str)]) -> (Backend, TestBridge) {
+async fn before_recorded(recorded: RecordedAnswers, settings: &[(&str, &str)]) -> (Backend, TestBridge) {
     let backend = Backend::start(move |request| replayed(recorded.clone(), request)).await;
     let front = TestBridge::start(config(backend.address, settings)).await;
     (backend, front)
@@ -181,7 +181,7 @@ async fn what_an_old_backend_cannot_read_is_an_empty_list_and_the_next_stream_sa
 #[tokio::test(start_paused = true)]
 async fn only_a_backend_that_does_not_know_the_path_is_stood_in_for() {
     let (_backend, front) = before("0.0.19.post5", &[]).await;
-    let direct = Recorded::new("0.0.19.post5").answer(&Method::GET, FIREWALL);
+    let direct = RecordedAnswers::new("0.0.19.post5").answer(&Method::GET, FIREWALL);
     let read = front.get(FIREWALL, &WITH_KEY).await;
     assert_eq!((read.status, read.text()), (direct.0, direct.1.as_str()));
     assert_eq!(read.header("x-proxbox-bridge-shim"), None);
@@ -260,7 +260,7 @@ async fn a_list_that_would_delete_templates_is_refused_where_the_job_can_read_it
         ("/proxmox/cluster/resources", (200, r#"[{"lab-cluster":[]}]"#)),
         ("/proxmox/cluster/resources", (200, "null")),
     ] {
-        let recorded = Recorded::new("0.0.5");
+        let recorded = RecordedAnswers::new("0.0.5");
         let backend = Backend::start(move |request| {
             let recorded = recorded.clone();
             async move {
@@ -293,7 +293,7 @@ async fn the_configuration_of_a_template_is_read_where_the_release_gives_it() {
         ("0.0.5", r#"{"digest":"d","template":true,"acpi":null,"scsi0":"a:1"}"#, 200),
         ("0.0.4", r#"{"digest":"d","template":true,"acpi":null,"scsi0":"a:1"}"#, 200),
     ] {
-        let (backend, front) = before_recorded(Recorded::new(version).with(PLACE, given), &[]).await;
+        let (backend, front) = before_recorded(RecordedAnswers::new(version).with(PLACE, given), &[]).await;
         let read = front.get(CONFIG, &WITH_KEY).await;
         assert_eq!(read.status, expected, "{version} {given}: {}", read.text());
         if expected == 200 {
@@ -307,7 +307,8 @@ async fn the_configuration_of_a_template_is_read_where_the_release_gives_it() {
 #[tokio::test(start_paused = true)]
 async fn plain_endpoints_are_driven_without_a_key_where_none_is_wanted() {
     for (version, expected) in [("0.0.11.post2", 401), ("0.0.6.post4", 200)] {
-        let recorded = Recorded::new(version).with(STORAGE.trim_end_matches("/stream"), r#"[{"id":1}]"#);
+        let recorded =
+            RecordedAnswers::new(version).with(STORAGE.trim_end_matches("/stream"), r#"[{"id":1}]"#);
         let (_backend, front) = before_recorded(recorded, &[("backend.channel", "json")]).await;
         for _ in 0..2 {
             let read = front.get(STORAGE, &[]).await;
@@ -354,8 +355,8 @@ async fn a_sync_for_one_endpoint_deletes_nothing_of_the_others() {
         ("0.0.20", r#"[{"id":1,"name":"a"},{"id":2,"name":"b"}]"#, "proxmox_endpoint_ids=1&", true),
     ] {
         let recorded = match version {
-            "0.0.20" => Recorded::new("0.0.19.post5").with("/version", r#"{"version":"0.0.20"}"#),
-            version => Recorded::new(version),
+            "0.0.20" => RecordedAnswers::new("0.0.19.post5").with("/version", r#"{"version":"0.0.20"}"#),
+            version => RecordedAnswers::new(version),
         };
         let (backend, front) = before_recorded(recorded.with("/proxmox/endpoints", rows), &[]).await;
         let read = front.get(&format!("{BACKUPS}?{scope}{PRUNING}"), &WITH_KEY).await;
@@ -377,7 +378,7 @@ async fn a_sync_for_one_endpoint_deletes_nothing_of_the_others() {
 #[tokio::test(start_paused = true)]
 async fn a_full_update_that_would_delete_backups_of_other_endpoints_is_refused() {
     for (rows, status) in [(r#"[{"id":1},{"id":2}]"#, 422), (r#"[{"id":1}]"#, 200)] {
-        let recorded = Recorded::new("0.0.11.post2");
+        let recorded = RecordedAnswers::new("0.0.11.post2");
         let backend = Backend::start(move |request| {
             let recorded = recorded.clone();
             async move {
@@ -409,7 +410,7 @@ async fn a_full_update_that_would_delete_backups_of_other_endpoints_is_refused()
 #[tokio::test(start_paused = true)]
 async fn storages_of_other_endpoints_are_not_moved() {
     for (rows, alone) in [(r#"[{"id":1},{"id":2}]"#, 422), (r#"[{"id":1}]"#, 200)] {
-        let recorded = Recorded::new("0.0.6.post4").with("/proxmox/endpoints", rows);
+        let recorded = RecordedAnswers::new("0.0.6.post4").with("/proxmox/endpoints", rows);
         let (backend, front) = before_recorded(recorded, &[]).await;
         let read = front.get(&format!("{STORAGE}?proxmox_endpoint_ids=1"), &WITH_KEY).await;
         assert_eq!(read.status, alone, "{}", read.text());
@@ -432,7 +433,7 @@ async fn storages_of_other_endpoints_are_not_moved() {
 #[tokio::test(start_paused = true)]
 async fn a_full_update_of_stages_moves_no_storages_of_other_endpoints_either() {
     let rows = r#"[{"id":1},{"id":2}]"#;
-    let recorded = Recorded::new("0.0.6.post4").with("/proxmox/endpoints", rows);
+    let recorded = RecordedAnswers::new("0.0.6.post4").with("/proxmox/endpoints", rows);
     let (_backend, front) = before_recorded(recorded, &[("backend.channel", "json")]).await;
     let read = front.get("/full-update/stream?proxmox_endpoint_ids=1", &WITH_KEY).await;
     assert_eq!(read.status, 422, "{}", read.text());
@@ -1003,7 +1004,7 @@ async fn a_stream_that_is_not_announced_as_one_is_read_where_it_can_be_nothing_e
         );
         assert_eq!(answer.header("content-type"), Some("text/event-stream; charset=utf-8"));
         let recording = format!("/jobs/{}/recording", answer.header("x-proxbox-bridge-job").unwrap());
-        let recording = front.ask("GET", &recording, &[]).await;
+        let recording = front.admin_request("GET", &recording, &[]).await;
         let recorded = recording.text().matches("content-type").count();
         assert_eq!((recording.status, recorded), (200, headers.len()), "{}", recording.text());
         assert!(headers.iter().all(|(_, kind)| recording.text().contains(kind)), "{}", recording.text());

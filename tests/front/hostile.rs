@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::bridge::{TestBridge, config};
-use crate::support::hostile::{Case, table};
+use crate::support::hostile::{HostileCase, table};
 use crate::support::scripted::{Backend, answer};
 
 /// One answer of the listener.
@@ -38,7 +38,7 @@ fn answers(bytes: &[u8]) -> Vec<ParsedResponse> {
 }
 
 /// What the listener answers to `case`: up to `most` answers, or to its end; and whether it ended.
-async fn sent(front: &TestBridge, case: &Case, most: usize) -> (Vec<ParsedResponse>, bool) {
+async fn sent(front: &TestBridge, case: &HostileCase, most: usize) -> (Vec<ParsedResponse>, bool) {
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     for piece in case.pieces() {
         // It may have closed already, which is what it should do.
@@ -59,7 +59,7 @@ async fn sent(front: &TestBridge, case: &Case, most: usize) -> (Vec<ParsedRespon
 }
 
 pub(super) async fn metric(front: &TestBridge, reason: &str) -> u64 {
-    let text = front.ask("GET", "/metrics", &[]).await.text().to_owned();
+    let text = front.admin_request("GET", "/metrics", &[]).await.text().to_owned();
     let start = format!("proxbox_bridge_rejections_total{{reason=\"{reason}\"}} ");
     text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
 }

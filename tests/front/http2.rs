@@ -18,12 +18,12 @@ use crate::support::scripted::{Backend, answer};
 const STREAM: &str = "/dcim/devices/create/stream";
 
 /// A client of HTTP/2 with prior knowledge.
-struct Client {
+struct Http2Client {
     send: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
 }
 
-impl Client {
+impl Http2Client {
     async fn open(front: &TestBridge) -> Self {
         Self::with(front, &client::Builder::new()).await
     }
@@ -55,11 +55,11 @@ async fn text(response: Response<RecvStream>) -> String {
 }
 
 async fn works(front: &TestBridge) {
-    let mut client = Client::open(front).await;
+    let mut client = Http2Client::open(front).await;
     assert_eq!(text(client.get("/x", &[]).await.unwrap()).await, "here");
 }
 
-async fn here() -> (Backend, TestBridge) {
+async fn served_backend() -> (Backend, TestBridge) {
     let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     (backend, front)
@@ -67,8 +67,8 @@ async fn here() -> (Backend, TestBridge) {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_arrives_as_one_of_http_1_and_its_crumbs_are_one_cookie() {
-    let (backend, front) = here().await;
-    let mut client = Client::open(&front).await;
+    let (backend, front) = served_backend().await;
+    let mut client = Http2Client::open(&front).await;
     let response =
         client.get("/x?y=%20", &[("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers")]).await.unwrap();
     assert_eq!((response.status().as_u16(), text(response).await.as_str()), (200, "here"));
@@ -83,7 +83,7 @@ async fn a_request_arrives_as_one_of_http_1_and_its_crumbs_are_one_cookie() {
 async fn a_sync_is_a_stream_of_http_2_like_any_other() {
     let mut backend = ManualBackend::start().await;
     let front = TestBridge::start(config(backend.address, &[])).await;
-    let mut client = Client::open(&front).await;
+    let mut client = Http2Client::open(&front).await;
     let asked = tokio::spawn(async move { (client.get(STREAM, &[]).await.unwrap(), client) });
     let mut stream = backend.next_stream().await;
     let (response, _client) = asked.await.unwrap();
@@ -99,7 +99,7 @@ async fn a_sync_is_a_stream_of_http_2_like_any_other() {
 
 #[tokio::test(start_paused = true)]
 async fn what_http_2_may_not_say_is_refused() {
-    let (backend, front) = here().await;
+    let (backend, front) = served_backend().await;
     for (path, headers, status) in [
         ("/x", &[("host", "other.test")][..], 400),
         ("/x", &[("content-length", "0"), ("content-length", "0")], 400),
@@ -107,7 +107,7 @@ async fn what_http_2_may_not_say_is_refused() {
         (STREAM, &[("content-length", "4")], 400),
     ] {
         // A length that no body keeps may end the stream itself.
-        match Client::open(&front).await.get(path, headers).await {
+        match Http2Client::open(&front).await.get(path, headers).await {
             Ok(response) => assert_eq!(response.status(), status, "{headers:?}"),
             Err(error) => assert!(error.is_reset(), "{headers:?}: {error}"),
         }
@@ -115,7 +115,7 @@ async fn what_http_2_may_not_say_is_refused() {
     assert!(backend.requests().is_empty(), "{:?}", backend.requests());
 
     // A body that was not announced.
-    let client = Client::open(&front).await;
+    let client = Http2Client::open(&front).await;
     let request = Request::get(format!("http://bridge.test{STREAM}")).body(()).unwrap();
     let mut send = client.send.clone().ready().await.unwrap();
     let (response, mut body) = send.send_request(request, false).unwrap();
@@ -126,7 +126,7 @@ async fn what_http_2_may_not_say_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_path_with_a_fragment_is_refused_and_harms_no_other_request() {
-    let (backend, front) = here().await;
+    let (backend, front) = served_backend().await;
     let rejected = metric(&front, "target").await;
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     let mut requests = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
@@ -151,7 +151,7 @@ async fn a_path_with_a_fragment_is_refused_and_harms_no_other_request() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_opens_and_resets_streams_for_ever_is_sent_away() {
-    let (backend, front) = here().await;
+    let (backend, front) = served_backend().await;
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     opening.extend(frame(SETTINGS, 0, 0, &[]));
@@ -178,8 +178,8 @@ async fn a_client_that_opens_and_resets_streams_for_ever_is_sent_away() {
 
 #[tokio::test(start_paused = true)]
 async fn a_head_that_is_too_large_harms_nobody_but_its_own_request() {
-    let (backend, front) = here().await;
-    let mut client = Client::open(&front).await;
+    let (backend, front) = served_backend().await;
+    let mut client = Http2Client::open(&front).await;
     let large = "x".repeat(8000);
     let names: Vec<String> = (0..12).map(|number| format!("x-{number}")).collect();
     let headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), large.as_str())).collect();
@@ -252,7 +252,7 @@ async fn flood(front: &TestBridge, first: &[u8], again: &[u8]) {
 
 #[tokio::test(start_paused = true)]
 async fn floods_of_frames_that_ask_for_nothing_end_the_connection() {
-    let (backend, front) = here().await;
+    let (backend, front) = served_backend().await;
     // A head that never ends.
     let begun = frame(HEADERS, 0x1, 1, GET);
     flood(&front, &begun, &frame(CONTINUATION, 0, 1, &[0x00, 0x01, b'x', 0x01, b'y'])).await;
@@ -272,7 +272,7 @@ async fn a_reader_that_opens_no_window_is_dropped_and_the_sync_goes_on() {
     let front = TestBridge::start(config(backend.address, &settings)).await;
     let mut shut = client::Builder::new();
     shut.initial_window_size(0);
-    let mut stuck = Client::with(&front, &shut).await;
+    let mut stuck = Http2Client::with(&front, &shut).await;
     let asked = tokio::spawn(async move {
         let response = stuck.get(STREAM, &[]).await.unwrap();
         (response, stuck)
@@ -294,8 +294,8 @@ async fn a_reader_that_opens_no_window_is_dropped_and_the_sync_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_without_requests_is_closed_in_good_order() {
-    let (_backend, front) = here().await;
-    let mut client = Client::open(&front).await;
+    let (_backend, front) = served_backend().await;
+    let mut client = Http2Client::open(&front).await;
     text(client.get("/x", &[]).await.unwrap()).await;
     let began = tokio::time::Instant::now();
     let _held = client.send.clone();
@@ -305,7 +305,7 @@ async fn a_connection_without_requests_is_closed_in_good_order() {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_streams_are_open_at_once_than_may() {
-    let (backend, front) = here().await;
+    let (backend, front) = served_backend().await;
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     opening.extend(frame(SETTINGS, 0, 0, &[]));
@@ -328,18 +328,18 @@ async fn no_more_streams_are_open_at_once_than_may() {
 
 #[tokio::test(start_paused = true)]
 async fn the_limits_on_heads_hold_here_too() {
-    let (backend, front) = here().await;
+    let (backend, front) = served_backend().await;
     let long = format!("/{}", "x".repeat(20_000));
-    assert_eq!(Client::open(&front).await.get(&long, &[]).await.unwrap().status(), 414);
+    assert_eq!(Http2Client::open(&front).await.get(&long, &[]).await.unwrap().status(), 414);
     let names: Vec<String> = (0..150).map(|number| format!("x-{number}")).collect();
     let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
-    assert_eq!(Client::open(&front).await.get("/x", &many).await.unwrap().status(), 431);
+    assert_eq!(Http2Client::open(&front).await.get("/x", &many).await.unwrap().status(), 431);
     assert!(backend.requests().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_never_asks_for_anything_has_the_time_of_a_head() {
-    let (_backend, front) = here().await;
+    let (_backend, front) = served_backend().await;
     let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     // The preface alone, with settings, and with a head that does not end.
     for more in [vec![], frame(SETTINGS, 0, 0, &[]), frame(HEADERS, 0x1, 1, GET)] {
@@ -359,7 +359,7 @@ async fn a_connection_that_never_asks_for_anything_has_the_time_of_a_head() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_stops_asking_is_closed_although_its_client_answers_no_ping() {
-    let (_backend, front) = here().await;
+    let (_backend, front) = served_backend().await;
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     opening.extend(frame(SETTINGS, 0, 0, &[]));
@@ -384,7 +384,7 @@ async fn trailers_cannot_say_what_only_heads_may() {
     })
     .await;
     let front = TestBridge::start(config(backend.address, &[])).await;
-    let client = Client::open(&front).await;
+    let client = Http2Client::open(&front).await;
     let request = Request::post("http://bridge.test/x").header("trailer", "x-sum, x-forwarded-for");
     let mut send = client.send.clone().ready().await.unwrap();
     let (response, mut body) = send.send_request(request.body(()).unwrap(), false).unwrap();

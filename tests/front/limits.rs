@@ -8,7 +8,7 @@ use crate::support::manual::ManualBackend;
 use crate::support::scripted::{Backend, answer};
 
 async fn metric(front: &TestBridge, limit: &str) -> u64 {
-    let text = front.ask("GET", "/metrics", &[]).await.text().to_owned();
+    let text = front.admin_request("GET", "/metrics", &[]).await.text().to_owned();
     let start = format!("proxbox_bridge_over_limit_total{{limit=\"{limit}\"}} ");
     text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
 }
@@ -34,7 +34,7 @@ async fn one_connection_too_many_is_told_so_and_closed() {
         assert!(refused.detail().contains(key), "{}", refused.text());
         // The numbers are of the whole process, and other tests have their part in them.
         assert!(metric(&front, limit).await > before);
-        assert_eq!(front.ask("GET", "/livez", &[]).await.status, 200, "operators come in");
+        assert_eq!(front.admin_request("GET", "/livez", &[]).await.status, 200, "operators come in");
         drop(held.pop());
         // It is free as soon as the bridge has seen the other go.
         while front.get("/x", &[]).await.status != 200 {}
@@ -142,7 +142,7 @@ async fn one_request_too_many_on_its_way_is_refused_until_another_is_done() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_has_so_many_sockets_too() {
-    let pair = crate::support::bridge::Pair::start(
+    let pair = crate::support::bridge::BridgedReplay::start(
         crate::support::bridge::recordings("0.0.30.post2", &[]),
         crate::support::bridge::fast(),
         &[("limits.streams_per_key", "1")],

@@ -32,12 +32,12 @@ pub(super) const V1: &str = "Token 0123456789abcdef";
 
 /// A NetBox that authorises every request.
 #[derive(Clone, Default)]
-pub(super) struct NetBox {
+pub(super) struct FakeNetBox {
     /// The bodies that were written to it.
     written: Arc<Mutex<Vec<Value>>>,
 }
 
-impl NetBox {
+impl FakeNetBox {
     pub(super) async fn start(self) -> Backend {
         Backend::start(move |request| self.clone().answer(request)).await
     }
@@ -92,11 +92,11 @@ impl NetBox {
 /// A bridge between a backend of 0.0.2 and NetBox, and the address of its NetBox listener.
 pub(super) async fn between(
     settings: &[(&str, &str)],
-) -> (Rows, Backend, Backend, NetBox, TestBridge, SocketAddr) {
+) -> (Rows, Backend, Backend, FakeNetBox, TestBridge, SocketAddr) {
     let rows = Rows::default();
     let serving = rows.clone();
     let backend = Backend::start(move |request| serving.clone().answer(request)).await;
-    let netbox = NetBox::default();
+    let netbox = FakeNetBox::default();
     let server = netbox.clone().start().await;
     let all = [&[("backend.netbox_listen", "127.0.0.1:0")], settings].concat();
     let front = TestBridge::start(config(backend.address, &all)).await;
@@ -120,7 +120,7 @@ pub(super) fn pushed(address: SocketAddr) -> Value {
     })
 }
 
-async fn ask(listener: SocketAddr, method: &str, target: &str, token: &str, body: &Value) -> Answer {
+async fn request(listener: SocketAddr, method: &str, target: &str, token: &str, body: &Value) -> Answer {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let request = format!(
         "{method} {target} HTTP/1.1\r\nHost: {listener}\r\nAuthorization: {token}\r\nContent-Type: application/json\r\n\
@@ -131,7 +131,7 @@ async fn ask(listener: SocketAddr, method: &str, target: &str, token: &str, body
 }
 
 pub(super) async fn get(listener: SocketAddr, target: &str, token: &str) -> Answer {
-    ask(listener, "GET", target, token, &Value::Null).await
+    request(listener, "GET", target, token, &Value::Null).await
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn proxmox_credentials_are_filled_in_for_whom_netbox_authorises_and_for_no
         ("POST", ENDPOINTS, V1),
         ("GET", "/api/dcim/sites/", V1),
     ] {
-        let other = ask(listener, method, target, token, &json!({})).await;
+        let other = request(listener, method, target, token, &json!({})).await;
         assert!(!other.text().contains("s3cret-value"), "{method} {target}: {}", other.text());
     }
     let off = json!({ "enabled": false });
@@ -353,7 +353,7 @@ async fn a_release_that_needs_no_sync_processes_gets_netboxs_own_answer() {
     let (_, _backend, netbox, _, front, listener) = between(&[]).await;
     // The plugin's push makes the release known: it is 0.0.2.
     push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
-    let created = ask(listener, "POST", PROCESSES, V1, &json!({ "name": "sync-devices" })).await;
+    let created = request(listener, "POST", PROCESSES, V1, &json!({ "name": "sync-devices" })).await;
     assert_eq!(created.status, 404, "{}", created.text());
 }
 
@@ -420,7 +420,7 @@ async fn a_request_without_the_token_of_the_backend_is_none_of_its_requests() {
     let (_, _backend, netbox, _, front, listener) = between(&[]).await;
     push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
     let last = async || {
-        front.ask("GET", "/backends", &[]).await.json()["results"][0]["netbox_listener"]["last_request"]
+        front.admin_request("GET", "/backends", &[]).await.json()["results"][0]["netbox_listener"]["last_request"]
             .clone()
     };
     get(listener, STATUS, "Token wrong").await;
@@ -475,16 +475,16 @@ async fn syncs_wait_for_a_restart_where_the_client_hangs_up_before_the_row_is_an
 
 #[tokio::test]
 async fn what_0_0_3_records_is_kept_and_what_0_0_6_narrows_stays_wide_for_whom_netbox_authorises() {
-    let netbox = NetBox::default();
+    let netbox = FakeNetBox::default();
     let server = netbox.clone().start().await;
     // Nothing is known of this backend, as of one that starts.
     let (_front, listener) = before(&format!("http://{}", server.address), &[]).await;
     let narrow = json!({ "object_types": ["dcim.site"] });
-    let patched = ask(listener, "PATCH", &format!("{FIELDS}4/"), V1, &narrow).await;
+    let patched = request(listener, "PATCH", &format!("{FIELDS}4/"), V1, &narrow).await;
     assert_eq!(patched.status, 200, "{}", patched.text());
     let written = netbox.written.lock().unwrap()[0]["object_types"].as_array().unwrap().len();
     assert_eq!(written, 15, "those that it writes, and what NetBox had");
-    let created = ask(listener, "POST", PROCESSES, V1, &json!({ "name": "sync" })).await;
+    let created = request(listener, "POST", PROCESSES, V1, &json!({ "name": "sync" })).await;
     assert_eq!((created.status, &created.json()["id"]), (201, &json!(1)), "{}", created.text());
     assert_eq!(created.json()["url"], format!("http://{listener}{PROCESSES}1/"));
     assert_eq!(get(listener, PROCESSES, "Token wrong").await.status, 403);
@@ -500,7 +500,7 @@ async fn release_0_0_2_reads_mac_addresses_as_texts_and_others_as_netbox_answers
         let object = json!({ "id": 1, "display": "BC:24:11:00:00:01" });
         let expected = if is_text { json!("BC:24:11:00:00:01") } else { object };
         for (method, body) in [("GET", Value::Null), ("POST", json!({ "name": "net0" }))] {
-            let answered = ask(listener, method, INTERFACES, V1, &body).await;
+            let answered = request(listener, method, INTERFACES, V1, &body).await;
             assert_eq!(answered.json()["primary_mac_address"], expected, "{method}, {switch}");
             assert_eq!(answered.json()["url"], format!("http://{listener}{INTERFACES}"));
         }
@@ -509,7 +509,7 @@ async fn release_0_0_2_reads_mac_addresses_as_texts_and_others_as_netbox_answers
 }
 
 /// A backend of 0.0.1, and a bridge between it and NetBox.
-async fn first(settings: &[(&str, &str)]) -> (Backend, Backend, NetBox, TestBridge, SocketAddr) {
+async fn first(settings: &[(&str, &str)]) -> (Backend, Backend, FakeNetBox, TestBridge, SocketAddr) {
     let rows = Rows::default();
     let backend = Backend::start(move |request| {
         let rows = rows.clone();
@@ -524,7 +524,7 @@ async fn first(settings: &[(&str, &str)]) -> (Backend, Backend, NetBox, TestBrid
         }
     })
     .await;
-    let netbox = NetBox::default();
+    let netbox = FakeNetBox::default();
     let server = netbox.clone().start().await;
     let url = format!("http://{}", server.address);
     let listen = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
@@ -577,7 +577,7 @@ async fn a_custom_field_that_cannot_be_read_is_not_written() {
     .await;
     let (_front, listener) = before(&format!("http://{}", netbox.address), &[]).await;
     let narrow = json!({ "object_types": ["dcim.site"] });
-    let failed = ask(listener, "PATCH", &format!("{FIELDS}4/"), V1, &narrow).await;
+    let failed = request(listener, "PATCH", &format!("{FIELDS}4/"), V1, &narrow).await;
     assert_eq!((failed.status, failed.text()), (500, r#"{"error":"x"}"#));
     assert_eq!(netbox.last().method, "GET");
 }
@@ -638,7 +638,7 @@ async fn a_push_that_the_backend_refuses_changes_nothing() {
     .await;
     let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
     let listener = front.netbox_listeners()[0];
-    let elsewhere = NetBox::default().start().await;
+    let elsewhere = FakeNetBox::default().start().await;
     let refused = push(&front, "PUT", "/netbox/endpoint/1", &pushed(elsewhere.address)).await;
     assert_eq!(refused.status, 403, "{}", refused.text());
     assert_eq!(get(listener, STATUS, V1).await.status, 503, "where NetBox is is not known");

@@ -9,13 +9,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
 use super::netbox_between::{
-    Between, PASSWORD, TOKEN_VALUE, of_release, proxmox, push, send, usual, with_plugin,
+    NetboxHarness, PASSWORD, TOKEN_VALUE, of_release, proxmox, push, send, usual, with_plugin,
 };
 use super::reload::ReloadableBridge;
 use crate::support::netbox::{
     NetBox, OTHER, PROXMOX_ENDPOINTS, SYNC_PROCESSES, V1, V2, authorization, json_answer, row,
 };
-use crate::support::scripted::{Backend, Body, answer, whole};
+use crate::support::scripted::{Backend, Body, answer, full_body};
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 /// Every path that a rule is about, in the forms in which somebody may try it, and others.
@@ -47,7 +47,7 @@ fn holds_secret(text: &str) -> bool {
 #[tokio::test]
 async fn a_wrong_token_gets_netboxs_own_refusal_and_no_secret() {
     for release in RELEASES {
-        let between = Between::of(release, V1, &[]).await;
+        let between = NetboxHarness::of(release, V1, &[]).await;
         for sent in [
             "Token 0000000000000000000000000000000000000000",
             "Token 0123456789ABCDEF0123456789ABCDEF01234567",
@@ -80,7 +80,7 @@ async fn a_wrong_token_gets_netboxs_own_refusal_and_no_secret() {
 #[tokio::test]
 async fn a_token_that_is_not_the_backends_gets_what_netbox_gives_it_and_no_secret() {
     for token in [OTHER, V2] {
-        let between = Between::of("0.0.2.post1", V1, &[]).await;
+        let between = NetboxHarness::of("0.0.2.post1", V1, &[]).await;
         for (method, target) in METHODS.iter().flat_map(|method| TARGETS.map(|target| (*method, target))) {
             let answered = between.send(method, target, token).await;
             assert!(!holds_secret(answered.text()), "{method} {target}: {}", answered.text());
@@ -113,10 +113,10 @@ async fn only_a_list_that_netbox_gives_out_gets_secrets() {
     for (status, kind, text) in answers {
         let netbox = NetBox::start(&[V1], move |_| {
             let response = Response::builder().status(status).header("content-type", kind);
-            response.body(whole(text)).unwrap()
+            response.body(full_body(text)).unwrap()
         })
         .await;
-        let between = Between::before(netbox, "0.0.2.post1", &[]).await;
+        let between = NetboxHarness::before(netbox, "0.0.2.post1", &[]).await;
         between.push(V1).await;
         let answered = between.send("GET", PROXMOX_ENDPOINTS, V1).await;
         assert_eq!(answered.status, status, "{text}");
@@ -127,7 +127,7 @@ async fn only_a_list_that_netbox_gives_out_gets_secrets() {
 #[tokio::test]
 async fn secrets_are_for_the_token_in_force_and_for_those_that_the_backend_may_have_read_before() {
     let netbox = usual().await;
-    let between = Between::before(netbox, "0.0.2.post1", &[]).await;
+    let between = NetboxHarness::before(netbox, "0.0.2.post1", &[]).await;
     let of_backend =
         async |token: &str| holds_secret(between.send("GET", PROXMOX_ENDPOINTS, token).await.text());
     assert_eq!(between.send("GET", PROXMOX_ENDPOINTS, V1).await.status, 503, "nothing was pushed");
@@ -140,7 +140,7 @@ async fn secrets_are_for_the_token_in_force_and_for_those_that_the_backend_may_h
 #[tokio::test]
 async fn another_netbox_or_another_token_drops_the_proxmox_secrets_of_the_one_before() {
     let elsewhere = usual().await;
-    let between = Between::of("0.0.2.post1", V1, &[]).await;
+    let between = NetboxHarness::of("0.0.2.post1", V1, &[]).await;
     for (row, token, keeps) in [
         (between.netbox.row(V1), V1, true),
         (elsewhere.row(V1), V1, false),
@@ -168,7 +168,7 @@ async fn a_netbox_that_answers_when_another_one_was_pushed_gets_no_secret_of_tha
         }
     })
     .await;
-    let between = Between::before(usual().await, "0.0.2.post1", &[]).await;
+    let between = NetboxHarness::before(usual().await, "0.0.2.post1", &[]).await;
     let row = row(elsewhere.address, V1);
     push(&between.front, "any", "/netbox/endpoint", &row).await;
     push(&between.front, "any", "/proxmox/endpoints", &proxmox("password-of-others", "value-of-others"))
@@ -300,7 +300,7 @@ async fn what_netbox_allows_a_page_of_endpoints_is_filled_in_whatever_else_is_in
         )
     })
     .await;
-    let between = Between::before(netbox, "0.0.2.post1", &[]).await;
+    let between = NetboxHarness::before(netbox, "0.0.2.post1", &[]).await;
     between.push(V1).await;
     let page = between.send("GET", PROXMOX_ENDPOINTS, V1).await.json();
     let row = json!({

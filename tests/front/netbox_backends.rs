@@ -16,15 +16,15 @@ const SECRETS: [[&str; 2]; 2] = [["password-of-one", "value-of-one"], ["password
 const TOKENS: [&str; 2] = [V1, OTHER];
 
 /// A bridge in front of two backends, each of which has a NetBox of its own.
-struct Two {
+struct TwoBackends {
     changing: ReloadableBridge,
     backends: [Backend; 2],
     netboxes: [NetBox; 2],
     listeners: Vec<SocketAddr>,
 }
 
-impl Two {
-    async fn of(releases: [&'static str; 2]) -> Self {
+impl TwoBackends {
+    async fn start(releases: [&'static str; 2]) -> Self {
         let backends = [of_release(releases[0]).await, of_release(releases[1]).await];
         let netboxes =
             [NetBox::start(&[TOKENS[0]], with_plugin).await, NetBox::start(&[TOKENS[1]], with_plugin).await];
@@ -65,7 +65,7 @@ fn text(backends: &[Backend; 2], has_listener: [bool; 2]) -> String {
 
 #[tokio::test]
 async fn a_backend_gets_its_own_secrets_from_its_own_netbox() {
-    let two = Two::of(["0.0.2.post1"; 2]).await;
+    let two = TwoBackends::start(["0.0.2.post1"; 2]).await;
     assert_eq!(two.listeners.len(), 2);
     for (own, other) in [(0, 1), (1, 0)] {
         two.netboxes.iter().for_each(|netbox| drop(netbox.take()));
@@ -110,7 +110,7 @@ async fn the_token_of_another_backend_gets_no_secret_where_both_use_the_same_net
 
 #[tokio::test]
 async fn a_rule_is_for_the_backend_of_its_release_and_its_objects_for_that_alone() {
-    let two = Two::of(["0.0.2.post1", "0.0.3"]).await;
+    let two = TwoBackends::start(["0.0.2.post1", "0.0.3"]).await;
     let create = async |number: usize| {
         let token = authorization(TOKENS[number]);
         send(two.listeners[number], "POST", SYNC_PROCESSES, &token).await.status
@@ -119,7 +119,7 @@ async fn a_rule_is_for_the_backend_of_its_release_and_its_objects_for_that_alone
     let (status, page) = two.get(1, PROXMOX_ENDPOINTS, 1).await;
     assert_eq!((status, page.contains("password")), (200, false));
 
-    let two = Two::of(["0.0.3"; 2]).await;
+    let two = TwoBackends::start(["0.0.3"; 2]).await;
     let count = async |number: usize| {
         let page: Value = serde_json::from_str(&two.get(number, SYNC_PROCESSES, number).await.1).unwrap();
         page["count"].as_u64().unwrap()
@@ -131,7 +131,7 @@ async fn a_rule_is_for_the_backend_of_its_release_and_its_objects_for_that_alone
 
 #[tokio::test]
 async fn a_listener_that_is_taken_out_is_closed_and_the_others_stay() {
-    let two = Two::of(["0.0.2.post1"; 2]).await;
+    let two = TwoBackends::start(["0.0.2.post1"; 2]).await;
     let mut kept = Client::raw(two.listeners[1], b"").await;
     let request = format!(
         "GET {PROXMOX_ENDPOINTS} HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\n\r\n",

@@ -20,14 +20,14 @@ pub(super) const PASSWORD: &str = "p4ssword-of-pve-0123456789";
 pub(super) const TOKEN_VALUE: &str = "70ken-value-of-pve-0123456789";
 
 /// A bridge, and what it stands between.
-pub(super) struct Between {
+pub(super) struct NetboxHarness {
     _backend: Backend,
     pub(super) netbox: NetBox,
     pub(super) front: TestBridge,
     pub(super) listener: SocketAddr,
 }
 
-impl Between {
+impl NetboxHarness {
     /// With a backend of `release`, to which the plugin has pushed a NetBox and `token`.
     pub(super) async fn of(release: &'static str, token: &str, settings: &[(&str, &str)]) -> Self {
         let between = Self::before(usual().await, release, settings).await;

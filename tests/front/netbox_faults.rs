@@ -253,7 +253,7 @@ async fn a_netbox_that_hangs_delays_neither_clients_nor_operators() {
     );
     let shown = read.await.unwrap();
     assert_eq!((shown.status, &shown.json()[0]["port"]), (200, &json!(faulty.netbox.port())));
-    assert_eq!(timeout(LONG, faulty.front.ask("GET", "/backends", &[])).await.unwrap().status, 200);
+    assert_eq!(timeout(LONG, faulty.front.admin_request("GET", "/backends", &[])).await.unwrap().status, 200);
     drop(waiting);
 }
 

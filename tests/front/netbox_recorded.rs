@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::netbox_between::{Between, LAST_UPDATED, PASSWORD, TOKEN_VALUE, received};
+use super::netbox_between::{LAST_UPDATED, NetboxHarness, PASSWORD, TOKEN_VALUE, received};
 use crate::support::bridge::{Answer, Client};
 use crate::support::netbox::{PROXMOX_ENDPOINTS, Received, SYNC_PROCESSES, V1, V2, authorization};
 
@@ -16,14 +16,14 @@ const TOKEN: &str = "<netbox-token>";
 
 /// A request of a backend.
 #[derive(Clone, Debug)]
-struct Recorded {
+struct RecordedRequest {
     method: String,
     target: String,
     headers: Vec<(String, String)>,
     body: String,
 }
 
-impl Recorded {
+impl RecordedRequest {
     /// What a backend of `release` sends, with `token` in the form in which that release sends it.
     fn all(release: &str, token: &str) -> Vec<Self> {
         let file = format!("fixtures/netbox/{release}/requests.ndjson");
@@ -55,7 +55,7 @@ impl Recorded {
     }
 
     /// Sends it to the listener, byte for byte.
-    async fn send(&self, between: &Between) -> Answer {
+    async fn send(&self, between: &NetboxHarness) -> Answer {
         let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", self.method, self.target, between.listener);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -65,7 +65,7 @@ impl Recorded {
     }
 
     /// The headers with which it is to reach NetBox, in the order of their names.
-    fn forwarded_headers(&self, between: &Between, token: &str) -> Vec<(String, String)> {
+    fn forwarded_headers(&self, between: &NetboxHarness, token: &str) -> Vec<(String, String)> {
         let kept = self.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
         let changed = ["connection", "accept-encoding", "authorization"];
         let mut headers: Vec<_> = kept.filter(|(name, _)| !changed.contains(&name.as_str())).collect();
@@ -116,8 +116,8 @@ fn end_to_end(headers: &[(String, String)]) -> Vec<(String, String)> {
 async fn what_old_backends_send_reaches_netbox_as_it_is_and_its_answers_come_back() {
     for release in RELEASES {
         for token in [V1, V2] {
-            let between = Between::of(release, token, &[]).await;
-            let requests = Recorded::all(release, token);
+            let between = NetboxHarness::of(release, token, &[]).await;
+            let requests = RecordedRequest::all(release, token);
             assert!(requests.len() > 20, "{release}");
             for request in &requests {
                 replay(&between, request, release, token).await;
@@ -127,7 +127,7 @@ async fn what_old_backends_send_reaches_netbox_as_it_is_and_its_answers_come_bac
 }
 
 /// Sends `request`, and compares what NetBox received and what the backend got.
-async fn replay(between: &Between, request: &Recorded, release: &str, token: &str) {
+async fn replay(between: &NetboxHarness, request: &RecordedRequest, release: &str, token: &str) {
     let what = format!("{release}: {} {}", request.method, request.target);
     between.netbox.take();
     let answered = request.send(between).await;

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::compat::{Rows, push};
-use super::netbox::{ENDPOINTS, FIELDS, NetBox, PROCESSES, STATUS, V1, between, get, pushed};
+use super::netbox::{ENDPOINTS, FIELDS, FakeNetBox, PROCESSES, STATUS, V1, between, get, pushed};
 use super::reload::{ReloadableBridge, file};
 use crate::support::bridge::{Client, NOWHERE, TestBridge, WITH_KEY, config, configured};
 use crate::support::scripted::{Backend, Body, answer};
@@ -50,7 +50,7 @@ fn end_to_end(headers: &[(String, String)]) -> Vec<(String, String)> {
 
 /// What the bridge says of its one backend's listener.
 async fn seen(front: &TestBridge) -> Value {
-    front.ask("GET", "/backends", &[]).await.json()["results"][0]["netbox_listener"].clone()
+    front.admin_request("GET", "/backends", &[]).await.json()["results"][0]["netbox_listener"].clone()
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn without_the_listener_its_netbox_is_forgotten_and_the_backend_is_given_t
     let rows = Rows::default();
     let serving = rows.clone();
     let backend = Backend::start(move |request| serving.clone().answer(request)).await;
-    let netbox = NetBox::default().start().await;
+    let netbox = FakeNetBox::default().start().await;
     let data = tempfile::tempdir().unwrap();
     let text = moved_in(backend.address, data.path());
     let changing = ReloadableBridge::start(text.clone()).await;

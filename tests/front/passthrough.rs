@@ -12,13 +12,13 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::support::bridge::{Client, TestBridge, config};
-use crate::support::scripted::{Backend, answer, whole};
+use crate::support::scripted::{Backend, answer, full_body};
 
 #[tokio::test(start_paused = true)]
 async fn method_path_query_headers_and_body_arrive_byte_for_byte() {
     let backend = Backend::start(|request| async {
         let body = request.into_body().collect().await.unwrap().to_bytes();
-        Response::new(whole(body))
+        Response::new(full_body(body))
     })
     .await;
     let front = TestBridge::start(config(backend.address, &[])).await;
@@ -205,7 +205,7 @@ async fn pieces_of_an_upload_arrive_before_the_next_is_sent() {
 async fn a_client_that_asks_before_it_sends_is_told_to_go_on_when_the_backend_takes_it() {
     let backend = Backend::start(|request| async {
         let body = request.into_body().collect().await.unwrap().to_bytes();
-        Response::new(whole(body))
+        Response::new(full_body(body))
     })
     .await;
     let front = TestBridge::start(config(backend.address, &[])).await;

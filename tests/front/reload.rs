@@ -41,7 +41,7 @@ impl ReloadableBridge {
 
     pub(super) async fn reload(&self, text: String) -> (u16, String) {
         *self.file.lock().unwrap() = text;
-        let answer = self.front.ask("POST", "/reload", &[]).await;
+        let answer = self.front.admin_request("POST", "/reload", &[]).await;
         (answer.status, answer.detail())
     }
 }
@@ -101,7 +101,7 @@ async fn a_bad_file_changes_nothing_and_says_why() {
         assert!(detail.contains(&why), "{detail}");
         assert_eq!(changing.front.get("/x", &[]).await.text(), "here", "{bad}");
     }
-    let metrics = changing.front.ask("GET", "/metrics", &[]).await;
+    let metrics = changing.front.admin_request("GET", "/metrics", &[]).await;
     let start = "proxbox_bridge_reloads_total{result=\"failure\"} ";
     let failed = metrics.text().lines().find_map(|line| line.strip_prefix(start)).unwrap();
     assert!(failed.parse::<u64>().unwrap() >= 6, "{failed}");
@@ -124,7 +124,7 @@ async fn a_reload_that_hangs_does_not_delay_the_stop() {
     let token = format!("Bearer {TOKEN}");
     let reload = Client::send(front.admin, "POST", "/reload", &[("Authorization", &token)]).await;
     has_begun.recv().await.unwrap();
-    front.ask_to_stop();
+    front.request_stop();
     let answer = reload.answer().await;
     assert!(answer.detail().contains("the bridge is stopping"), "{}", answer.text());
     front.stop().await;

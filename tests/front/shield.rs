@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::advance;
 
-use crate::support::bridge::{KEY, Place, TestBridge, WITH_KEY, config, fast, recordings, replayed};
+use crate::support::bridge::{Forwarder, KEY, TestBridge, WITH_KEY, config, fast, recordings, replayed};
 use crate::support::manual::ManualBackend;
 use crate::support::scripted::{Backend, answer};
 use proxbox_bridge::replay::{ReplayOptions, Speed};
@@ -364,10 +364,10 @@ async fn a_new_backend_in_the_old_place_is_not_judged_by_the_old_ones_keys_for_l
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let strict = replayed(recordings("0.0.11.post2", &[]), options).await;
     let open = replayed(recordings("0.0.2.post1", &[]), fast()).await;
-    let place = Place::new(strict.local_addr()).await;
-    let front = TestBridge::start(config(place.address, &[("limits.refused_key", "10s")])).await;
+    let forwarder = Forwarder::new(strict.local_addr()).await;
+    let front = TestBridge::start(config(forwarder.address, &[("limits.refused_key", "10s")])).await;
     assert_eq!(front.get("/proxmox/version", &[]).await.status, 401);
-    place.give_to(open.local_addr());
+    forwarder.forward_to(open.local_addr());
     advance(Duration::from_secs(10)).await;
     assert_ne!(front.get("/proxmox/version", &[]).await.status, 401);
 }

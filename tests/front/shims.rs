@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::bridge::{Answer, Client, KEY, Pair, TestBridge, WITH_KEY, config, fast, recordings};
+use crate::support::bridge::{
+    Answer, BridgedReplay, Client, KEY, TestBridge, WITH_KEY, config, fast, recordings,
+};
 use crate::support::scripted::{Backend, answer};
 
 const OLD: &str = "0.0.2.post1";
@@ -39,7 +41,7 @@ async fn register(front: &TestBridge, key: &str) -> Answer {
 
 #[tokio::test(start_paused = true)]
 async fn a_plugin_of_today_can_begin_a_sync_on_a_backend_that_knows_no_keys() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let health = pair.front.get("/health", &[]).await;
     assert_eq!((health.status, health.json()), (200, json!({ "status": "ready", "init_ok": true })));
     let status = pair.front.get(STATUS, &[]).await;
@@ -66,7 +68,7 @@ async fn a_plugin_of_today_can_begin_a_sync_on_a_backend_that_knows_no_keys() {
 async fn a_key_that_was_registered_outlives_the_bridge_and_a_configured_one_needs_no_registration() {
     let folder = tempfile::tempdir().unwrap();
     let data = [("data_dir", folder.path().to_str().unwrap())];
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &data).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &data).await;
     assert_eq!(register(&pair.front, KEY).await.status, 201);
     let address = pair.backend.local_addr();
     pair.front.stop().await;
@@ -83,7 +85,7 @@ async fn a_key_that_was_registered_outlives_the_bridge_and_a_configured_one_need
 
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_has_them_answers_for_itself() {
-    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[]).await;
     for target in ["/health", STATUS] {
         let direct = Client::send(pair.backend.local_addr(), "GET", target, &[]).await.answer().await;
         let through = pair.front.get(target, &[]).await;
@@ -169,7 +171,7 @@ async fn health_does_not_wait_for_another_question_that_hangs() {
 #[tokio::test(start_paused = true)]
 async fn each_of_them_can_be_turned_off() {
     let settings = [("shims.health", "off"), ("shims.auth", "off"), ("shims.aliases", "off")];
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &settings).await;
     for target in ["/health", STATUS, KEYS, "/cluster/replication/stream", "/cluster/backup/stream"] {
         assert_eq!(pair.front.get(target, &[]).await.status, 404, "{target}");
     }
@@ -178,7 +180,7 @@ async fn each_of_them_can_be_turned_off() {
 
 #[tokio::test(start_paused = true)]
 async fn the_two_paths_that_no_backend_has_are_those_that_were_meant() {
-    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[]).await;
     for (alias, meant) in [
         ("/cluster/replication/stream", "/proxmox/replication/stream"),
         ("/cluster/backup/stream", "/proxmox/cluster/backup/stream"),
@@ -192,7 +194,7 @@ async fn the_two_paths_that_no_backend_has_are_those_that_were_meant() {
 
 #[tokio::test(start_paused = true)]
 async fn a_method_that_a_backend_would_not_know_either_is_405() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     for (method, target, allowed) in
         [("POST", STATUS, "GET"), ("DELETE", KEYS, "GET"), ("GET", "/auth/register-key", "POST")]
     {

@@ -8,7 +8,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::support::bridge::{KEY, Pair, TestBridge, config, fast, recordings, replayed};
+use crate::support::bridge::{BridgedReplay, KEY, TestBridge, config, fast, recordings, replayed};
 use crate::support::manual::ManualBackend;
 
 const OLD: &str = "0.0.2.post1";
@@ -100,7 +100,7 @@ fn names<'a>(frames: &'a [Value], object: &str) -> Vec<&'a str> {
 
 #[tokio::test(start_paused = true)]
 async fn an_old_page_in_front_of_an_old_backend_gets_its_rows_and_the_job_is_one_like_any_other() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let mut page = Page::greeted(&pair.front).await;
     page.say("Full Update Sync").await;
     let frames = page.frames_to(json!({ "object": "full-update", "end": true, "status": "completed" })).await;
@@ -116,7 +116,7 @@ async fn an_old_page_in_front_of_an_old_backend_gets_its_rows_and_the_job_is_one
     assert_eq!(page.text().await, "Sync Nodes");
     page.frames_to(json!({ "object": "device", "end": true })).await;
 
-    let jobs = pair.front.ask("GET", "/jobs", &[]).await.json()["results"].clone();
+    let jobs = pair.front.admin_request("GET", "/jobs", &[]).await.json()["results"].clone();
     assert_eq!(jobs.as_array().unwrap().len(), 2);
     assert_eq!((&jobs[1]["kind"], &jobs[1]["outcome"]), (&json!("full-update"), &json!("completed")));
     assert_eq!(jobs[1]["channels"], json!(["websocket"]));
@@ -127,7 +127,7 @@ async fn an_old_page_in_front_of_an_old_backend_gets_its_rows_and_the_job_is_one
 #[tokio::test(start_paused = true)]
 async fn an_old_page_in_front_of_a_backend_without_ws_gets_the_same_from_its_streams() {
     let recorded = recordings("0.0.11.post2", &[]);
-    let pair = Pair::start(recorded, fast(), &[("backend.channel", "native")]).await;
+    let pair = BridgedReplay::start(recorded, fast(), &[("backend.channel", "native")]).await;
     let mut page = Page::open(&pair.front, "/ws").await;
     page.say(&json!({ "api_key": KEY }).to_string()).await;
     page.greeting().await;
@@ -143,7 +143,7 @@ async fn an_old_page_in_front_of_a_backend_without_ws_gets_the_same_from_its_str
     }
     let asked = pair.log().requests();
     assert!(asked.iter().all(|(_, target)| !target.starts_with("/ws")), "{asked:?}");
-    let jobs = pair.front.ask("GET", "/jobs", &[]).await.json()["results"].clone();
+    let jobs = pair.front.admin_request("GET", "/jobs", &[]).await.json()["results"].clone();
     assert_eq!(jobs[0]["channels"], json!(["native"]));
 }
 
@@ -152,13 +152,13 @@ async fn a_command_runs_over_the_socket_of_the_backend_where_it_has_one_and_nati
     for (version, uses, channel, outcome) in
         [(NEW, &[][..], "websocket", "completed"), (DEFAULT_MODE, &[][..], "native", "errored")]
     {
-        let pair = Pair::start(recordings(version, uses), fast(), &[]).await;
+        let pair = BridgedReplay::start(recordings(version, uses), fast(), &[]).await;
         let mut page = Page::open(&pair.front, "/ws?proxmox_endpoint_ids=1%2C2").await;
         page.say(&json!({ "api_key": KEY }).to_string()).await;
         page.greeting().await;
         page.say("Sync Nodes").await;
         let heard = page.rest_or(json!({ "object": "device", "end": true })).await;
-        let jobs = pair.front.ask("GET", "/jobs", &[]).await.json()["results"].clone();
+        let jobs = pair.front.admin_request("GET", "/jobs", &[]).await.json()["results"].clone();
         assert_eq!(jobs[0]["channels"], json!([channel]), "{version}: {heard:?}");
         assert_eq!(jobs[0]["outcome"], outcome, "{version}");
         assert_eq!(jobs[0]["query"], "proxmox_endpoint_ids=1%2C2");
@@ -181,7 +181,7 @@ impl Page {
 
 #[tokio::test(start_paused = true)]
 async fn a_command_that_fails_says_so_and_ends_the_socket_as_backends_do() {
-    let pair = Pair::start(recordings(OLD, &["fail/ws-proxmox-down"]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &["fail/ws-proxmox-down"]), fast(), &[]).await;
     let mut page = Page::greeted(&pair.front).await;
     page.say("Sync Virtual Machines").await;
     let heard = page.rest().await;
@@ -193,7 +193,7 @@ async fn a_command_that_fails_says_so_and_ends_the_socket_as_backends_do() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_of_today_gets_its_run_id_in_every_frame_and_an_end_that_says_how_it_went() {
-    let pair = Pair::start(recordings(NEW, &[]), fast(), &[("backend.channel", "native")]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[("backend.channel", "native")]).await;
     let mut page = Page::open(&pair.front, "/ws").await;
     page.say(&json!({ "api_key": KEY }).to_string()).await;
     page.greeting().await;
@@ -209,7 +209,7 @@ async fn a_client_of_today_gets_its_run_id_in_every_frame_and_an_end_that_says_h
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_command_is_answered_and_harmless() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let mut page = Page::greeted(&pair.front).await;
     page.say("<img src=x onerror=alert(1)>").await;
     assert_eq!(page.text().await, "Invalid command: &lt;img src=x onerror=alert(1)&gt;");
@@ -220,13 +220,13 @@ async fn what_is_no_command_is_answered_and_harmless() {
     let mut page = Page::greeted(&pair.front).await;
     page.say(&"x".repeat(70_000)).await;
     assert_eq!(page.rest().await.close.0, 1009);
-    assert_eq!(pair.front.ask("GET", "/jobs", &[]).await.json()["results"], json!([]));
+    assert_eq!(pair.front.admin_request("GET", "/jobs", &[]).await.json()["results"], json!([]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_key_is_refused_with_4001_and_the_backend_is_asked_once() {
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
-    let pair = Pair::start(recordings(NEW, &[]), options, &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), options, &[]).await;
     for target in ["/ws", "/ws?x=1", "/%77s"] {
         let mut page = Page::open(&pair.front, target).await;
         page.say(&json!({ "api_key": "x".repeat(32) }).to_string()).await;
@@ -253,7 +253,7 @@ async fn the_bridges_own_key_serves_clients_that_know_of_none() {
     std::fs::write(&file, KEY).unwrap();
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let settings = [("backend.api_key_file", file.to_str().unwrap())];
-    let pair = Pair::start(recordings(NEW, &[]), options, &settings).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), options, &settings).await;
     for first in [None, Some(json!({ "api_key": "" }).to_string())] {
         let mut page = Page::greeted(&pair.front).await;
         if let Some(first) = first {
@@ -320,8 +320,8 @@ async fn a_page_that_leaves_does_not_end_the_sync_at_once_and_a_bridge_that_stop
     let mut idle = Page::open(&front, "/ws").await;
     idle.say(&json!({ "api_key": KEY }).to_string()).await;
     idle.greeting().await;
-    front.ask_to_stop();
-    front.ask_to_hurry();
+    front.request_stop();
+    front.request_immediate_stop();
     assert_eq!(idle.rest().await.close.0, 1001);
     let heard = again.rest().await;
     assert!(heard.words.iter().any(|word| word.contains("stop")), "{:?}", heard.words);
@@ -339,7 +339,7 @@ async fn a_socket_is_refused_with_a_status_where_there_is_no_backend_and_where_i
     assert_eq!(response.status(), 503);
     assert!(response.headers().contains_key("retry-after"));
 
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let socket = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
     assert_eq!(pair.front.get("/ws", &socket).await.status, 426);
     assert_eq!(pair.front.get("/ws", &[]).await.status, 404, "and without an upgrade it is the backend's");
@@ -347,7 +347,7 @@ async fn a_socket_is_refused_with_a_status_where_there_is_no_backend_and_where_i
 
 #[tokio::test(start_paused = true)]
 async fn a_page_is_pinged_and_dropped_when_it_gives_no_sign_of_life() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let mut page = Page::greeted(&pair.front).await;
     assert!(matches!(page.0.next().await.unwrap().unwrap(), Message::Ping(_)));
     // Reading answers pings; whoever does not read does not.
@@ -358,7 +358,7 @@ async fn a_page_is_pinged_and_dropped_when_it_gives_no_sign_of_life() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deep_or_broken_text_is_no_command_and_harms_nobody() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let mut page = Page::greeted(&pair.front).await;
     for hostile in ["[".repeat(30_000), format!("{}1", "{\"a\":".repeat(5_000)), "{\"command\":".to_owned()] {
         page.say(&hostile).await;
@@ -382,7 +382,7 @@ async fn a_page_whose_backend_is_gone_from_the_configuration_is_sent_away_at_its
     let address = other.local_addr();
     let front = TestBridge::reloading(config(old.local_addr(), &[]), move || Ok(config(address, &[]))).await;
     let mut page = Page::greeted(&front).await;
-    assert_eq!(front.ask("POST", "/reload", &[]).await.status, 200);
+    assert_eq!(front.admin_request("POST", "/reload", &[]).await.status, 200);
     page.say("Sync Nodes").await;
     assert_eq!(page.closed().await.0, 1001);
     assert!(old.log().texts().is_empty() && other.log().texts().is_empty());
@@ -390,7 +390,7 @@ async fn a_page_whose_backend_is_gone_from_the_configuration_is_sent_away_at_its
 
 #[tokio::test(start_paused = true)]
 async fn a_bridge_in_front_of_a_bridge_can_drive_it() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let settings = [("backend.channel", "websocket")];
     let outer = TestBridge::start(config(pair.front.address, &settings)).await;
     let answer = outer.get("/virtualization/virtual-machines/create/stream", &[]).await;

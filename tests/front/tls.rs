@@ -116,7 +116,7 @@ async fn clients_are_served_over_tls_and_one_that_speaks_http_is_told_so() {
     let plain = Client::send(front.address, "GET", "/x", &[]).await.answer().await;
     assert_eq!(plain.status, 400);
     assert!(plain.detail().contains("https://"), "{}", plain.text());
-    assert_eq!(front.ask("GET", "/livez", &[]).await.status, 200, "operators come in without it");
+    assert_eq!(front.admin_request("GET", "/livez", &[]).await.status, 200, "operators come in without it");
 }
 
 #[tokio::test]
@@ -178,14 +178,14 @@ async fn a_new_certificate_is_shown_after_a_reload_and_connections_that_are_ther
     let shown = |stream: &TlsStream<TcpStream>| stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
     let before = connect(&front, authority.client(&[], None)).await.unwrap();
     authority.issue("front", "bridge.test");
-    assert_eq!(front.ask("POST", "/reload", &[]).await.status, 200);
+    assert_eq!(front.admin_request("POST", "/reload", &[]).await.status, 200);
     let after = connect(&front, authority.client(&[], None)).await.unwrap();
     assert_ne!(shown(&before), shown(&after));
     assert!(get(before).await.unwrap().ends_with("secret"));
 
     // Files that do not belong together change nothing.
     std::fs::copy(authority.path("ca.pem"), authority.path("front.pem")).unwrap();
-    let refused = front.ask("POST", "/reload", &[]).await;
+    let refused = front.admin_request("POST", "/reload", &[]).await;
     assert_eq!(refused.status, 422);
     assert!(refused.detail().contains("does not belong to the certificate"), "{}", refused.text());
     assert!(connect(&front, authority.client(&[], None)).await.is_ok());
@@ -270,24 +270,24 @@ async fn a_reload_fails_with_authorities_of_a_backend_that_were_read_before_and_
     std::fs::write(&ca, "damaged").unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(61)).await;
     for _ in 0..2 {
-        let refused = front.ask("POST", "/reload", &[]).await;
+        let refused = front.admin_request("POST", "/reload", &[]).await;
         assert_eq!(refused.status, 422);
         assert!(refused.detail().contains("ca.pem"), "{}", refused.text());
         assert_eq!(front.get("/x", &[]).await.text(), "secure", "what was read before stays in use");
     }
     std::fs::write(&ca, authority.issuer.pem()).unwrap();
-    assert_eq!(front.ask("POST", "/reload", &[]).await.status, 200);
+    assert_eq!(front.admin_request("POST", "/reload", &[]).await.status, 200);
     task.abort();
 }
 
 /// A file that whoever reads it waits for.
-struct Hanging {
+struct HangingFile {
     opened: tokio::sync::oneshot::Receiver<()>,
     release: std::sync::mpsc::Sender<()>,
     thread: std::thread::JoinHandle<bool>,
 }
 
-impl Hanging {
+impl HangingFile {
     fn at(path: PathBuf) -> Self {
         std::fs::remove_file(&path).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
@@ -326,7 +326,7 @@ async fn a_disk_that_hangs_under_the_files_of_one_backend_keeps_no_other_from_it
     );
     let own = "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nlimits.breaker_failures = 1000\n";
     let front = TestBridge::start(configured(&format!("{own}{one}{two}"))).await;
-    let mut file = Hanging::at(hangs.path("ca.pem"));
+    let mut file = HangingFile::at(hangs.path("ca.pem"));
     std::fs::copy(ours.path("ca.pem"), other.path("ca.pem")).unwrap();
     tokio::time::advance(std::time::Duration::from_secs(61)).await;
     (&mut file.opened).await.unwrap();
@@ -343,10 +343,10 @@ async fn a_disk_that_hangs_under_a_certificate_does_not_keep_the_bridge_from_ser
     authority.issue("front", "bridge.test");
     let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
     let front = TestBridge::start(configured(&secured(&backend, &authority, ""))).await;
-    let mut file = Hanging::at(authority.path("front.pem"));
+    let mut file = HangingFile::at(authority.path("front.pem"));
     tokio::time::advance(std::time::Duration::from_secs(61)).await;
     (&mut file.opened).await.unwrap();
-    assert_eq!(front.ask("GET", "/livez", &[]).await.status, 200);
+    assert_eq!(front.admin_request("GET", "/livez", &[]).await.status, 200);
     assert!(connect(&front, authority.client(&[], None)).await.is_ok());
     file.release();
 }
@@ -422,7 +422,7 @@ async fn the_backends_certificate_is_checked_as_it_is_configured() {
 }
 
 /// A backend that reads a request, and answers it with these bytes and the end of the connection, or with a reset.
-async fn blunt(answer: Option<&'static [u8]>) -> (std::net::SocketAddr, JoinHandle<()>) {
+async fn server_without_tls(answer: Option<&'static [u8]>) -> (std::net::SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let task = tokio::spawn(async move {
@@ -445,9 +445,9 @@ async fn a_backend_that_may_speak_tls_behind_http_is_told_from_one_whose_http_is
     let hint = "; if it speaks TLS, write https:// in backend.url";
     for (backend, is_hinted) in [
         (secure_backend(&ours, "backend").await, true),
-        (blunt(Some(b"")).await, true),
-        (blunt(None).await, true),
-        (blunt(Some(b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n")).await, false),
+        (server_without_tls(Some(b"")).await, true),
+        (server_without_tls(None).await, true),
+        (server_without_tls(Some(b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n")).await, false),
     ] {
         let (address, task) = backend;
         let front = TestBridge::start(config(address, &[])).await;

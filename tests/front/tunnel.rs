@@ -22,17 +22,17 @@ enum Language {
 }
 
 /// A backend that does what `tests/peers/peer.py` says.
-enum Backend {
-    Rust(rust::Server),
-    Other(process::Server),
+enum PeerBackend {
+    Rust(rust::RustServer),
+    Other(process::ProcessServer),
 }
 
-impl Backend {
+impl PeerBackend {
     async fn start(language: Language) -> Self {
         match language {
-            Language::Rust => Self::Rust(rust::Server::start().await),
-            Language::Python => Self::Other(process::Server::start(process::python()).await),
-            Language::Node => Self::Other(process::Server::start(process::node()).await),
+            Language::Rust => Self::Rust(rust::RustServer::start().await),
+            Language::Python => Self::Other(process::ProcessServer::start(process::python()).await),
+            Language::Node => Self::Other(process::ProcessServer::start(process::node()).await),
         }
     }
 
@@ -45,13 +45,13 @@ impl Backend {
 }
 
 /// Makes all exchanges through a bridge.
-async fn understand_each_other(client: Language, backend: Language) {
-    let backend = Backend::start(backend).await;
+async fn exchange_through_bridge(client: Language, backend: Language) {
+    let backend = PeerBackend::start(backend).await;
     let front = TestBridge::start(config(backend.address(), &[])).await;
     match client {
-        Language::Rust => rust::ask(front.address).await,
-        Language::Python => process::ask(process::python(), front.address).await,
-        Language::Node => process::ask(process::node(), front.address).await,
+        Language::Rust => rust::run_client(front.address).await,
+        Language::Python => process::run_client(process::python(), front.address).await,
+        Language::Node => process::run_client(process::node(), front.address).await,
     }
 }
 
@@ -67,45 +67,45 @@ fn noise(count: usize, seed: u64) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_rust_client_and_a_rust_backend_understand_each_other() {
-    understand_each_other(Language::Rust, Language::Rust).await;
+    exchange_through_bridge(Language::Rust, Language::Rust).await;
 }
 
 #[tokio::test]
 async fn a_rust_client_and_a_python_backend_understand_each_other() {
-    understand_each_other(Language::Rust, Language::Python).await;
+    exchange_through_bridge(Language::Rust, Language::Python).await;
 }
 
 #[tokio::test]
 async fn a_rust_client_and_a_node_backend_understand_each_other() {
-    understand_each_other(Language::Rust, Language::Node).await;
+    exchange_through_bridge(Language::Rust, Language::Node).await;
 }
 
 #[tokio::test]
 async fn a_python_client_and_a_rust_backend_understand_each_other() {
-    understand_each_other(Language::Python, Language::Rust).await;
+    exchange_through_bridge(Language::Python, Language::Rust).await;
 }
 
 #[tokio::test]
 async fn a_python_client_and_a_python_backend_understand_each_other() {
-    understand_each_other(Language::Python, Language::Python).await;
+    exchange_through_bridge(Language::Python, Language::Python).await;
 }
 
 #[tokio::test]
 async fn a_python_client_and_a_node_backend_understand_each_other() {
-    understand_each_other(Language::Python, Language::Node).await;
+    exchange_through_bridge(Language::Python, Language::Node).await;
 }
 
 #[tokio::test]
 async fn a_node_client_and_a_rust_backend_understand_each_other() {
-    understand_each_other(Language::Node, Language::Rust).await;
+    exchange_through_bridge(Language::Node, Language::Rust).await;
 }
 
 #[tokio::test]
 async fn a_node_client_and_a_python_backend_understand_each_other() {
-    understand_each_other(Language::Node, Language::Python).await;
+    exchange_through_bridge(Language::Node, Language::Python).await;
 }
 
 #[tokio::test]
 async fn a_node_client_and_a_node_backend_understand_each_other() {
-    understand_each_other(Language::Node, Language::Node).await;
+    exchange_through_bridge(Language::Node, Language::Node).await;
 }

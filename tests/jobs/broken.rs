@@ -21,12 +21,12 @@ use crate::support::manual::ManualBackend;
 use crate::support::session::stream;
 
 /// A subscriber that panics once, in the code of the job that logs `message`.
-struct Trap {
+struct PanickingSubscriber {
     message: &'static str,
     is_set: AtomicBool,
 }
 
-impl Subscriber for Trap {
+impl Subscriber for PanickingSubscriber {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
@@ -90,7 +90,7 @@ async fn a_job_whose_own_code_fails_ends_for_its_readers_in_the_record_and_on_it
             (true, false) => "Job completed.",
             (true, true) => "Job failed.",
         };
-        let trap = Dispatch::new(Trap { message, is_set: AtomicBool::new(true) });
+        let trap = Dispatch::new(PanickingSubscriber { message, is_set: AtomicBool::new(true) });
         // If there is one dispatcher alone, the first thread that logs an event decides who gets it.
         let _another = Dispatch::new(NoSubscriber::default());
         let _default = tracing::dispatcher::set_default(&trap);

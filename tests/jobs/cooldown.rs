@@ -9,21 +9,21 @@ use proxbox_bridge::ledger::{Cooldown, JobUpdate, Record, Timestamp};
 use proxbox_bridge::replay::ReplayOptions;
 use tokio::time::{Duration, Instant, advance};
 
-use super::{JOB, Reader, front, ledger, recorded};
+use super::{JOB, StreamReader, front, ledger, recorded};
 use crate::support::bridge::{
-    DEVICES, FULL_UPDATE, Pair, STORAGE, TestBridge, WITH_KEY, config, configured, fast, recordings,
+    BridgedReplay, DEVICES, FULL_UPDATE, STORAGE, TestBridge, WITH_KEY, config, configured, fast, recordings,
 };
 use crate::support::manual::{ManualBackend, ManualStream};
 
 const OLD: &str = "0.0.6.post4";
 const NEW: &str = "0.0.11.post2";
 
-async fn open(front: &TestBridge, path: &str) -> Reader {
-    Reader::open(front, path, &WITH_KEY).await
+async fn open(front: &TestBridge, path: &str) -> StreamReader {
+    StreamReader::open(front, path, &WITH_KEY).await
 }
 
 /// A job that has begun, and the backend's side of it.
-async fn begun(front: &TestBridge, backend: &mut ManualBackend, path: &str) -> (Reader, ManualStream) {
+async fn begun(front: &TestBridge, backend: &mut ManualBackend, path: &str) -> (StreamReader, ManualStream) {
     let reader = open(front, path).await;
     (reader, backend.next_stream().await)
 }
@@ -54,7 +54,7 @@ async fn cooling_down(front: &TestBridge) -> Vec<String> {
 
 /// What it says of those on the backend at `index`.
 async fn cooling_down_on(front: &TestBridge, index: usize) -> Vec<String> {
-    let answer = front.ask("GET", "/backends", &[]).await.json();
+    let answer = front.admin_request("GET", "/backends", &[]).await.json();
     let held = answer["results"][index]["cooling_down"].as_array().unwrap().clone();
     held.iter().map(|held| held["job"].as_str().unwrap().to_owned()).collect()
 }
@@ -103,7 +103,7 @@ async fn a_full_update_of_any_release_goes_on_with_its_stage() {
 #[tokio::test(start_paused = true)]
 async fn a_socket_that_is_cut_takes_its_place_for_a_while() {
     let options = ReplayOptions { cut_after: Some(6), ..fast() };
-    let pair = Pair::start(recordings("0.0.2.post1", &[]), options, &[]).await;
+    let pair = BridgedReplay::start(recordings("0.0.2.post1", &[]), options, &[]).await;
     let first = pair.front.get(DEVICES, &[]).await;
     let began = Instant::now();
     let job = first.header(JOB).unwrap();
@@ -131,7 +131,7 @@ async fn whatever_the_bridge_ends_itself_takes_its_place_too() {
     let mut backend = ManualBackend::with_release(OLD).await;
     let front = front(&backend, &[]).await;
     let (reader, stream) = begun(&front, &mut backend, DEVICES).await;
-    assert_eq!(front.ask("DELETE", &format!("/jobs/{}", reader.job), &[]).await.status, 202);
+    assert_eq!(front.admin_request("DELETE", &format!("/jobs/{}", reader.job), &[]).await.status, 202);
     stream.wait_disconnected().await;
     let began = Instant::now();
     assert_eq!(waits(&front, &mut backend, began).await, 30, "cancelled by request");
@@ -177,7 +177,7 @@ async fn a_run_that_never_began_takes_no_place() {
     let (running, stream) = begun(&front, &mut backend, DEVICES).await;
     let mut waiting = open(&front, FULL_UPDATE).await;
     waiting.until("Waiting for devices").await;
-    assert_eq!(front.ask("DELETE", &format!("/jobs/{}", waiting.job), &[]).await.status, 202);
+    assert_eq!(front.admin_request("DELETE", &format!("/jobs/{}", waiting.job), &[]).await.status, 202);
     waiting.rest().await;
     stream.complete().await;
     running.rest().await;
@@ -253,10 +253,10 @@ async fn a_new_configuration_gives_further_places_and_takes_away_none_that_is_ta
     let front = TestBridge::reloading(config(address, &[]), reload).await;
     let (_, began) = cut(&front, &mut backend, DEVICES).await;
     *concurrency.lock().unwrap() = "2";
-    assert_eq!(front.ask("POST", "/reload", &[]).await.status, 200);
+    assert_eq!(front.admin_request("POST", "/reload", &[]).await.status, 200);
     assert_eq!(waits(&front, &mut backend, began).await, 0);
     *concurrency.lock().unwrap() = "1";
-    assert_eq!(front.ask("POST", "/reload", &[]).await.status, 200);
+    assert_eq!(front.admin_request("POST", "/reload", &[]).await.status, 200);
     assert_eq!(waits(&front, &mut backend, began).await, 30);
 }
 
@@ -322,7 +322,7 @@ async fn a_ledger_that_works_only_later_gives_the_places_back() {
     let copy = folder.path().join("copy");
     other.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
     std::fs::rename(copy, folder.path().join("ledger.sqlite3")).unwrap();
-    while !front.ask("GET", "/readyz", &[]).await.text().contains("was replaced") {
+    while !front.admin_request("GET", "/readyz", &[]).await.text().contains("was replaced") {
         advance(Duration::from_secs(1)).await;
     }
     assert_eq!(cooling_down(&front).await, held);
@@ -432,14 +432,14 @@ async fn an_operator_frees_a_place_at_once_and_for_good() {
     retry.until(&up_to(&job, 30)).await;
     let cooldown = format!("/jobs/{job}/cooldown");
     for status in [200, 409] {
-        let answer = before.ask("DELETE", &cooldown, &[]).await;
+        let answer = before.admin_request("DELETE", &cooldown, &[]).await;
         assert_eq!((answer.status, answer.header(JOB)), (status, Some(job.as_str())), "{}", answer.text());
     }
     backend.next_stream().await.complete().await;
     assert_eq!(began.elapsed().as_secs(), 0);
     assert!(retry.rest().await.contains("\"ok\": true"));
     let nobody = "/jobs/01890000-0000-7000-8000-000000000000/cooldown";
-    assert_eq!(before.ask("DELETE", nobody, &[]).await.status, 404);
+    assert_eq!(before.admin_request("DELETE", nobody, &[]).await.status, 404);
     before.stop().await;
     let after = front(&backend, &settings).await;
     assert!(cooling_down(&after).await.is_empty());

@@ -1,6 +1,6 @@
 //! Who may go on behind an event of a job that only the ledger knows.
 
-use super::{Reader, front};
+use super::{StreamReader, front};
 use crate::support::bridge::DEVICES;
 use crate::support::manual::ManualBackend;
 
@@ -14,7 +14,7 @@ async fn a_recorded_job_is_resumed_by_a_request_for_the_same_with_the_same_key_a
     let snapshots = "/virtualization/virtual-machines/7/snapshots/create/stream?a=1".to_owned();
     let own = format!("{}?a=1", backups(7));
     let key = ("X-Proxbox-API-Key", "the-key-of-a-client");
-    let first = Reader::open(&front, &own, &[key]).await;
+    let first = StreamReader::open(&front, &own, &[key]).await;
     let job = first.job.clone();
     backend.next_stream().await.complete().await;
     first.rest().await;
@@ -29,13 +29,13 @@ async fn a_recorded_job_is_resumed_by_a_request_for_the_same_with_the_same_key_a
         (format!("{}?a=1", backups(8)), &[last, key]),
         (snapshots, &[last, key]),
     ] {
-        let reader = Reader::open(&front, &target, headers).await;
+        let reader = StreamReader::open(&front, &target, headers).await;
         assert_ne!(reader.job, job, "{target}");
         backend.next_stream().await.complete().await;
         let text = reader.rest().await;
         assert!(text.contains("is unknown here, has expired, or is of another job"), "{target}: {text}");
     }
-    let again = Reader::open(&front, &own, &[last, key]).await;
+    let again = StreamReader::open(&front, &own, &[last, key]).await;
     assert_eq!(again.job, job);
     assert!(again.rest().await.starts_with(&format!("id: {job}.2\n")));
     assert!(backend.is_idle(), "a second run");
@@ -47,7 +47,7 @@ async fn a_recorded_job_is_resumed_on_its_own_backend_under_any_name_and_on_no_o
     let (mut own, mut other) = (ManualBackend::start().await, ManualBackend::start().await);
     let data_dir = ("data_dir", folder.path().to_str().unwrap());
     let before = front(&own, &[data_dir]).await;
-    let first = Reader::open(&before, DEVICES, &[]).await;
+    let first = StreamReader::open(&before, DEVICES, &[]).await;
     let job = first.job.clone();
     own.next_stream().await.complete().await;
     first.rest().await;
@@ -56,7 +56,7 @@ async fn a_recorded_job_is_resumed_on_its_own_backend_under_any_name_and_on_no_o
     let last = format!("{job}.1");
     let last = [("Last-Event-ID", last.as_str())];
     let elsewhere = front(&other, &[data_dir]).await;
-    let reader = Reader::open(&elsewhere, DEVICES, &last).await;
+    let reader = StreamReader::open(&elsewhere, DEVICES, &last).await;
     assert_ne!(reader.job, job);
     other.next_stream().await.complete().await;
     reader.rest().await;
@@ -64,7 +64,7 @@ async fn a_recorded_job_is_resumed_on_its_own_backend_under_any_name_and_on_no_o
 
     let url = format!("http://localhost:{}", own.address.port());
     let renamed = front(&own, &[data_dir, ("backend.url", &url)]).await;
-    let again = Reader::open(&renamed, DEVICES, &last).await;
+    let again = StreamReader::open(&renamed, DEVICES, &last).await;
     assert_eq!(again.job, job);
     assert!(again.rest().await.starts_with(&format!("id: {job}.2\n")));
     assert!(own.is_idle(), "a second run");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::document::{Api, ids, path};
 use super::{NEW, OLD};
-use crate::support::bridge::{DEVICES, KEY, Pair, TestBridge, WITH_KEY, config, fast, recordings};
+use crate::support::bridge::{BridgedReplay, DEVICES, KEY, TestBridge, WITH_KEY, config, fast, recordings};
 use crate::support::session::stream;
 
 /// A backend that is silent after its first words.
@@ -17,7 +17,7 @@ fn stalling() -> ReplayOptions {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_queued_runs_to_its_end_with_nobody_watching() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[("jobs.on_disconnect", "cancel")]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[("jobs.on_disconnect", "cancel")]).await;
     let api = Api::new(&pair.front).await;
     let job = api.start("/sync/full-update/", &[("X-Proxbox-Actor", "anna")]).await;
     assert_eq!(
@@ -42,7 +42,7 @@ async fn what_is_queued_runs_to_its_end_with_nobody_watching() {
 
 #[tokio::test(start_paused = true)]
 async fn every_path_of_the_plugin_queues_its_kind_with_and_without_the_slash() {
-    let pair = Pair::start(recordings(NEW, &[]), fast(), &[("backend.queue", "100")]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[("backend.queue", "100")]).await;
     let api = Api::new(&pair.front).await;
     for (target, kind) in [
         ("/sync/devices", "devices"),
@@ -63,7 +63,7 @@ async fn every_path_of_the_plugin_queues_its_kind_with_and_without_the_slash() {
 
 #[tokio::test(start_paused = true)]
 async fn two_that_want_the_same_get_one_job_and_one_run_however_they_ask() {
-    let pair = Pair::start(recordings(NEW, &[]), stalling(), &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), stalling(), &[]).await;
     let api = Api::new(&pair.front).await;
     let query = "proxmox_endpoint_ids=1%2C2&&x=%20+";
     let target = format!("/sync/devices/?{query}&bridge.events=all");
@@ -76,7 +76,7 @@ async fn two_that_want_the_same_get_one_job_and_one_run_however_they_ask() {
     let id = ("x-proxbox-bridge-job".to_owned(), first["id"].as_str().unwrap().to_owned());
     assert!(status == 200 && headers.contains(&id), "{headers:?}");
 
-    let fresh = api.ask("POST", &format!("{target}&bridge.fresh=1"), &WITH_KEY).await;
+    let fresh = api.request("POST", &format!("{target}&bridge.fresh=1"), &WITH_KEY).await;
     assert_eq!((fresh.status, fresh.header("x-proxbox-bridge-job")), (409, first["id"].as_str()));
     assert!(fresh.detail().contains(first["id"].as_str().unwrap()), "{}", fresh.text());
 
@@ -92,11 +92,11 @@ async fn two_that_want_the_same_get_one_job_and_one_run_however_they_ask() {
 
 #[tokio::test(start_paused = true)]
 async fn what_makes_no_sense_is_refused_and_nothing_is_started() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let api = Api::new(&pair.front).await;
     for (query, named) in [("bridge.evnets=all", "bridge.events=all"), ("bridge.last_event_id=x.1", "events")]
     {
-        let answer = api.ask("POST", &format!("/sync/devices/?{query}"), &[]).await;
+        let answer = api.request("POST", &format!("/sync/devices/?{query}"), &[]).await;
         assert_eq!(answer.status, 400);
         assert!(answer.detail().contains(named), "{}", answer.text());
     }
@@ -107,31 +107,31 @@ async fn what_makes_no_sense_is_refused_and_nothing_is_started() {
 #[tokio::test(start_paused = true)]
 async fn what_may_not_begin_is_503_with_the_reason() {
     let settings = [("backend.queue", "0"), ("limits.drain", "1h")];
-    let mut pair = Pair::start(recordings(OLD, &[]), stalling(), &settings).await;
+    let mut pair = BridgedReplay::start(recordings(OLD, &[]), stalling(), &settings).await;
     let api = Api::new(&pair.front).await;
     let running = api.start("/sync/devices/", &[]).await;
-    let answer = api.ask("POST", "/sync/full-update/", &[]).await;
+    let answer = api.request("POST", "/sync/full-update/", &[]).await;
     assert_eq!(answer.status, 503);
     assert!(answer.detail().contains("backend.queue"), "{}", answer.text());
     drop(api);
 
-    pair.front.ask_to_stop();
+    pair.front.request_stop();
     let api = Api::new(&pair.front).await;
     let answer = loop {
         // The bridge does not say when it has heard.
-        let answer = api.ask("POST", "/sync/storage/", &[]).await;
+        let answer = api.request("POST", "/sync/storage/", &[]).await;
         if answer.detail().contains("stopping") {
             break answer;
         }
     };
     assert_eq!(answer.status, 503);
     assert_eq!(api.start("/sync/devices/", &[]).await["id"], running["id"], "what runs is still found");
-    assert_eq!(api.ask("GET", "/readyz", &[]).await.status, 503);
+    assert_eq!(api.request("GET", "/readyz", &[]).await.status, 503);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_is_cancelled_lets_its_backend_go_and_says_so() {
-    let pair = Pair::start(recordings(NEW, &[]), stalling(), &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), stalling(), &[]).await;
     let api = Api::new(&pair.front).await;
     let job = api.start("/sync/devices/", &WITH_KEY).await;
     let waiting = api.start("/sync/storage/", &WITH_KEY).await;
@@ -142,7 +142,7 @@ async fn a_job_that_is_cancelled_lets_its_backend_go_and_says_so() {
     }
     assert_eq!(api.get(path(&job)).await["status"], "running");
     for job in [&waiting, &job] {
-        let answer = api.ask("DELETE", path(job), &[]).await;
+        let answer = api.request("DELETE", path(job), &[]).await;
         assert_eq!((answer.status, answer.header("location")), (202, job["url"].as_str()));
     }
     body.extend(watcher.answer_body().await);
@@ -165,7 +165,7 @@ async fn a_job_that_is_cancelled_lets_its_backend_go_and_says_so() {
             (&ended["status"], &ended["outcome"], &ended["cause"], &ended["source"]),
             (&json!("errored"), &json!("cancelled"), &json!("cancel_requested"), &json!("client"))
         );
-        let again = api.ask("DELETE", path(job), &[]).await;
+        let again = api.request("DELETE", path(job), &[]).await;
         assert_eq!(again.status, 409);
         assert!(again.detail().ends_with(": cancelled."), "{}", again.text());
     }
@@ -174,7 +174,7 @@ async fn a_job_that_is_cancelled_lets_its_backend_go_and_says_so() {
 
 /// The only job of a bridge that has run it to its end.
 async fn only(version: &str, uses: &[&str], target: &str, settings: &[(&str, &str)]) -> Value {
-    let pair = Pair::start(recordings(version, uses), fast(), settings).await;
+    let pair = BridgedReplay::start(recordings(version, uses), fast(), settings).await;
     let api = Api::new(&pair.front).await;
     let job = api.start(target, &WITH_KEY).await;
     api.ended(&job).await
@@ -214,7 +214,7 @@ async fn a_sync_that_failed_is_told_from_one_that_could_not_run() {
 
 #[tokio::test(start_paused = true)]
 async fn keys_are_told_apart_and_never_shown() {
-    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[]).await;
     let api = Api::new(&pair.front).await;
     let one = api.start("/sync/devices/", &WITH_KEY).await;
     let other = api.start("/sync/devices/", &[("X-Proxbox-API-Key", "another-key")]).await;
@@ -223,7 +223,7 @@ async fn keys_are_told_apart_and_never_shown() {
     assert!(prints[0].is_string() && prints[1].is_string() && prints[0] != prints[1], "{prints:?}");
     assert!(prints[2].is_null());
     assert_eq!(one["who"]["address"], "127.0.0.1");
-    assert!(!api.ask("GET", "/jobs", &[]).await.text().contains(KEY));
+    assert!(!api.request("GET", "/jobs", &[]).await.text().contains(KEY));
 }
 
 #[tokio::test(start_paused = true)]
@@ -233,7 +233,7 @@ async fn without_a_ledger_there_is_what_is_in_memory_and_a_warning() {
     std::fs::write(&file, "").unwrap();
     let place = |path: &Path| path.join("data").to_str().unwrap().to_owned();
     let settings = [("data_dir", &*place(&file)), ("jobs.without_ledger", "continue")];
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &settings).await;
     let api = Api::new(&pair.front).await;
     let job = api.start("/sync/devices/", &[]).await;
     assert_eq!(api.ended(&job).await["status"], "completed");
@@ -244,7 +244,7 @@ async fn without_a_ledger_there_is_what_is_in_memory_and_a_warning() {
     for (method, target) in
         [("GET", someone.to_owned()), ("GET", format!("{someone}/events")), ("DELETE", someone.to_owned())]
     {
-        let answer = api.ask(method, &target, &[]).await;
+        let answer = api.request(method, &target, &[]).await;
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")), "{method} {target}");
     }
 
@@ -255,8 +255,8 @@ async fn without_a_ledger_there_is_what_is_in_memory_and_a_warning() {
     let settings = [("data_dir", &*place(folder.path())), ("jobs.without_ledger", "refuse")];
     let front = TestBridge::start(config(backend, &settings)).await;
     let api = Api::new(&front).await;
-    let answer = api.ask("POST", "/sync/devices/", &[]).await;
+    let answer = api.request("POST", "/sync/devices/", &[]).await;
     assert_eq!(answer.status, 503);
     assert!(answer.detail().contains("jobs.without_ledger"), "{}", answer.text());
-    assert_eq!(api.ask("GET", "/readyz", &[]).await.status, 503);
+    assert_eq!(api.request("GET", "/readyz", &[]).await.status, 503);
 }

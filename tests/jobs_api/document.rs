@@ -18,26 +18,26 @@ const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 
 impl<'a> Api<'a> {
     pub async fn new(front: &'a TestBridge) -> Self {
-        let document = Document(front.ask("GET", "/openapi.json", &[]).await.json());
+        let document = Document(front.admin_request("GET", "/openapi.json", &[]).await.json());
         Self { front, document }
     }
 
-    pub async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
-        let answer = self.front.ask(method, target, headers).await;
+    pub async fn request(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+        let answer = self.front.admin_request(method, target, headers).await;
         self.document.check(method, target, &answer);
         answer
     }
 
     /// What is at `target`, which must be there.
     pub async fn get(&self, target: &str) -> Value {
-        let answer = self.ask("GET", target, &[]).await;
+        let answer = self.request("GET", target, &[]).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()
     }
 
     /// Begins a sync and gives its job.
     pub async fn start(&self, target: &str, headers: &[(&str, &str)]) -> Value {
-        let answer = self.ask("POST", target, headers).await;
+        let answer = self.request("POST", target, headers).await;
         assert_eq!(answer.status, 202, "{}", answer.text());
         assert_eq!(answer.header("location"), answer.json()["url"].as_str());
         assert_eq!(answer.header("x-proxbox-bridge-job"), answer.json()["id"].as_str());
@@ -46,7 +46,7 @@ impl<'a> Api<'a> {
 
     /// Waits until `job` has ended and gives what became of it.
     pub async fn ended(&self, job: &Value) -> Value {
-        self.ask("GET", &format!("{}/events", path(job)), &[]).await;
+        self.request("GET", &format!("{}/events", path(job)), &[]).await;
         self.get(path(job)).await
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::document::{Api, ids, path};
 use super::{NEW, OLD};
-use crate::support::bridge::{Client, Pair, TestBridge, WITH_KEY, config, fast, recordings};
+use crate::support::bridge::{BridgedReplay, Client, TestBridge, WITH_KEY, config, fast, recordings};
 use crate::support::session::stream;
 
 const SOMEONE: &str = "01890000-0000-7000-8000-000000000000";
@@ -16,7 +16,7 @@ const SOMEONE: &str = "01890000-0000-7000-8000-000000000000";
 async fn jobs_are_found_by_what_they_are_page_by_page_newest_first() {
     // Some are in memory, and all of them in the ledger.
     for replay in ["0s", "5m"] {
-        let pair = Pair::start(recordings(OLD, &[]), fast(), &[("limits.replay", replay)]).await;
+        let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[("limits.replay", replay)]).await;
         let api = Api::new(&pair.front).await;
         let mut jobs = Vec::new();
         for target in ["/sync/devices/", "/sync/storage/", "/sync/devices/?x=1", "/sync/virtual-machines/"] {
@@ -65,7 +65,7 @@ async fn jobs_are_found_by_what_they_are_page_by_page_newest_first() {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_looked_for_is_refused() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let api = Api::new(&pair.front).await;
     for (target, named) in [
         ("/jobs?status=running", "outcome"),
@@ -78,18 +78,18 @@ async fn what_cannot_be_looked_for_is_refused() {
         (&format!("/jobs/{SOMEONE}/events?bridge.fresh=1"), "bridge.last_event_id"),
         (&format!("/jobs/{SOMEONE}/events?bridge.nothing=1"), "bridge.last_event_id"),
     ] {
-        let answer = api.ask("GET", target, &[]).await;
+        let answer = api.request("GET", target, &[]).await;
         assert_eq!(answer.status, 400, "{target}");
         assert!(answer.detail().contains(named), "{}", answer.text());
     }
-    assert_eq!(api.ask("DELETE", "/jobs/1", &[]).await.status, 400);
+    assert_eq!(api.request("DELETE", "/jobs/1", &[]).await.status, 400);
     for (method, target) in [
         ("GET", format!("/jobs/{SOMEONE}")),
         ("GET", format!("/jobs/{SOMEONE}/events")),
         ("GET", format!("/jobs/{SOMEONE}/recording")),
         ("DELETE", format!("/jobs/{SOMEONE}")),
     ] {
-        assert_eq!(api.ask(method, &target, &[]).await.status, 404, "{method} {target}");
+        assert_eq!(api.request(method, &target, &[]).await.status, 404, "{method} {target}");
     }
     let old = format!("GET /jobs/{SOMEONE}/events HTTP/1.0\r\nHost: localhost\r\n\r\n");
     let answer = Client::raw(pair.front.admin, old.as_bytes()).await.answer().await;
@@ -101,12 +101,12 @@ async fn what_cannot_be_looked_for_is_refused() {
 async fn the_events_of_a_job_come_again_from_where_its_reader_was() {
     // From memory, and from the ledger.
     for replay in ["5m", "0s"] {
-        let pair = Pair::start(recordings(NEW, &[]), fast(), &[("limits.replay", replay)]).await;
+        let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[("limits.replay", replay)]).await;
         let api = Api::new(&pair.front).await;
         let job = api.start("/sync/devices/", &WITH_KEY).await;
         let target = format!("{}/events", path(&job));
-        let live = stream::read_with_ids(&api.ask("GET", &target, &[]).await.body);
-        let again = api.ask("GET", &target, &[]).await;
+        let live = stream::read_with_ids(&api.request("GET", &target, &[]).await.body);
+        let again = api.request("GET", &target, &[]).await;
         assert_eq!(stream::read_with_ids(&again.body), live);
         assert_eq!(again.header("x-proxbox-bridge-job"), job["id"].as_str());
         let id = |at: usize| live[at].id.clone().unwrap();
@@ -115,8 +115,8 @@ async fn the_events_of_a_job_come_again_from_where_its_reader_was() {
         let read = async |last: &str, in_query: bool| {
             let query = format!("{target}?bridge.last_event_id={last}");
             let answer = match in_query {
-                true => api.ask("GET", &query, &[]).await,
-                false => api.ask("GET", &target, &[("Last-Event-ID", last)]).await,
+                true => api.request("GET", &query, &[]).await,
+                false => api.request("GET", &target, &[("Last-Event-ID", last)]).await,
             };
             (answer.status, answer.text().to_owned())
         };
@@ -143,12 +143,12 @@ async fn the_events_of_a_job_come_again_from_where_its_reader_was() {
 #[tokio::test(start_paused = true)]
 async fn events_of_the_backends_own_types_reach_only_readers_that_want_them() {
     for replay in ["5m", "0s"] {
-        let pair = Pair::start(recordings(NEW, &[]), fast(), &[("limits.replay", replay)]).await;
+        let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[("limits.replay", replay)]).await;
         let api = Api::new(&pair.front).await;
         let job = api.start("/sync/devices/?bridge.events=all", &WITH_KEY).await;
         api.ended(&job).await;
         for (query, wanted) in [("", false), ("?bridge.events=all", true)] {
-            let answer = api.ask("GET", &format!("{}/events{query}", path(&job)), &[]).await;
+            let answer = api.request("GET", &format!("{}/events{query}", path(&job)), &[]).await;
             assert_eq!(answer.text().contains("event: discovery\n"), wanted, "{replay} {query}");
         }
     }
@@ -158,12 +158,13 @@ async fn events_of_the_backends_own_types_reach_only_readers_that_want_them() {
 async fn after_a_restart_the_ledger_tells_of_the_jobs() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [("data_dir", folder.path().to_str().unwrap())];
-    let Pair { backend, front } = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
+    let BridgedReplay { backend, front } =
+        BridgedReplay::start(recordings(OLD, &[]), fast(), &settings).await;
     let (before, events) = {
         let api = Api::new(&front).await;
         let job = api.start("/sync/devices/", &[]).await;
         let ended = api.ended(&job).await;
-        (ended, api.ask("GET", &format!("{}/events", path(&job)), &[]).await.body)
+        (ended, api.request("GET", &format!("{}/events", path(&job)), &[]).await.body)
     };
     front.stop().await;
 
@@ -176,8 +177,8 @@ async fn after_a_restart_the_ledger_tells_of_the_jobs() {
     assert_eq!(after, before);
     assert_eq!(ids(&api.get("/jobs").await), [before["id"].as_str().unwrap()]);
     let target = format!("{}/events", path(&before));
-    assert_eq!(api.ask("GET", &target, &[]).await.body, events);
-    assert_eq!(api.ask("DELETE", path(&before), &[]).await.status, 409);
+    assert_eq!(api.request("GET", &target, &[]).await.body, events);
+    assert_eq!(api.request("DELETE", path(&before), &[]).await.status, 409);
     drop(api);
     front.stop().await;
 
@@ -189,7 +190,7 @@ async fn after_a_restart_the_ledger_tells_of_the_jobs() {
     Connection::open(file).unwrap().execute("DELETE FROM frames", []).unwrap();
     let front = TestBridge::start(config(backend.local_addr(), &settings)).await;
     let api = Api::new(&front).await;
-    let gone = api.ask("GET", &target, &[]).await;
+    let gone = api.request("GET", &target, &[]).await;
     assert_eq!(gone.status, 410);
     assert!(gone.detail().contains("limits.log_retention"), "{}", gone.text());
     assert_eq!(api.get(path(&before)).await["log_entries"], json!([]));
@@ -200,11 +201,11 @@ async fn what_the_backend_said_is_there_if_it_was_to_be_kept() {
     let folder = tempfile::tempdir().unwrap();
     for recording in ["off", "on"] {
         let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", recording)];
-        let pair = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
+        let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &settings).await;
         let api = Api::new(&pair.front).await;
         let job = api.start("/sync/full-update/", &WITH_KEY).await;
         api.ended(&job).await;
-        let answer = api.ask("GET", &format!("{}/recording", path(&job)), &[]).await;
+        let answer = api.request("GET", &format!("{}/recording", path(&job)), &[]).await;
         if recording == "off" {
             assert_eq!(answer.status, 404);
             assert!(answer.detail().contains("jobs.recording"), "{}", answer.text());
@@ -214,7 +215,7 @@ async fn what_the_backend_said_is_there_if_it_was_to_be_kept() {
             assert!(answer.text().starts_with("{\"recording\":1,"), "{}", answer.text());
             assert!(answer.text().contains("Full Update Sync"), "{}", answer.text());
         }
-        let Pair { front, backend: _backend } = pair;
+        let BridgedReplay { front, backend: _backend } = pair;
         front.stop().await;
     }
 }
@@ -223,7 +224,8 @@ async fn what_the_backend_said_is_there_if_it_was_to_be_kept() {
 async fn rows_that_no_bridge_wrote_are_left_out_and_everything_else_is_listed() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [("data_dir", folder.path().to_str().unwrap())];
-    let Pair { backend, front } = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
+    let BridgedReplay { backend, front } =
+        BridgedReplay::start(recordings(OLD, &[]), fast(), &settings).await;
     let mut jobs = Vec::new();
     {
         let api = Api::new(&front).await;
@@ -245,18 +247,19 @@ async fn rows_that_no_bridge_wrote_are_left_out_and_everything_else_is_listed() 
     assert_eq!(ids(&api.get("/jobs").await), [jobs[2].as_str(), &jobs[0]]);
     let shown = api.get(&format!("/jobs/{}", jobs[0])).await;
     assert_eq!(shown["completed"], "9999-12-31T23:59:59.999Z");
-    let damaged = front.ask("GET", &format!("/jobs/{}", jobs[1]), &[]).await;
+    let damaged = front.admin_request("GET", &format!("/jobs/{}", jobs[1]), &[]).await;
     assert_eq!(damaged.status, 503);
     assert!(damaged.text().contains("backend: "), "{}", damaged.text());
-    assert_eq!(front.ask("GET", &format!("/jobs/{}/events", jobs[0]), &[]).await.status, 410);
-    assert_eq!(front.ask("GET", "/metrics", &[]).await.status, 200);
+    assert_eq!(front.admin_request("GET", &format!("/jobs/{}/events", jobs[0]), &[]).await.status, 410);
+    assert_eq!(front.admin_request("GET", "/metrics", &[]).await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_bridge_starts_and_serves_whatever_stands_in_its_ledger() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [("data_dir", folder.path().to_str().unwrap())];
-    let Pair { backend, mut front } = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
+    let BridgedReplay { backend, mut front } =
+        BridgedReplay::start(recordings(OLD, &[]), fast(), &settings).await;
     for (number, text) in [(i64::MIN, "x''"), (-1, "x'ff'"), (i64::MAX, "'{}'")] {
         {
             let api = Api::new(&front).await;
@@ -271,7 +274,7 @@ async fn a_bridge_starts_and_serves_whatever_stands_in_its_ledger() {
         for (method, target) in
             [("GET", "/readyz"), ("GET", "/jobs"), ("GET", "/metrics"), ("POST", "/clean")]
         {
-            let answer = front.ask(method, target, &[]).await;
+            let answer = front.admin_request(method, target, &[]).await;
             assert_eq!(answer.status, 200, "{number}: {target}: {}", answer.text());
         }
     }
@@ -298,7 +301,8 @@ async fn an_operator_has_old_records_removed_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let settings =
         [("data_dir", folder.path().to_str().unwrap()), ("limits.replay", "0s"), ("jobs.recording", "on")];
-    let Pair { backend, front } = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
+    let BridgedReplay { backend, front } =
+        BridgedReplay::start(recordings(OLD, &[]), fast(), &settings).await;
     {
         let api = Api::new(&front).await;
         for target in ["/sync/devices/", "/sync/devices/?x=1", "/sync/devices/?x=2"] {
@@ -319,7 +323,9 @@ async fn an_operator_has_old_records_removed_at_once() {
     let logs = async || {
         let mut logs = 0;
         for id in ids(&api.get("/jobs").await) {
-            logs += usize::from(front.ask("GET", &format!("/jobs/{id}/events"), &[]).await.status == 200);
+            logs += usize::from(
+                front.admin_request("GET", &format!("/jobs/{id}/events"), &[]).await.status == 200,
+            );
         }
         logs
     };
@@ -329,7 +335,7 @@ async fn an_operator_has_old_records_removed_at_once() {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), cleaned).await.unwrap();
-    let cleaned = front.ask("POST", "/clean", &[]).await;
+    let cleaned = front.admin_request("POST", "/clean", &[]).await;
     assert_eq!(
         (cleaned.status, cleaned.detail().as_str()),
         (200, "Jobs: 0; logs of jobs: 2; not removed yet: 0.")

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::OLD;
 use super::document::{Api, path, served};
-use crate::support::bridge::{Client, Pair, fast, recordings};
+use crate::support::bridge::{BridgedReplay, Client, fast, recordings};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -21,7 +21,7 @@ fn read(path: &str) -> String {
 async fn the_document_has_every_path_that_is_served_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &settings).await;
     let api = Api::new(&pair.front).await;
     let mut described = api.document().paths();
     described.sort();
@@ -35,13 +35,13 @@ async fn the_document_has_every_path_that_is_served_and_no_other() {
                 // It has no end: `feed` reads it.
                 continue;
             }
-            let status = api.ask(method, &target, &[]).await.status;
+            let status = api.request(method, &target, &[]).await.status;
             assert_eq!(status == 405, !methods.split(", ").any(|known| known == method), "{method} {path}");
             assert_ne!(status, 404, "{method} {path}");
         }
     }
     for target in ["/jobs/", "/jobs/x/y", "/jobs//events", "/jobs/x/recordings", "/sync/", "/sync/sdn/"] {
-        let answer = api.ask("GET", target, &[]).await;
+        let answer = api.request("GET", target, &[]).await;
         assert_eq!(answer.status, 404, "{target}");
         assert!(answer.detail().contains("/jobs/{id}/events"), "{}", answer.text());
     }
@@ -49,7 +49,7 @@ async fn the_document_has_every_path_that_is_served_and_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn the_document_has_the_version_of_the_bridge_and_every_word_that_it_says() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let api = Api::new(&pair.front).await;
     let document = api.document();
     assert_eq!(document.at("/info/version"), env!("CARGO_PKG_VERSION"));
@@ -91,7 +91,7 @@ fn every_path_stands_in_the_tables_of_the_documentation_and_of_the_module() {
 
 #[tokio::test(start_paused = true)]
 async fn the_job_in_the_documentation_is_valid() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let api = Api::new(&pair.front).await;
     let document = read("deploy/api.md");
     let (_, shown) = document.split_once("```json\n").unwrap();
@@ -101,12 +101,12 @@ async fn the_job_in_the_documentation_is_valid() {
 
 #[tokio::test(start_paused = true)]
 async fn head_says_what_get_would_without_doing_it() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let api = Api::new(&pair.front).await;
     let job = api.start("/sync/devices/", &[]).await;
     api.ended(&job).await;
     for target in ["/livez", "/readyz", "/openapi.json", "/jobs", path(&job)] {
-        let whole = api.ask("GET", target, &[]).await;
+        let whole = api.request("GET", target, &[]).await;
         let (status, headers) = Client::send(pair.front.admin, "HEAD", target, &[]).await.head().await;
         assert_eq!(status, 200, "{target}");
         let length = ("content-length".to_owned(), whole.body.len().to_string());
@@ -118,7 +118,7 @@ async fn head_says_what_get_would_without_doing_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_page_of_another_site_changes_nothing() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let api = Api::new(&pair.front).await;
     let own = format!("http://{}", pair.front.admin);
     let foreign = [
@@ -130,13 +130,13 @@ async fn a_page_of_another_site_changes_nothing() {
     let someone = "/jobs/01890000-0000-7000-8000-000000000000";
     for header in foreign {
         for (method, target) in [("POST", "/sync/devices/"), ("DELETE", someone)] {
-            let answer = api.ask(method, target, &[header]).await;
+            let answer = api.request(method, target, &[header]).await;
             assert_eq!(answer.status, 403, "{method} {header:?}");
             assert!(answer.detail().contains("another site"), "{}", answer.text());
         }
-        assert_eq!(api.ask("GET", "/jobs", &[header]).await.status, 403);
+        assert_eq!(api.request("GET", "/jobs", &[header]).await.status, 403);
         let link = [header, ("Sec-Fetch-Mode", "navigate")];
-        assert_eq!(api.ask("GET", "/jobs", &link).await.status, 200, "somebody has clicked on it");
+        assert_eq!(api.request("GET", "/jobs", &link).await.status, 200, "somebody has clicked on it");
     }
     assert_eq!(pair.log().requests(), []);
     for header in [("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "none"), ("Origin", &own)] {

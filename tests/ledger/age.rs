@@ -69,7 +69,7 @@ async fn run(ledger: &Ledger, clock: &SteppedClock, count: usize) -> Vec<JobId> 
     ran
 }
 
-async fn usual(ledger: &Ledger) -> CleaningResult {
+async fn clean_scheduled(ledger: &Ledger) -> CleaningResult {
     let cleaned = ledger.clean(Cleaning::Scheduled).await.unwrap();
     assert_eq!(cleaned.held, ledger.cleaning_held());
     CleaningResult { held: None, ..cleaned }
@@ -87,24 +87,28 @@ async fn what_is_too_old_is_removed_logs_before_records() {
     let old = run(&ledger, &clock, 1).await[0];
     for _ in 0..83 {
         clock.pass(DAY);
-        usual(&ledger).await;
+        clean_scheduled(&ledger).await;
     }
     let middle = run(&ledger, &clock, 1).await[0];
     for _ in 0..7 {
         clock.pass(DAY);
-        assert_eq!(usual(&ledger).await, CleaningResult::default(), "the log of the old one went long ago");
+        assert_eq!(
+            clean_scheduled(&ledger).await,
+            CleaningResult::default(),
+            "the log of the old one went long ago"
+        );
     }
     let young = run(&ledger, &clock, 1).await[0];
     let running = bare();
     put(&ledger, &running, frames(1..=3)).await;
     clock.pass(HOUR);
-    let cleaned = usual(&ledger).await;
+    let cleaned = clean_scheduled(&ledger).await;
     assert_eq!(cleaned, CleaningResult { jobs: vec![old], logs: vec![middle], ..CleaningResult::default() });
     assert_eq!(ids(&ledger, everything()).await, [running.id, young, middle]);
     for (id, is_left) in [(old, false), (middle, false), (young, true), (running.id, true)] {
         assert_eq!(has_log(&ledger, id).await, is_left);
     }
-    assert_eq!(usual(&ledger).await, CleaningResult::default());
+    assert_eq!(clean_scheduled(&ledger).await, CleaningResult::default());
     ledger.close().await;
 }
 
@@ -144,10 +148,10 @@ async fn a_cleaning_of_several_transactions_removes_no_more_than_its_share() {
     // One transaction removes 2,000 frames or 200 jobs at most.
     put_many(60, frames(1..=100)).await;
     clock.pass(8 * DAY);
-    assert_eq!(usual(&ledger).await.logs.len(), 30);
+    assert_eq!(clean_scheduled(&ledger).await.logs.len(), 30);
     put_many(1_000, vec![]).await;
     clock.pass(91 * DAY);
-    assert_eq!(usual(&ledger).await.jobs.len(), 530);
+    assert_eq!(clean_scheduled(&ledger).await.jobs.len(), 530);
     ledger.close().await;
 }
 
@@ -185,12 +189,12 @@ async fn a_clock_that_is_ahead_at_the_start_removes_nothing() {
         for named in ["ahead of", "limits.clock_jump", "limits.clock_hold", "6h", "POST /clean"] {
             assert!(held.contains(named), "{named}: {held}");
         }
-        assert_eq!(usual(&ledger).await, CleaningResult::default());
+        assert_eq!(clean_scheduled(&ledger).await, CleaningResult::default());
         let new = run(&ledger, &clock, 1).await;
         // It is set right while the bridge runs.
         clock.pass(HOUR);
         clock.set(NOW.after(2 * HOUR));
-        assert_eq!(usual(&ledger).await, CleaningResult::default());
+        assert_eq!(clean_scheduled(&ledger).await, CleaningResult::default());
         assert_eq!(ledger.cleaning_held(), None);
         for id in jobs.iter().chain(&new) {
             assert!(has_log(&ledger, *id).await);
@@ -206,26 +210,26 @@ async fn a_clock_that_jumps_ahead_of_a_running_bridge_removes_nothing() {
     let ledger = opened(folder.path(), &clock).await;
     let job = run(&ledger, &clock, 1).await[0];
     clock.set(NOW.after(91 * DAY));
-    assert_eq!(usual(&ledger).await, CleaningResult::default());
+    assert_eq!(clean_scheduled(&ledger).await, CleaningResult::default());
     assert!(ledger.cleaning_held().is_some());
     // It stays there, and is believed after a while; but 91 days have not passed.
     for _ in 0..5 {
         clock.pass(HOUR);
-        usual(&ledger).await;
+        clean_scheduled(&ledger).await;
         assert!(ledger.cleaning_held().is_some());
     }
     clock.pass(HOUR);
-    assert_eq!(usual(&ledger).await, CleaningResult::default());
+    assert_eq!(clean_scheduled(&ledger).await, CleaningResult::default());
     assert_eq!(ledger.cleaning_held(), None);
     assert!(has_log(&ledger, job).await);
     // What has passed does count, in this process and in the next.
     clock.pass(6 * DAY);
-    assert_eq!(usual(&ledger).await, CleaningResult::default());
+    assert_eq!(clean_scheduled(&ledger).await, CleaningResult::default());
     ledger.close().await;
     clock.pass(19 * HOUR);
     let ledger = opened(folder.path(), &clock).await;
     assert_eq!(ledger.cleaning_held(), None);
-    assert_eq!(usual(&ledger).await.logs, [job]);
+    assert_eq!(clean_scheduled(&ledger).await.logs, [job]);
     ledger.close().await;
 }
 
@@ -237,13 +241,13 @@ async fn a_clock_that_is_not_synchronised_is_believed_later_but_only_after_a_jum
     let ledger = opened(folder.path(), &clock).await;
     run(&ledger, &clock, 1).await;
     clock.pass(7 * DAY + HOUR);
-    assert_eq!(usual(&ledger).await.logs.len(), 1, "many machines never say anything else");
+    assert_eq!(clean_scheduled(&ledger).await.logs.len(), 1, "many machines never say anything else");
     clock.set(clock.wall().after(30 * DAY));
-    usual(&ledger).await;
+    clean_scheduled(&ledger).await;
     assert!(ledger.cleaning_held().unwrap().contains("not synchronised"));
     for passed in 1..=18 {
         clock.pass(HOUR);
-        usual(&ledger).await;
+        clean_scheduled(&ledger).await;
         assert_eq!(ledger.cleaning_held().is_some(), passed < 18, "{passed} h");
     }
     ledger.close().await;
@@ -267,12 +271,12 @@ async fn a_job_that_ran_while_the_clock_was_behind_is_kept_at_the_next_start_wit
     clock.pass(2 * HOUR);
     let ledger = opened(folder.path(), &clock).await;
     assert_eq!(ledger.cleaning_held(), None);
-    assert_eq!(usual(&ledger).await, CleaningResult::default());
+    assert_eq!(clean_scheduled(&ledger).await, CleaningResult::default());
     clock.pass(7 * DAY - HOUR);
-    let cleaned = usual(&ledger).await;
+    let cleaned = clean_scheduled(&ledger).await;
     assert_eq!(cleaned.logs, [before], "the other one is an hour younger");
     clock.pass(HOUR);
-    assert_eq!(usual(&ledger).await.logs, [job]);
+    assert_eq!(clean_scheduled(&ledger).await.logs, [job]);
     ledger.close().await;
 }
 
@@ -284,13 +288,13 @@ async fn a_ledger_that_begins_with_a_clock_that_is_behind_keeps_its_jobs_when_it
     let job = run(&ledger, &clock, 1).await[0];
     clock.set(NOW);
     for _ in 0..10 {
-        assert_eq!(usual(&ledger).await, CleaningResult::default());
+        assert_eq!(clean_scheduled(&ledger).await, CleaningResult::default());
         clock.pass(HOUR);
     }
     assert_eq!(ledger.cleaning_held(), None);
     assert!(has_log(&ledger, job).await);
     clock.pass(7 * DAY);
-    assert_eq!(usual(&ledger).await.logs, [job]);
+    assert_eq!(clean_scheduled(&ledger).await.logs, [job]);
     ledger.close().await;
 }
 
@@ -303,7 +307,7 @@ async fn an_operators_order_makes_a_jump_count_such_as_that_of_a_bridge_that_was
     ledger.close().await;
     clock.pass(8 * DAY);
     let ledger = opened(folder.path(), &clock).await;
-    assert_eq!(usual(&ledger).await, CleaningResult::default());
+    assert_eq!(clean_scheduled(&ledger).await, CleaningResult::default());
     let cleaned = ledger.clean(Cleaning::Requested).await.unwrap();
     assert_eq!(cleaned, CleaningResult { logs: jobs, ..CleaningResult::default() });
     assert_eq!(ledger.cleaning_held(), None);
@@ -320,19 +324,19 @@ async fn no_cleaning_removes_more_than_its_share_and_says_how_much_is_left() {
     clock.pass(DAY);
     run(&ledger, &clock, 2).await;
     clock.pass(6 * DAY + HOUR);
-    let first = usual(&ledger).await;
+    let first = clean_scheduled(&ledger).await;
     assert_eq!(
         first,
         CleaningResult { logs: jobs[..2].to_vec(), left: 6, ..CleaningResult::default() },
         "a quarter of ten, the oldest"
     );
     assert_eq!(
-        usual(&ledger).await,
+        clean_scheduled(&ledger).await,
         CleaningResult { logs: jobs[2..4].to_vec(), left: 4, ..CleaningResult::default() }
     );
     // An operator who wants to keep less need not wait.
     ledger.set_retention(Retention { jobs: DAY, logs: DAY, share: 25, ..options(folder.path()).retention });
-    let cleaned = usual(&ledger).await;
+    let cleaned = clean_scheduled(&ledger).await;
     assert_eq!((cleaned.jobs.len(), cleaned.logs.len(), cleaned.left), (2, 1, 8));
     let cleaned = ledger.clean(Cleaning::Requested).await.unwrap();
     assert_eq!((cleaned.jobs.len(), cleaned.logs.len(), cleaned.left), (8, 5, 0));
@@ -353,7 +357,7 @@ async fn a_steady_load_leaves_nothing_to_a_later_cleaning_however_short_it_is_ke
         for hour in 0..24 {
             ran.extend(run(&ledger, &clock, 5).await.into_iter().map(|id| (hour, id)));
             clock.pass(HOUR);
-            assert_eq!(usual(&ledger).await.left, 0, "{hour} h");
+            assert_eq!(clean_scheduled(&ledger).await.left, 0, "{hour} h");
         }
         for (hour, id) in ran {
             let is_old = HOUR * (24 - hour) > logs + HOUR;
@@ -375,7 +379,7 @@ async fn a_ledger_that_began_anew_keeps_the_recordings_of_jobs_that_it_does_not_
     let ledger = opened(folder.path(), &clock).await;
     ledger.set_retention(Retention { share: 25, ..options(folder.path()).retention });
     for day in 0..7 {
-        assert_eq!(usual(&ledger).await, CleaningResult::default());
+        assert_eq!(clean_scheduled(&ledger).await, CleaningResult::default());
         for cleaning in [Cleaning::Scheduled, Cleaning::Requested] {
             assert_eq!(ledger.without_log(jobs.clone(), cleaning).await.unwrap(), [], "day {day}");
         }
@@ -393,7 +397,7 @@ async fn recordings_go_at_once_when_the_log_is_gone_and_not_because_the_ledger_w
     let ledger = opened(folder.path(), &clock).await;
     let old = run(&ledger, &clock, 3).await;
     clock.pass(7 * DAY + HOUR);
-    assert_eq!(usual(&ledger).await.logs, old);
+    assert_eq!(clean_scheduled(&ledger).await.logs, old);
     let young = run(&ledger, &clock, 1).await;
     let running = bare();
     put(&ledger, &running, frames(1..=3)).await;
@@ -424,7 +428,7 @@ async fn a_clock_that_jumps_once_more_is_held_back_anew_and_it_is_said_by_how_mu
     ] {
         clock.pass(passed * HOUR);
         clock.set(clock.wall().after(jump * DAY));
-        usual(&ledger).await;
+        clean_scheduled(&ledger).await;
         let said = ledger.cleaning_held();
         assert_eq!(said.is_some(), held.is_some(), "{said:?}");
         assert!(said.unwrap_or_default().contains(held.unwrap_or_default()), "{held:?}");

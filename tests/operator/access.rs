@@ -20,7 +20,7 @@ async fn started(settings: &[(&str, &str)]) -> (ReplayHandle, TestBridge) {
     (backend, front)
 }
 
-async fn ask(front: &TestBridge, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+async fn request(front: &TestBridge, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
     Client::send(front.admin, method, target, headers).await.answer().await
 }
 
@@ -39,21 +39,21 @@ async fn on_an_address_that_others_reach_everything_but_health_and_signing_in_ta
             let is_free =
                 matches!(path.as_str(), "/livez" | "/readyz" | "/session") || path.ends_with(".css");
             for headers in [&[][..], &[("Authorization", "Bearer wrong-0123456789abcdef")]] {
-                let answer = ask(&front, method, &target, headers).await;
+                let answer = request(&front, method, &target, headers).await;
                 assert_eq!(answer.status != 401, is_free, "{method} {path} {}", answer.status);
                 if !is_free {
                     assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
                 }
             }
             if target != "/events" {
-                let right = ask(&front, method, &target, &[("Authorization", &bearer(TOKEN))]).await;
+                let right = request(&front, method, &target, &[("Authorization", &bearer(TOKEN))]).await;
                 assert_ne!(right.status, 401, "{method} {path}");
             }
         }
     }
     let (_backend, front) = open(&[("admin_open_metrics", "on")]).await;
-    assert_eq!(ask(&front, "GET", "/metrics", &[]).await.status, 200);
-    assert_eq!(ask(&front, "GET", "/jobs", &[]).await.status, 401);
+    assert_eq!(request(&front, "GET", "/metrics", &[]).await.status, 200);
+    assert_eq!(request(&front, "GET", "/jobs", &[]).await.status, 401);
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn what_a_proxy_brings_to_a_loopback_address_needs_the_token_whatever_it_s
 async fn where_reading_is_opened_it_is_free_under_the_machines_own_name_and_acting_is_not() {
     let (_backend, front) = started(&[]).await;
     for target in ["/", "/jobs", "/backends", "/metrics", "/log"] {
-        assert_ne!(ask(&front, "GET", target, &[]).await.status, 401, "{target}");
+        assert_ne!(request(&front, "GET", target, &[]).await.status, 401, "{target}");
         // A page whose name was made to mean this machine.
         let foreign = format!("GET {target} HTTP/1.1\r\nHost: evil.example:{}\r\n\r\n", front.admin.port());
         let answer = Client::raw(front.admin, foreign.as_bytes()).await.answer().await;
@@ -87,11 +87,11 @@ async fn where_reading_is_opened_it_is_free_under_the_machines_own_name_and_acti
     for (method, target) in
         [("POST", "/sync/devices/"), ("DELETE", &job), ("POST", "/reload"), ("PUT", "/log?filter=info")]
     {
-        assert_eq!(ask(&front, method, target, &[]).await.status, 401, "{method} {target}");
-        let wrong = ask(&front, method, target, &[("Authorization", &bearer("wrong"))]).await;
+        assert_eq!(request(&front, method, target, &[]).await.status, 401, "{method} {target}");
+        let wrong = request(&front, method, target, &[("Authorization", &bearer("wrong"))]).await;
         assert_eq!(wrong.status, 401, "{method} {target}");
     }
-    let right = ask(&front, "POST", "/sync/devices/", &[("Authorization", &bearer(TOKEN))]).await;
+    let right = request(&front, "POST", "/sync/devices/", &[("Authorization", &bearer(TOKEN))]).await;
     assert_eq!(right.status, 202);
 }
 
@@ -105,21 +105,21 @@ async fn without_a_token_nobody_gets_more_than_health_and_the_answer_says_what_t
     };
     for is_open in [false, true] {
         let front = TestBridge::start(config(is_open)).await;
-        let answer = ask(&front, "POST", "/sync/devices/", &[("Authorization", "Bearer ")]).await;
+        let answer = request(&front, "POST", "/sync/devices/", &[("Authorization", "Bearer ")]).await;
         assert_eq!(answer.status, 403);
         for key in ["admin_token_file", "admin_open_reads", "admin_open_metrics"] {
             assert!(answer.detail().contains(key), "{}", answer.text());
         }
         let reads = if is_open { 200 } else { 403 };
-        assert_eq!(ask(&front, "GET", "/jobs", &[]).await.status, reads);
-        assert_eq!(ask(&front, "GET", "/readyz", &[]).await.status, 200);
+        assert_eq!(request(&front, "GET", "/jobs", &[]).await.status, reads);
+        assert_eq!(request(&front, "GET", "/readyz", &[]).await.status, 200);
     }
 }
 
 #[tokio::test]
 async fn a_browser_signs_in_with_the_token_and_out_again() {
     let (_backend, front) = open(&[]).await;
-    let first = ask(&front, "GET", "/", &[]).await;
+    let first = request(&front, "GET", "/", &[]).await;
     assert_eq!(first.status, 401);
     assert!(first.text().contains("action=\"/session\""), "{}", first.text());
     assert!(first.header("content-security-policy").unwrap().contains("default-src 'none'"));
@@ -146,14 +146,14 @@ async fn a_browser_signs_in_with_the_token_and_out_again() {
     assert!(!cookie.contains(TOKEN), "the cookie is not the token");
     let cookie = cookie.split(';').next().unwrap();
     let signed_in = [("Cookie", cookie)];
-    assert_eq!(ask(&front, "GET", "/", &signed_in).await.status, 200);
-    assert_eq!(ask(&front, "POST", "/sync/devices/", &signed_in).await.status, 202);
+    assert_eq!(request(&front, "GET", "/", &signed_in).await.status, 200);
+    assert_eq!(request(&front, "POST", "/sync/devices/", &signed_in).await.status, 202);
     // A page of another site has the cookie, and is refused all the same.
     let foreign = [("Cookie", cookie), ("Origin", "http://evil.example")];
-    assert_eq!(ask(&front, "POST", "/sync/devices/", &foreign).await.status, 403);
+    assert_eq!(request(&front, "POST", "/sync/devices/", &foreign).await.status, 403);
     let forged = [("Cookie", cookie.replace('=', "=9").leak() as &str)];
-    assert_eq!(ask(&front, "GET", "/", &forged).await.status, 401);
-    let out = ask(&front, "DELETE", "/session", &signed_in).await;
+    assert_eq!(request(&front, "GET", "/", &forged).await.status, 401);
+    let out = request(&front, "DELETE", "/session", &signed_in).await;
     assert_eq!(out.status, 204);
     assert!(out.header("set-cookie").unwrap().contains("Max-Age=0"));
 }
@@ -162,10 +162,10 @@ async fn a_browser_signs_in_with_the_token_and_out_again() {
 async fn the_token_of_operators_never_reaches_a_backend() {
     let (backend, front) = started(&[]).await;
     let headers = [("Authorization", &*bearer(TOKEN))];
-    let job = ask(&front, "POST", "/sync/devices/", &headers).await.json();
+    let job = request(&front, "POST", "/sync/devices/", &headers).await.json();
     let events = format!("/jobs/{}/events", job["id"].as_str().unwrap());
-    assert_eq!(ask(&front, "GET", &events, &[]).await.status, 200);
-    let job = ask(&front, "GET", job["url"].as_str().unwrap(), &[]).await.json();
+    assert_eq!(request(&front, "GET", &events, &[]).await.status, 200);
+    let job = request(&front, "GET", job["url"].as_str().unwrap(), &[]).await.json();
     assert_eq!(job["who"]["fingerprint"], serde_json::Value::Null, "it is no key of a backend");
     drop(backend);
 }
@@ -173,7 +173,7 @@ async fn the_token_of_operators_never_reaches_a_backend() {
 #[tokio::test]
 async fn whom_it_is_asked_for_is_seen_over_http_2_as_well() {
     let (_backend, front) = started(&[]).await;
-    let ask = async |authority: &str| {
+    let request = async |authority: &str| {
         let stream = tokio::net::TcpStream::connect(front.admin).await.unwrap();
         let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
         tokio::spawn(connection);
@@ -181,6 +181,6 @@ async fn whom_it_is_asked_for_is_seen_over_http_2_as_well() {
         let (response, _) = sender.send_request(request, true).unwrap();
         response.await.unwrap().status().as_u16()
     };
-    assert_eq!(ask(&front.admin.to_string()).await, 200);
-    assert_eq!(ask("evil.example:8801").await, 401);
+    assert_eq!(request(&front.admin.to_string()).await, 200);
+    assert_eq!(request("evil.example:8801").await, 401);
 }

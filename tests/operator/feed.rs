@@ -3,16 +3,16 @@
 use serde_json::Value;
 
 use super::OLD;
-use crate::support::bridge::{Client, DEVICES, Pair, TOKEN, TestBridge, config, fast, recordings};
+use crate::support::bridge::{BridgedReplay, Client, DEVICES, TOKEN, TestBridge, config, fast, recordings};
 use crate::support::manual::ManualBackend;
 
 /// Somebody who reads the stream.
-struct Reader {
+struct EventsReader {
     client: Client,
     text: String,
 }
 
-impl Reader {
+impl EventsReader {
     async fn open(front: &TestBridge, headers: &[(&str, &str)]) -> Self {
         let mut client = Client::send(front.admin, "GET", "/events", headers).await;
         let (status, headers) = client.head().await;
@@ -45,7 +45,7 @@ impl Reader {
 async fn a_job_is_told_of_from_its_beginning_to_its_end_and_not_again() {
     let mut backend = ManualBackend::start().await;
     let mut front = TestBridge::start(config(backend.address, &[])).await;
-    let mut reader = Reader::open(&front, &[]).await;
+    let mut reader = EventsReader::open(&front, &[]).await;
     let (name, bridge) = reader.next().await.unwrap();
     assert_eq!(
         (name.as_str(), &bridge["ready"], &bridge["can_act"]),
@@ -64,7 +64,7 @@ async fn a_job_is_told_of_from_its_beginning_to_its_end_and_not_again() {
     };
     assert_eq!(seen["status"], "running");
     // Whoever comes in the middle is told where it is.
-    let mut late = Reader::open(&front, &[("Authorization", &format!("Bearer {TOKEN}"))]).await;
+    let mut late = EventsReader::open(&front, &[("Authorization", &format!("Bearer {TOKEN}"))]).await;
     assert_eq!(late.next().await.unwrap().1["can_act"], true);
     assert_eq!(late.next().await.unwrap().1["id"], seen["id"]);
     stream.device("pve1", "completed").await;
@@ -77,9 +77,9 @@ async fn a_job_is_told_of_from_its_beginning_to_its_end_and_not_again() {
     };
     assert_eq!(ended["data"]["counts"]["device"]["completed"], 1);
     // Whoever comes after that is told of the bridge alone, and nobody of this job again.
-    let mut last = Reader::open(&front, &[]).await;
+    let mut last = EventsReader::open(&front, &[]).await;
     assert_eq!(last.next().await.unwrap().0, "bridge");
-    front.ask_to_stop();
+    front.request_stop();
     for reader in [&mut reader, &mut last] {
         while let Some((name, object)) = reader.next().await {
             assert_eq!((name.as_str(), &object["draining"]), ("bridge", &true.into()));
@@ -90,8 +90,8 @@ async fn a_job_is_told_of_from_its_beginning_to_its_end_and_not_again() {
 
 #[tokio::test(start_paused = true)]
 async fn the_backends_are_told_with_what_each_kind_will_use_and_nothing_is_started() {
-    let Pair { backend, front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
-    let list = front.ask("GET", "/backends", &[]).await.json();
+    let BridgedReplay { backend, front } = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
+    let list = front.admin_request("GET", "/backends", &[]).await.json();
     let old = &list["results"][0];
     assert_eq!(
         (&old["version"], &old["dialect"], &old["up"]),
@@ -110,8 +110,9 @@ async fn the_backends_are_told_with_what_each_kind_will_use_and_nothing_is_start
 
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_wants_a_key_is_not_asked_without_one() {
-    let Pair { backend, front } = Pair::start(recordings("0.0.30.post2", &[]), fast(), &[]).await;
-    let list = front.ask("GET", "/backends", &[]).await.json();
+    let BridgedReplay { backend, front } =
+        BridgedReplay::start(recordings("0.0.30.post2", &[]), fast(), &[]).await;
+    let list = front.admin_request("GET", "/backends", &[]).await.json();
     let young = &list["results"][0];
     assert_eq!((&young["version"], &young["kinds"][0]["known"]), (&Value::Null, &false.into()));
     assert!(young["problem"].as_str().unwrap().contains("backend.api_key_file"), "{young}");
@@ -120,7 +121,7 @@ async fn a_backend_that_wants_a_key_is_not_asked_without_one() {
 }
 
 /// What the stream says of the job before its end.
-async fn ending(mut reader: Reader) -> Option<Value> {
+async fn ending(mut reader: EventsReader) -> Option<Value> {
     let mut last = None;
     while let Some((name, object)) = reader.next().await {
         if name == "job" {
@@ -134,7 +135,7 @@ async fn ending(mut reader: Reader) -> Option<Value> {
 async fn the_end_of_a_job_is_told_although_it_is_forgotten_at_once_or_the_bridge_ends_it() {
     let mut backend = ManualBackend::start().await;
     let mut front = TestBridge::start(config(backend.address, &[("limits.replay", "0s")])).await;
-    let mut reader = Reader::open(&front, &[]).await;
+    let mut reader = EventsReader::open(&front, &[]).await;
     let mut client = front.open(DEVICES, &[]).await;
     let stream = backend.next_stream().await;
     assert_eq!(client.head().await.0, 200);
@@ -146,8 +147,8 @@ async fn the_end_of_a_job_is_told_although_it_is_forgotten_at_once_or_the_bridge
     let _held = backend.next_stream().await;
     assert_eq!(client.head().await.0, 200);
     while reader.next().await.unwrap().1["status"] != "running" {}
-    front.ask_to_stop();
-    front.ask_to_hurry();
+    front.request_stop();
+    front.request_immediate_stop();
     let (last, ()) = tokio::join!(ending(reader), front.stop());
     assert_eq!(last.unwrap()["outcome"], "interrupted");
 }
@@ -165,7 +166,7 @@ async fn a_stream_ends_with_the_token_that_let_it_in() {
     let mut front = TestBridge::reloading(read(), move || Ok(read())).await;
     front.admin = ([127, 0, 0, 1], front.admin.port()).into();
     let first = [("Authorization", "Bearer the-first-token-of-all")];
-    let mut reader = Reader::open(&front, &first).await;
+    let mut reader = EventsReader::open(&front, &first).await;
     assert_eq!(reader.next().await.unwrap().1["can_act"], true);
     write("the-second-token-of-all");
     let reloaded = Client::send(front.admin, "POST", "/reload", &first).await.answer().await;

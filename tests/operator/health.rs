@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::{OLD, RunningBridge};
-use crate::support::bridge::{Client, DEVICES, Pair, fast, recordings};
+use crate::support::bridge::{BridgedReplay, Client, DEVICES, fast, recordings};
 use crate::support::manual::ManualBackend;
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn a_bridge_is_ready_and_says_why_it_is_not_any_more() {
     let stream = backend.next_stream().await;
     assert_eq!(client.head().await.0, 200);
     bridge.process.terminate();
-    let reasons = super::until(async || {
+    let reasons = super::poll_until(async || {
         let answer = bridge.admin("GET", "/readyz").await;
         (answer.status == 503).then(|| answer.json()["reasons"].clone())
     })
@@ -32,24 +32,29 @@ async fn a_bridge_is_ready_and_says_why_it_is_not_any_more() {
 
 #[tokio::test]
 async fn a_backend_that_is_not_there_is_a_reason_for_who_asks() {
-    let Pair { backend, front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
-    let reached = front.ask("GET", "/readyz?backend", &[]).await;
+    let BridgedReplay { backend, front } = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
+    let reached = front.admin_request("GET", "/readyz?backend", &[]).await;
     assert_eq!((reached.status, &reached.json()["backends"][0]["available"]), (200, &true.into()));
     drop(backend);
     // What was found out a moment ago is news for a second.
-    let gone = super::until(async || {
-        let answer = front.ask("GET", "/readyz?backend", &[]).await;
+    let gone = super::poll_until(async || {
+        let answer = front.admin_request("GET", "/readyz?backend", &[]).await;
         (answer.status == 503).then_some(answer)
     })
     .await;
     assert!(gone.json()["reasons"][0].as_str().unwrap().contains("cannot be reached"), "{}", gone.text());
-    assert_eq!(front.ask("GET", "/readyz", &[]).await.status, 200, "jobs begin, and say so themselves");
-    assert_eq!(front.ask("GET", "/readyz?backends", &[]).await.status, 400);
+    assert_eq!(
+        front.admin_request("GET", "/readyz", &[]).await.status,
+        200,
+        "jobs begin, and say so themselves"
+    );
+    assert_eq!(front.admin_request("GET", "/readyz?backends", &[]).await.status, 400);
 }
 
 #[tokio::test]
 async fn the_command_asks_the_bridge_that_runs() {
-    let Pair { backend, front: _front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let BridgedReplay { backend, front: _front } =
+        BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let bridge = RunningBridge::start(backend.local_addr(), &[]);
     let health = async |admin: String, more: &'static [&'static str]| {
         let output = tokio::task::spawn_blocking(move || {
@@ -67,7 +72,7 @@ async fn the_command_asks_the_bridge_that_runs() {
     assert_eq!(code, Some(0));
     assert!(said.starts_with("{\"ready\":true"), "{said}");
     drop(backend);
-    let (said, why) = super::until(async || {
+    let (said, why) = super::poll_until(async || {
         let (code, said, why) = health(bridge.process.admin.to_string(), &["--backends"]).await;
         (code == Some(1)).then_some((said, why))
     })

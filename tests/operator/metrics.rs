@@ -4,7 +4,7 @@ use rcgen::{CertificateParams, KeyPair};
 use tokio::net::TcpListener;
 
 use super::{OLD, RunningBridge};
-use crate::support::bridge::{Client, DEVICES, FULL_UPDATE, Pair, fast, recordings, replayed};
+use crate::support::bridge::{BridgedReplay, Client, DEVICES, FULL_UPDATE, fast, recordings, replayed};
 use crate::support::manual::ManualBackend;
 use proxbox_bridge::replay::ReplayOptions;
 
@@ -40,8 +40,8 @@ async fn a_job_is_counted_from_its_first_frame_to_its_last() {
     ] {
         assert_eq!(bridge.value(series).await, wanted, "{series}");
     }
-    bridge.until("watchers{surface=\"stream\"}", 0.0).await;
-    bridge.until("connections{listener=\"clients\"}", 0.0).await;
+    bridge.wait_for_value("watchers{surface=\"stream\"}", 0.0).await;
+    bridge.wait_for_value("connections{listener=\"clients\"}", 0.0).await;
     assert!(bridge.value("watchers_dropped_total{reason=\"left\"}").await == 0.0, "it has seen the end");
     assert!(bridge.value("log_bytes").await > 1000.0);
     assert!(bridge.value("ledger_commit_seconds_count").await >= 2.0);
@@ -55,9 +55,11 @@ async fn a_job_is_counted_from_its_first_frame_to_its_last() {
     let RunningBridge { process, _data: data } = bridge;
     process.terminate();
     assert_eq!(process.ended().0, Some(0));
-    let bridge = RunningBridge::on(data, backend.local_addr(), &[]);
-    bridge.until("job_last_success_timestamp_seconds{kind=\"full-update\"}", succeeded).await;
-    bridge.until(&format!("backend_last_success_timestamp_seconds{{backend=\"{name}\"}}"), succeeded).await;
+    let bridge = RunningBridge::with_data(data, backend.local_addr(), &[]);
+    bridge.wait_for_value("job_last_success_timestamp_seconds{kind=\"full-update\"}", succeeded).await;
+    bridge
+        .wait_for_value(&format!("backend_last_success_timestamp_seconds{{backend=\"{name}\"}}"), succeeded)
+        .await;
     assert_eq!(bridge.value("job_last_success_timestamp_seconds{kind=\"devices\"}").await, 0.0);
 }
 
@@ -83,7 +85,7 @@ async fn what_runs_waits_and_is_watched_now_can_be_seen() {
     let mut stream = backend.next_stream().await;
     stream.device("pve1", "progress").await;
     assert_eq!(watching.head().await.0, 200);
-    bridge.until("backend_frames_total{channel=\"native\",type=\"step\"}", 1.0).await;
+    bridge.wait_for_value("backend_frames_total{channel=\"native\",type=\"step\"}", 1.0).await;
     let storage = "/virtualization/virtual-machines/storage/create/stream";
     let mut waiting = Client::send(bridge.process.address, "GET", storage, &[]).await;
     assert_eq!(waiting.head().await.0, 200);
@@ -95,22 +97,22 @@ async fn what_runs_waits_and_is_watched_now_can_be_seen() {
         ("watchers{surface=\"stream\"}", 3.0),
         ("attaches_total", 1.0),
     ] {
-        bridge.until(series, wanted).await;
+        bridge.wait_for_value(series, wanted).await;
     }
     // It says nothing, and readers hear so.
-    super::until(async || (bridge.value("heartbeats_total").await >= 1.0).then_some(())).await;
+    super::poll_until(async || (bridge.value("heartbeats_total").await >= 1.0).then_some(())).await;
     let age = bridge.value("job_frame_age_seconds").await;
     assert!(age > 0.5);
     stream.device("pve2", "progress").await;
-    super::until(async || (bridge.value("job_frame_age_seconds").await < age).then_some(())).await;
+    super::poll_until(async || (bridge.value("job_frame_age_seconds").await < age).then_some(())).await;
     drop(attached);
-    bridge.until("watchers_dropped_total{reason=\"left\"}", 1.0).await;
+    bridge.wait_for_value("watchers_dropped_total{reason=\"left\"}", 1.0).await;
     stream.complete().await;
     let next = backend.next_stream().await;
-    bridge.until("jobs_waiting", 0.0).await;
-    bridge.until("job_wait_seconds_count", 2.0).await;
+    bridge.wait_for_value("jobs_waiting", 0.0).await;
+    bridge.wait_for_value("job_wait_seconds_count", 2.0).await;
     next.complete().await;
-    bridge.until("watchers{surface=\"stream\"}", 0.0).await;
+    bridge.wait_for_value("watchers{surface=\"stream\"}", 0.0).await;
 }
 
 #[tokio::test]
@@ -132,9 +134,9 @@ async fn a_watcher_that_takes_nothing_is_behind_and_is_dropped() {
         }
     }
     assert!(behind > 100.0);
-    bridge.until("watchers_dropped_total{reason=\"stalled\"}", 1.0).await;
-    bridge.until("watchers{surface=\"stream\"}", 0.0).await;
-    bridge.until("watcher_lag_frames", 0.0).await;
+    bridge.wait_for_value("watchers_dropped_total{reason=\"stalled\"}", 1.0).await;
+    bridge.wait_for_value("watchers{surface=\"stream\"}", 0.0).await;
+    bridge.wait_for_value("watcher_lag_frames", 0.0).await;
     assert_eq!(client.head().await.0, 200);
 }
 
@@ -174,10 +176,10 @@ async fn a_backend_that_is_gone_is_down_without_anybody_asking_and_is_back_when_
         [("limits.check", "50ms"), ("limits.breaker_failures", "2"), ("limits.breaker_open", "1s")];
     let bridge = RunningBridge::start(address, &settings);
     let of = |series: &str, label: &str| format!("{series}{{backend=\"{address}\"{label}}}");
-    bridge.until(&of("backend_up", ""), 1.0).await;
+    bridge.wait_for_value(&of("backend_up", ""), 1.0).await;
     drop(backend);
-    bridge.until(&of("backend_up", ""), 0.0).await;
-    bridge.until(&of("backend_circuit_state", ",state=\"open\""), 1.0).await;
+    bridge.wait_for_value(&of("backend_up", ""), 0.0).await;
+    bridge.wait_for_value(&of("backend_circuit_state", ",state=\"open\""), 1.0).await;
     assert_eq!(bridge.value(&of("backend_circuit_state", ",state=\"closed\"")).await, 0.0);
     assert!(bridge.value(&of("backend_connects_total", ",result=\"failed\"")).await >= 2.0);
     let backends = bridge.admin("GET", "/backends").await.json();
@@ -186,8 +188,8 @@ async fn a_backend_that_is_gone_is_down_without_anybody_asking_and_is_back_when_
         (&false.into(), &"open".into())
     );
     let _again = TcpListener::bind(address).await.unwrap();
-    bridge.until(&of("backend_up", ""), 1.0).await;
-    bridge.until(&of("backend_circuit_state", ",state=\"closed\""), 1.0).await;
+    bridge.wait_for_value(&of("backend_up", ""), 1.0).await;
+    bridge.wait_for_value(&of("backend_circuit_state", ",state=\"closed\""), 1.0).await;
 }
 
 #[tokio::test]
@@ -208,7 +210,8 @@ async fn when_the_certificate_ends_is_told() {
 
 #[tokio::test]
 async fn what_a_release_lacks_is_counted_by_gap() {
-    let Pair { backend, front: _front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let BridgedReplay { backend, front: _front } =
+        BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let bridge = RunningBridge::start(backend.local_addr(), &[]);
     for (target, status) in [
         ("/health", 200),
@@ -262,7 +265,8 @@ async fn requests_of_a_backend_to_netbox_are_counted_by_rule_and_the_first_of_ea
 
 #[tokio::test]
 async fn what_is_refused_is_counted_by_why() {
-    let Pair { backend, front: _front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let BridgedReplay { backend, front: _front } =
+        BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let bridge = RunningBridge::start(backend.local_addr(), &[]);
     assert_eq!(bridge.get("/virtualization/virtual-machines/backups/all/create/stream").await.status, 404);
     let mut odd = Client::raw(bridge.process.address, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await;

@@ -33,7 +33,7 @@ async fn a_request_to_netbox_is_in_the_log_with_its_ids_and_without_its_token_an
     assert_eq!(bridge.value("http_requests_total{route=\"netbox\",status=\"4xx\"}").await, 1.0);
     assert_eq!(bridge.value("connections{listener=\"netbox\"}").await, 1.0);
     drop(client);
-    bridge.until("connections{listener=\"netbox\"}", 0.0).await;
+    bridge.wait_for_value("connections{listener=\"netbox\"}", 0.0).await;
     bridge.process.terminate();
     let (code, log) = bridge.process.ended();
     assert_eq!(code, Some(0), "{log}");

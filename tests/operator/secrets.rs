@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
-use super::{RunningBridge, TOKEN, until};
+use super::{RunningBridge, TOKEN, poll_until};
 use crate::support::bridge::{Answer, Client, DEVICES, STORAGE};
 use crate::support::scripted::{Backend, Body, answer};
 
@@ -103,7 +103,7 @@ pub(super) fn repeating(secrets: &[&str]) -> Response<Body> {
     response.body(BodyExt::boxed(body)).unwrap()
 }
 
-pub(super) async fn ask(bridge: &RunningBridge, target: &str) -> Answer {
+pub(super) async fn request_with_key(bridge: &RunningBridge, target: &str) -> Answer {
     let headers = [("X-Proxbox-API-Key", CLIENT), ("X-Proxbox-Actor", CLIENT)];
     Client::send(bridge.process.address, "GET", target, &headers).await.answer().await
 }
@@ -155,17 +155,17 @@ async fn a_key_that_the_backend_repeats_is_not_in_the_log_the_ledger_or_a_record
     let pushed = Client::raw(bridge.process.address, head.as_bytes()).await.answer().await;
     assert_eq!(pushed.status, 200);
 
-    let answer = ask(&bridge, &format!("{DEVICES}?a=1&api_key={IN_QUERY}")).await;
+    let answer = request_with_key(&bridge, &format!("{DEVICES}?a=1&api_key={IN_QUERY}")).await;
     assert_eq!(answer.status, 200);
     hides("the stream", answer.text());
     assert!(answer.text().contains("[hidden]"), "{}", answer.text());
     // The answer in the place of a stream is the backend's own, for the client that has the key (R15).
-    let answer = ask(&bridge, STORAGE).await;
+    let answer = request_with_key(&bridge, STORAGE).await;
     assert_eq!((answer.status, answer.detail()), (422, format!("Not for {CLIENT}.")));
     let target = format!("/sync/storage/?api_key={IN_QUERY}");
     let queued = bridge.admin("POST", &target).await;
     assert_eq!(queued.status, 202, "{}", queued.text());
-    let jobs = until(async || {
+    let jobs = poll_until(async || {
         let jobs = bridge.admin("GET", "/jobs").await;
         let ended = jobs.json()["results"].as_array()?.iter().all(|job| job["completed"].is_string());
         ended.then_some(jobs)

@@ -11,11 +11,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::secrets::{CLIENT, ask, files, hides_all, repeating};
-use super::{RunningBridge, TOKEN, until};
+use super::secrets::{CLIENT, files, hides_all, repeating, request_with_key};
+use super::{RunningBridge, TOKEN, poll_until};
 use crate::support::bridge::{Answer, Client, DEVICES};
 use crate::support::netbox::{NetBox, PROXMOX_ENDPOINTS, Received, SYNC_PROCESSES, json_answer, row};
-use crate::support::scripted::{Backend, Body, answer, whole};
+use crate::support::scripted::{Backend, Body, answer, full_body};
 
 const V1: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c";
 const V2: &str = "nbt_kkkkkkkkkkkk.v2-secret-0123456789-ABCDEFGHIJKLMNOPQRS";
@@ -88,11 +88,11 @@ fn repeated(received: &Received) -> Response<Body> {
         }
         HTML => {
             let response = Response::builder().status(500).header("content-type", "text/html");
-            response.body(whole(format!("<pre>{said}</pre>"))).unwrap()
+            response.body(full_body(format!("<pre>{said}</pre>"))).unwrap()
         }
         LINK => {
             let location = format!("http://{host}/api/x/?token={IN_NETBOX}");
-            Response::builder().status(302).header("location", location).body(whole("")).unwrap()
+            Response::builder().status(302).header("location", location).body(full_body("")).unwrap()
         }
         INVALID => json_answer(400, &json!({ "detail": said })),
         FIELD => json_answer(200, &json!({ "name": "proxmox_last_updated", "object_types": [], "x": said })),
@@ -217,11 +217,11 @@ async fn nowhere_else(streams: &'static [&'static str]) {
     assert_eq!(stored.status, 200, "{}", stored.text());
     hides("what is said of a NetBox that gives no answer", &requests(listener).await);
 
-    let streamed = ask(&bridge, DEVICES).await;
+    let streamed = request_with_key(&bridge, DEVICES).await;
     hides("the stream", streamed.text());
     if !streams.is_empty() {
         assert!(streamed.text().contains("[hidden]"), "{}", streamed.text());
-        until(async || {
+        poll_until(async || {
             let jobs = bridge.admin("GET", "/jobs").await.json();
             jobs["results"].as_array()?.iter().all(|job| job["completed"].is_string()).then_some(())
         })

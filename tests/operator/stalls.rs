@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{RunningBridge, until};
+use super::{RunningBridge, poll_until};
 use crate::support::bridge::{Client, DEVICES};
 use crate::support::manual::{ManualBackend, ManualStream};
 
@@ -25,17 +25,17 @@ async fn a_reader_that_takes_nothing_holds_little_memory_and_the_limit_of_all_lo
     for _ in 0..STALLED {
         readers.push(Client::with_little_room(bridge.process.address, flood::PATH).await);
     }
-    bridge.until("watchers{surface=\"stream\"}", STALLED as f64).await;
-    bridge.until("frames_total{channel=\"native\",type=\"complete\"}", 1.0).await;
+    bridge.wait_for_value("watchers{surface=\"stream\"}", STALLED as f64).await;
+    bridge.wait_for_value("frames_total{channel=\"native\",type=\"complete\"}", 1.0).await;
     // Each of them holds all that it can before it is dropped.
     let most = Cell::new(0.0);
-    until(async || {
+    poll_until(async || {
         most.set(bridge.value("log_bytes").await.max(most.get()));
         let stalled = bridge.value("watchers_dropped_total{reason=\"stalled\"}").await;
         (stalled == STALLED as f64).then_some(())
     })
     .await;
-    bridge.until("watchers{surface=\"stream\"}", 0.0).await;
+    bridge.wait_for_value("watchers{surface=\"stream\"}", 0.0).await;
     let held = most.get() - bridge.value("log_bytes").await;
     assert!(held > 0.0, "what the readers hold is not counted");
     assert!(held <= STALLED as f64 * OF_ONE, "{} bytes for each reader", held / STALLED as f64);
@@ -76,7 +76,7 @@ async fn a_late_failure_that_came_during_a_pause_is_read_though_the_wait_for_it_
         RunningBridge::start(backend.address, &[("limits.settle", "2s"), ("limits.settle_total", "2s")]);
     let (mut client, mut stream) = begun(&bridge, &mut backend).await;
     stream.send_complete().await;
-    bridge.until("backend_frames_total{channel=\"native\",type=\"complete\"}", 1.0).await;
+    bridge.wait_for_value("backend_frames_total{channel=\"native\",type=\"complete\"}", 1.0).await;
     // It is not silent: what ends the wait is the limit for the whole of it.
     stream.device("pve2", "completed").await;
     client.read_until("pve2").await;

@@ -32,7 +32,7 @@ pub async fn serve(version: &str, recordings: Vec<Recording>, options: ReplayOpt
 }
 
 /// Fails a test that hangs.
-pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+pub async fn within_deadline<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("this hangs")
 }
 
@@ -105,13 +105,13 @@ pub fn command(mut recording: Recording, command: &str, answers: &[&str]) -> Rec
 }
 
 /// What came back for a request, until the server closed the connection.
-pub struct Reply {
+pub struct RawResponse {
     pub head: String,
     /// As sent: with its chunks.
     pub raw: Vec<u8>,
 }
 
-impl Reply {
+impl RawResponse {
     pub fn status(&self) -> u16 {
         self.head[9..12].parse().unwrap()
     }
@@ -142,17 +142,17 @@ pub async fn send(address: SocketAddr, method: &str, target: &str, headers: &[&s
     stream
 }
 
-pub async fn ask(address: SocketAddr, method: &str, target: &str, headers: &[&str]) -> Reply {
+pub async fn request(address: SocketAddr, method: &str, target: &str, headers: &[&str]) -> RawResponse {
     let mut stream = send(address, method, target, headers).await;
     let mut bytes = Vec::new();
-    soon(stream.read_to_end(&mut bytes)).await.unwrap();
+    within_deadline(stream.read_to_end(&mut bytes)).await.unwrap();
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
     let raw = bytes.split_off(end);
-    Reply { head: String::from_utf8(bytes).unwrap(), raw }
+    RawResponse { head: String::from_utf8(bytes).unwrap(), raw }
 }
 
-pub async fn get(address: SocketAddr, target: &str) -> Reply {
-    ask(address, "GET", target, &["X-Proxbox-API-Key: right"]).await
+pub async fn get(address: SocketAddr, target: &str) -> RawResponse {
+    request(address, "GET", target, &["X-Proxbox-API-Key: right"]).await
 }
 
 /// A client on `/ws`.
@@ -163,7 +163,7 @@ impl Ws {
     pub async fn connect(address: SocketAddr, key: Option<&str>) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         let url = format!("ws://{address}/ws");
-        let (stream, _) = soon(tokio_tungstenite::client_async(url, stream)).await.unwrap();
+        let (stream, _) = within_deadline(tokio_tungstenite::client_async(url, stream)).await.unwrap();
         let mut ws = Self(stream);
         if let Some(key) = key {
             ws.send(&format!("{{\"api_key\":\"{key}\"}}")).await;
@@ -178,7 +178,7 @@ impl Ws {
     /// The next thing that is no ping: a text, or `close CODE REASON`, or `gone`.
     pub async fn receive(&mut self) -> String {
         loop {
-            match soon(self.0.next()).await {
+            match within_deadline(self.0.next()).await {
                 Some(Ok(Message::Text(text))) => return text.to_string(),
                 Some(Ok(Message::Close(Some(frame)))) => {
                     return format!("close {} {}", u16::from(frame.code), frame.reason);
@@ -199,7 +199,7 @@ impl Ws {
     /// Asserts that the server says nothing more, by a ping that overtakes nothing.
     pub async fn hears_only_a_pong(&mut self) {
         self.0.send(Message::Ping("still there?".into())).await.unwrap();
-        match soon(self.0.next()).await {
+        match within_deadline(self.0.next()).await {
             Some(Ok(Message::Pong(_))) => {}
             other => panic!("not a pong: {other:?}"),
         }

@@ -7,7 +7,7 @@ use proxbox_bridge::core::upstream::dialect::BARRIER;
 use proxbox_bridge::recording::{Direction, Protocol, RecordedEvent, RecordedKey, Recording};
 use proxbox_bridge::replay::{Library, ReplayHandle};
 
-use super::client::{AT_ONCE, Ws, ask, send, soon};
+use super::client::{AT_ONCE, Ws, request, send, within_deadline};
 
 /// The folders of all versions.
 fn versions() -> Vec<PathBuf> {
@@ -65,10 +65,10 @@ async fn check_response(server: &ReplayHandle, name: &str, recording: &Recording
     if !ended {
         // It ends when the client leaves.
         drop(send(server.local_addr(), method, target, headers).await);
-        soon(server.log().wait_until_idle()).await;
+        within_deadline(server.log().wait_until_idle()).await;
         return;
     }
-    let reply = ask(server.local_addr(), method, target, headers).await;
+    let reply = request(server.local_addr(), method, target, headers).await;
     assert_eq!(Some(reply.status()), status, "{name}");
     let got = if reply.has("transfer-encoding: chunked") { reply.dechunked().0 } else { reply.raw };
     assert!(got == body, "{name}: {} bytes in place of {}", got.len(), body.len());

@@ -5,7 +5,9 @@ use proxbox_bridge::replay::{ReplayOptions, ServerEvent, Side, Speed};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 
-use super::client::{AT_ONCE, OLD, WITH_KEYS, ask, get, json, recording, response, send, serve, soon, sse};
+use super::client::{
+    AT_ONCE, OLD, WITH_KEYS, get, json, recording, request, response, send, serve, sse, within_deadline,
+};
 
 const STREAM: &str = "/dcim/devices/create/stream";
 const ONE: &str = "event: step\ndata: {\"step\": \"devices\", \"n\": 1}\n\n";
@@ -64,14 +66,14 @@ async fn only_what_can_be_got_refuses_other_methods() {
     ];
     let server = serve(OLD, recordings, AT_ONCE).await;
     for method in ["HEAD", "POST", "OPTIONS", "DELETE"] {
-        let reply = ask(server.local_addr(), method, STREAM, &[]).await;
+        let reply = request(server.local_addr(), method, STREAM, &[]).await;
         assert_eq!(reply.status(), 405, "{method}");
         assert!(reply.has("allow: GET"), "{}", reply.head);
         let body = if method == "HEAD" { "" } else { r#"{"detail":"Method Not Allowed"}"# };
         assert_eq!(reply.text(), body);
     }
     for (method, path) in [("HEAD", "/version"), ("GET", "/version"), ("GET", "/nope"), ("POST", "/nope")] {
-        assert_eq!(ask(server.local_addr(), method, path, &[]).await.status(), 404, "{method} {path}");
+        assert_eq!(request(server.local_addr(), method, path, &[]).await.status(), 404, "{method} {path}");
     }
     assert_eq!(get(server.local_addr(), "/nope").await.text(), r#"{"detail":"Not Found"}"#);
     assert_eq!(server.log().requests()[0], ("HEAD".to_owned(), STREAM.to_owned()));
@@ -89,11 +91,11 @@ async fn five_failures_lock_everybody_out_except_from_what_needs_no_key() {
     let address = server.local_addr();
     assert_eq!(get(address, STREAM).await.status(), 200);
 
-    let missing = ask(address, "GET", STREAM, &[]).await;
+    let missing = request(address, "GET", STREAM, &[]).await;
     assert_eq!(missing.status(), 401);
     assert_eq!(missing.text(), r#"{"detail":"API key required. 4 attempts remaining."}"#);
     for remaining in [" 3 attempts remaining.", " 2 attempts remaining.", " 1 attempts remaining.", ""] {
-        let wrong = ask(address, "GET", "/nope", &["X-Proxbox-API-Key: wrong"]).await;
+        let wrong = request(address, "GET", "/nope", &["X-Proxbox-API-Key: wrong"]).await;
         assert_eq!(wrong.status(), 401);
         assert_eq!(wrong.text(), format!("{{\"detail\":\"Invalid API key.{remaining}\"}}"));
     }
@@ -103,7 +105,7 @@ async fn five_failures_lock_everybody_out_except_from_what_needs_no_key() {
     let sentence = r#"{"detail":"Too many failed authentication attempts. Please try again later."}"#;
     assert_eq!(right.text(), sentence);
     for (path, body) in [("/health", "{}"), ("/", "[]")] {
-        assert_eq!(ask(address, "GET", path, &[]).await.text(), body);
+        assert_eq!(request(address, "GET", path, &[]).await.text(), body);
     }
 }
 
@@ -114,7 +116,7 @@ async fn a_recorded_answer_to_a_missing_key_is_given() {
         json("0.0.0", RecordedKey::None, "/version", 401, r#"{"detail":"As recorded."}"#),
     ];
     let server = serve("0.0.0", recordings, AT_ONCE).await;
-    let without = ask(server.local_addr(), "GET", "/version", &[]).await;
+    let without = request(server.local_addr(), "GET", "/version", &[]).await;
     assert_eq!((without.status(), without.text().as_str()), (401, r#"{"detail":"As recorded."}"#));
     assert_eq!(get(server.local_addr(), "/version").await.status(), 200);
 }
@@ -139,7 +141,7 @@ async fn a_connection_that_was_cut_before_its_answer_gets_none() {
     let server = serve(OLD, vec![recording], AT_ONCE).await;
     let mut bytes = Vec::new();
     let mut stream = send(server.local_addr(), "GET", "/version", &[]).await;
-    soon(stream.read_to_end(&mut bytes)).await.unwrap();
+    within_deadline(stream.read_to_end(&mut bytes)).await.unwrap();
     assert_eq!(bytes, b"");
 }
 
@@ -147,7 +149,7 @@ async fn a_connection_that_was_cut_before_its_answer_gets_none() {
 async fn read_body(stream: &mut tokio::net::TcpStream, wanted: &str) {
     let mut bytes = Vec::new();
     while !String::from_utf8_lossy(&bytes).contains(wanted) {
-        assert_ne!(soon(stream.read_buf(&mut bytes)).await.unwrap(), 0, "the server closed");
+        assert_ne!(within_deadline(stream.read_buf(&mut bytes)).await.unwrap(), 0, "the server closed");
     }
 }
 
@@ -168,11 +170,11 @@ async fn an_open_end_is_silent_until_the_client_leaves() {
     read_body(&mut streaming, ONE).await;
     let waiting = send(server.local_addr(), "GET", "/full-update", &["X-Proxbox-API-Key: k"]).await;
     let log = server.log();
-    soon(log.wait_for(|_| log.requests().len() == 2)).await;
+    within_deadline(log.wait_for(|_| log.requests().len() == 2)).await;
     assert_eq!(log.open_connections(), 2);
 
     drop((streaming, waiting));
-    soon(log.wait_until_idle()).await;
+    within_deadline(log.wait_until_idle()).await;
     let entries = log.entries();
     let left = |connection| entries.contains(&ServerEvent::Closed { connection, by: Side::Client });
     assert!(left(0) && left(1), "{entries:?}");
@@ -237,7 +239,7 @@ async fn a_stopped_server_has_closed_everything() {
     let (address, log) = (server.local_addr(), server.log());
     let mut open = send(address, "GET", "/x", &[]).await;
     read_body(&mut open, "a").await;
-    soon(server.stop()).await;
+    within_deadline(server.stop()).await;
     assert_eq!(log.open_connections(), 0);
     assert_eq!(log.entries().last(), Some(&ServerEvent::Closed { connection: 0, by: Side::Server }));
     assert!(tokio::net::TcpStream::connect(address).await.is_err());

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::client::{
-    AT_ONCE, OLD, WITH_ENVELOPES, WITH_KEYS, Ws, ask, command, greeted, json, send, serve, soon,
+    AT_ONCE, OLD, WITH_ENVELOPES, WITH_KEYS, Ws, command, greeted, json, request, send, serve,
+    within_deadline,
 };
 
 const DEVICE: &str = r#"{"object":"device","type":"create","data":{"name":"caf\u00e9 é"}}"#;
@@ -94,7 +95,7 @@ async fn a_command_that_never_returned_holds_the_loop_and_the_socket() {
     ws.send("nonsense").await;
     ws.hears_only_a_pong().await;
     drop(ws);
-    soon(server.log().wait_until_idle()).await;
+    within_deadline(server.log().wait_until_idle()).await;
     assert_eq!(server.log().entries().last(), Some(&ServerEvent::Closed { connection: 0, by: Side::Client }));
 }
 
@@ -151,7 +152,7 @@ async fn a_key_that_is_missing_or_wrong_closes_4001_and_counts_over_http_too() {
     let mut ws = Ws::connect(server.local_addr(), Some("wrong")).await;
     ws.hears(&["close 4001 Invalid API key. 2 attempts remaining."]).await;
 
-    let reply = ask(server.local_addr(), "GET", "/version", &[]).await;
+    let reply = request(server.local_addr(), "GET", "/version", &[]).await;
     assert_eq!(reply.text(), r#"{"detail":"API key required. 1 attempts remaining."}"#);
     let mut ws = Ws::connect(server.local_addr(), Some("right")).await;
     ws.hears(&["Connected!", "Connected 2!"]).await;
@@ -235,15 +236,15 @@ async fn a_refused_handshake_is_an_answer_with_a_body() {
     let server = serve(OLD, vec![refused], AT_ONCE).await;
     let upgrade =
         ["upgrade: websocket", "sec-websocket-version: 13", "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA=="];
-    let reply = ask(server.local_addr(), "GET", "/ws?type=qemu", &upgrade).await;
+    let reply = request(server.local_addr(), "GET", "/ws?type=qemu", &upgrade).await;
     assert_eq!((reply.status(), reply.text().as_str()), (400, body));
-    let reply = ask(server.local_addr(), "GET", "/elsewhere", &upgrade).await;
+    let reply = request(server.local_addr(), "GET", "/elsewhere", &upgrade).await;
     assert_eq!((reply.status(), reply.text().as_str()), (403, ""));
-    assert_eq!(ask(server.local_addr(), "GET", "/ws", &[]).await.status(), 404);
+    assert_eq!(request(server.local_addr(), "GET", "/ws", &[]).await.status(), 404);
 
     // A client that would go on using the connection cannot.
     let mut kept = send(server.local_addr(), "GET", "/ws", &upgrade).await;
-    soon(kept.read_to_end(&mut Vec::new())).await.unwrap();
+    within_deadline(kept.read_to_end(&mut Vec::new())).await.unwrap();
     let entries = server.log().wait_for(|it| it.len() == 12).await;
     assert!(entries.contains(&ServerEvent::Closed { connection: 3, by: Side::Server }), "{entries:?}");
 }

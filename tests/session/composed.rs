@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::support::session::drive::{Drive, setup};
 use crate::support::session::events::{
-    KEY, barrier, begun, complete_ok, end, error, frame, item, object_step, sse,
+    KEY, barrier, complete_ok, end, error, frame, item_progress, object_step, open_run, sse,
 };
 
 fn leg(kind: Kind, channel: Channel) -> Leg {
@@ -33,7 +33,7 @@ fn count(count: u64) -> String {
 
 #[test]
 fn stages_are_run_in_order_each_on_its_own_connection() {
-    let mut drive = begun(composed(
+    let mut drive = open_run(composed(
         vec![
             leg(Kind::Devices, Channel::Native),
             leg(Kind::Storage, Channel::Json),
@@ -77,7 +77,7 @@ fn stages_are_run_in_order_each_on_its_own_connection() {
 
 #[test]
 fn the_numbers_of_every_stage_are_told_apart() {
-    let mut drive = begun(composed(
+    let mut drive = open_run(composed(
         vec![leg(Kind::Devices, Channel::Native), leg(Kind::VirtualDisks, Channel::Json)],
         vec![],
     ));
@@ -96,11 +96,13 @@ fn the_numbers_of_every_stage_are_told_apart() {
 
 #[test]
 fn what_failed_in_an_early_stage_is_named_in_the_end() {
-    let mut drive = begun(composed(
+    let mut drive = open_run(composed(
         vec![leg(Kind::Devices, Channel::Native), leg(Kind::VirtualMachines, Channel::Native)],
         vec![],
     ));
-    drive.stream(&object_step("device", "completed", "pve01")).stream(&item("devices", "failed", "pve02"));
+    drive
+        .stream(&object_step("device", "completed", "pve01"))
+        .stream(&item_progress("devices", "failed", "pve02"));
     drive.stream(&complete_ok()).hang_up().open();
     drive.stream(&object_step("virtual_machine", "completed", "web01")).stream(&complete_ok()).hang_up();
     assert_eq!(
@@ -112,15 +114,17 @@ fn what_failed_in_an_early_stage_is_named_in_the_end() {
 #[test]
 fn stages_that_the_backend_cannot_do_are_named_in_a_step_and_in_the_end() {
     let mut drive =
-        begun(composed(vec![leg(Kind::Devices, Channel::Native)], vec![Kind::Backups, Kind::Snapshots]));
+        open_run(composed(vec![leg(Kind::Devices, Channel::Native)], vec![Kind::Backups, Kind::Snapshots]));
     let run = drive.stream(&complete_ok()).hang_up().run();
     assert!(run.is_ok());
     assert!(
-        run.says("Backups synchronization skipped: this backend cannot do it in a full update."),
+        run.has_message("Backups synchronization skipped: this backend cannot do it in a full update."),
         "{:?}",
         run.messages()
     );
-    assert!(run.says("Snapshots synchronization skipped: this backend cannot do it in a full update."));
+    assert!(
+        run.has_message("Snapshots synchronization skipped: this backend cannot do it in a full update.")
+    );
     assert!(
         run.message()
             .ends_with("Skipped, because this backend cannot do them in a full update: backups, snapshots."),
@@ -131,7 +135,7 @@ fn stages_that_the_backend_cannot_do_are_named_in_a_step_and_in_the_end() {
 
 #[test]
 fn a_stage_that_fails_fails_the_whole_and_is_the_last() {
-    let mut drive = begun(composed(
+    let mut drive = open_run(composed(
         vec![
             leg(Kind::Devices, Channel::Native),
             leg(Kind::Storage, Channel::Native),
@@ -146,12 +150,12 @@ fn a_stage_that_fails_fails_the_whole_and_is_the_last() {
     assert_eq!(run.report.cause, Some(Cause::BackendFailed));
     assert_eq!(run.detail(), "NetBox REST request failed | it answered 500");
     assert!(run.message().starts_with("Full update sync failed: NetBox REST request failed."));
-    assert!(!run.says("Storage synchronization finished."));
+    assert!(!run.has_message("Storage synchronization finished."));
 }
 
 #[test]
 fn a_stage_that_is_refused_is_the_failure_of_the_stage() {
-    let mut drive = begun(composed(
+    let mut drive = open_run(composed(
         vec![leg(Kind::Devices, Channel::Native), leg(Kind::Storage, Channel::Native)],
         vec![],
     ));
@@ -164,11 +168,13 @@ fn a_stage_that_is_refused_is_the_failure_of_the_stage() {
 
 #[test]
 fn a_stage_whose_objects_all_failed_fails_the_whole_though_others_did_well() {
-    let mut drive = begun(composed(
+    let mut drive = open_run(composed(
         vec![leg(Kind::Devices, Channel::Native), leg(Kind::Backups, Channel::Native)],
         vec![],
     ));
-    drive.stream(&object_step("device", "completed", "pve01")).stream(&item("devices", "failed", "pve02"));
+    drive
+        .stream(&object_step("device", "completed", "pve01"))
+        .stream(&item_progress("devices", "failed", "pve02"));
     drive.stream(&complete_ok()).hang_up().open();
     let failed = sse(
         "item_progress",
@@ -194,14 +200,14 @@ fn an_object_that_fails_in_a_later_stage_than_it_completed_in_breaks_nothing() {
     );
     let completed = object_step("virtual_machine", "completed", "web01");
 
-    let mut drive = begun(composed(stages(), vec![]));
+    let mut drive = open_run(composed(stages(), vec![]));
     drive.stream(&completed).stream(&complete_ok()).hang_up().open();
     let run = drive.stream(&failed).stream(&complete_ok()).hang_up().run();
     assert_eq!(run.objects("virtual_machine"), Some([1, 0, 1, 0]), "of two words the worse one is believed");
     assert_eq!(run.error().text("error"), "1 of 1 virtual_machine objects failed, none completed.");
 
     // And the other way round.
-    let mut drive = begun(composed(stages(), vec![]));
+    let mut drive = open_run(composed(stages(), vec![]));
     drive.stream(&failed).stream(&object_step("virtual_machine", "completed", "web02"));
     drive.stream(&complete_ok()).hang_up().open();
     let run = drive.stream(&completed).stream(&complete_ok()).hang_up().run();
@@ -214,7 +220,7 @@ fn a_later_stage_has_its_own_time_to_answer_and_the_run_one_time_for_all() {
     let mut setup =
         composed(vec![leg(Kind::Devices, Channel::Native), leg(Kind::Storage, Channel::Native)], vec![]);
     setup.limits.response_head = Duration::from_secs(60);
-    let mut drive = begun(setup);
+    let mut drive = open_run(setup);
     drive.wait(Duration::from_secs(100)).stream(&complete_ok()).hang_up();
     drive.wait(Duration::from_secs(59));
     assert!(drive.end.is_none());
@@ -226,7 +232,7 @@ fn a_later_stage_has_its_own_time_to_answer_and_the_run_one_time_for_all() {
 
 #[test]
 fn a_bridge_that_stops_between_two_stages_has_not_completed() {
-    let mut drive = begun(composed(
+    let mut drive = open_run(composed(
         vec![leg(Kind::Devices, Channel::Native), leg(Kind::Storage, Channel::Native)],
         vec![],
     ));
@@ -265,7 +271,7 @@ fn the_full_update_of_0_0_2_is_one_command_and_names_what_it_lacks() {
     let plan = plan(SyncEndpoint::for_kind(Kind::FullUpdate), &known, ChannelChoice::Auto).expect("a plan");
     let mut setup = composed(plan.legs, plan.skipped);
     setup.dialect = known.dialect();
-    let mut drive = begun(setup);
+    let mut drive = open_run(setup);
     assert_eq!((drive.opened.len(), drive.opened[0].command), (1, Some(WsCommand::FullUpdate)));
     drive
         .text("Connected!")
@@ -288,7 +294,7 @@ fn the_full_update_of_0_0_2_is_one_command_and_names_what_it_lacks() {
 #[test]
 fn a_failure_that_another_stage_has_too_is_told_of_in_each() {
     let legs = [Kind::Devices, Kind::Storage].map(|kind| leg(kind, Channel::Native)).to_vec();
-    let mut drive = begun(composed(legs, vec![]));
+    let mut drive = open_run(composed(legs, vec![]));
     let trouble = sse("error_detail", json!({"phase": "bootstrap", "message": "No branch"}));
     for _ in 0..2 {
         drive.stream(&trouble).stream(&count(1)).hang_up().open();

@@ -9,13 +9,15 @@ use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use serde_json::json;
 
 use crate::support::session::drive::{LIMITS, setup};
-use crate::support::session::events::{begun, complete_ok, error, item, native, sse, whole};
+use crate::support::session::events::{
+    complete_ok, error, item_progress, native_run, open_native, open_run, sse,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_backend_that_forgets_to_hang_up_is_waited_for_no_longer_than_settle() {
-    let mut drive = native(Kind::Devices);
+    let mut drive = open_native(Kind::Devices);
     drive.stream(&complete_ok()).wait(2 * SECOND);
     // A comment says nothing, so it does not lengthen the wait.
     drive.stream(": keepalive\n\n");
@@ -27,11 +29,13 @@ fn a_backend_that_forgets_to_hang_up_is_waited_for_no_longer_than_settle() {
 
 #[test]
 fn a_backend_that_goes_on_behind_its_final_event_is_waited_for_no_longer_than_settle_total() {
-    let mut drive = native(Kind::Devices);
+    let mut drive = open_native(Kind::Devices);
     drive.stream(&complete_ok());
     let mut waited = Duration::ZERO;
     while drive.end.is_none() && waited < LIMITS.total {
-        drive.stream(&item("devices", "completed", &format!("pve{}", waited.as_secs()))).wait(SECOND);
+        drive
+            .stream(&item_progress("devices", "completed", &format!("pve{}", waited.as_secs())))
+            .wait(SECOND);
         waited += SECOND;
     }
     assert_eq!(waited, LIMITS.settle_total);
@@ -43,7 +47,7 @@ fn a_backend_that_goes_on_behind_its_final_event_is_waited_for_no_longer_than_se
 fn a_silent_backend_is_waited_for_as_long_as_settle_though_settle_total_is_shorter() {
     let mut setup = setup(Kind::Devices, Channel::Native);
     setup.limits.settle = 2 * LIMITS.settle_total;
-    let mut drive = begun(setup);
+    let mut drive = open_run(setup);
     drive.stream(&complete_ok()).wait(2 * LIMITS.settle_total - SECOND);
     assert!(drive.end.is_none());
     assert!(drive.wait(SECOND).run().is_ok());
@@ -51,7 +55,7 @@ fn a_silent_backend_is_waited_for_as_long_as_settle_though_settle_total_is_short
 
 #[test]
 fn what_comes_after_the_end_is_not_passed_on() {
-    let mut drive = native(Kind::Devices);
+    let mut drive = open_native(Kind::Devices);
     drive.stream(&complete_ok()).hang_up();
     let length = drive.bytes.len();
     drive
@@ -66,8 +70,10 @@ fn what_comes_after_the_end_is_not_passed_on() {
 
 #[test]
 fn a_stream_that_ends_without_a_last_word_is_a_failure_that_says_when() {
-    let mut drive = native(Kind::Devices);
-    drive.stream(&item("devices", "completed", "pve01")).stream(&item("devices", "failed", "pve02"));
+    let mut drive = open_native(Kind::Devices);
+    drive
+        .stream(&item_progress("devices", "completed", "pve01"))
+        .stream(&item_progress("devices", "failed", "pve02"));
     drive.wait(4 * SECOND).hang_up();
     let run = drive.run();
     assert_eq!((run.report.cause, run.report.outcome), (Some(Cause::BackendLost), Outcome::Errored));
@@ -82,8 +88,10 @@ fn a_stream_that_ends_without_a_last_word_is_a_failure_that_says_when() {
 
 #[test]
 fn a_stream_that_breaks_says_why() {
-    let mut drive = native(Kind::Devices);
-    drive.stream(&item("devices", "processing", "pve01")).stream("event: step\ndata: {\"step\":\n\n");
+    let mut drive = open_native(Kind::Devices);
+    drive
+        .stream(&item_progress("devices", "processing", "pve01"))
+        .stream("event: step\ndata: {\"step\":\n\n");
     drive.wait(90 * SECOND).event(SessionEvent::Closed(CloseReason::Broken("connection reset")));
     let run = drive.run();
     assert_eq!(run.report.cause, Some(Cause::BackendLost));
@@ -98,21 +106,21 @@ fn a_stream_that_breaks_says_why() {
 fn a_last_word_that_was_cut_is_none() {
     let cut = complete_ok();
     for end in 1..=2 {
-        let run = whole(Kind::Devices, &[cut[..cut.len() - end].to_owned()]);
+        let run = native_run(Kind::Devices, &[cut[..cut.len() - end].to_owned()]);
         assert_eq!(run.report.cause, Some(Cause::BackendLost), "cut by {end}");
     }
 }
 
 #[test]
 fn a_connection_that_breaks_after_the_last_word_changes_nothing() {
-    let mut drive = native(Kind::Devices);
+    let mut drive = open_native(Kind::Devices);
     drive.stream(&complete_ok()).event(SessionEvent::Closed(CloseReason::Broken("missing last chunk")));
     assert!(drive.run().is_ok());
 }
 
 #[test]
 fn an_error_and_its_complete_are_one_failure() {
-    let run = whole(
+    let run = native_run(
         Kind::Devices,
         &[
             sse(
@@ -144,19 +152,19 @@ fn an_error_and_its_complete_are_one_failure() {
 
 #[test]
 fn an_error_is_the_end_though_the_backend_then_says_ok() {
-    let run = whole(Kind::Devices, &[error(json!("broken"), json!("really not")), complete_ok()]);
+    let run = native_run(Kind::Devices, &[error(json!("broken"), json!("really not")), complete_ok()]);
     assert_eq!((run.report.cause, run.detail()), (Some(Cause::BackendFailed), "broken | really not"));
 }
 
 #[test]
 fn an_error_without_a_complete_is_the_failure_that_it_tells_of() {
-    let run = whole(Kind::Devices, &[error(json!("broken"), json!("really not"))]);
+    let run = native_run(Kind::Devices, &[error(json!("broken"), json!("really not"))]);
     assert_eq!((run.report.cause, run.detail()), (Some(Cause::BackendFailed), "broken | really not"));
 }
 
 #[test]
 fn a_backend_that_says_an_error_and_nothing_more_is_not_waited_for() {
-    let mut drive = native(Kind::Devices);
+    let mut drive = open_native(Kind::Devices);
     drive.stream(&error(json!("broken"), json!("really not"))).wait(2 * SECOND);
     assert!(drive.end.is_none(), "a complete may follow");
     drive.wait(SECOND);
@@ -165,16 +173,16 @@ fn a_backend_that_says_an_error_and_nothing_more_is_not_waited_for() {
 
 #[test]
 fn a_bridge_that_stops_behind_the_last_word_still_believes_it() {
-    let mut drive = native(Kind::Devices);
+    let mut drive = open_native(Kind::Devices);
     drive.stream(&complete_ok()).event(SessionEvent::Stopped(Cause::Stopping));
     assert!(drive.run().is_ok());
 }
 
 #[test]
 fn a_bridge_that_stops_ends_the_stream_with_its_reason() {
-    let mut drive = native(Kind::Devices);
+    let mut drive = open_native(Kind::Devices);
     drive
-        .stream(&item("devices", "completed", "pve01"))
+        .stream(&item_progress("devices", "completed", "pve01"))
         .wait(SECOND)
         .event(SessionEvent::Stopped(Cause::Stopping));
     let run = drive.run();
@@ -190,7 +198,7 @@ fn a_job_that_is_cancelled_says_by_whom() {
         (Cause::CancelRequested, "The job was cancelled by request"),
         (Cause::Stopping, "The bridge is stopping"),
     ] {
-        let run = native(Kind::Devices).event(SessionEvent::Stopped(cause)).run();
+        let run = open_native(Kind::Devices).event(SessionEvent::Stopped(cause)).run();
         assert_eq!(run.report.cause, Some(cause));
         assert!(run.detail().starts_with(said), "{}", run.detail());
     }

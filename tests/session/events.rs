@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::support::session::drive::{Drive, setup};
 use crate::support::session::events::{
-    begun, complete_ok, discovery, end, frame, item, object_step, phase_summary, sse, whole, ws,
+    complete_ok, discovery, end, frame, item_progress, native_run, object_step, open_run, phase_summary, sse,
+    ws,
 };
 
 /// One event of every type that any release sends on a sync stream, and one that none does.
@@ -15,7 +16,7 @@ fn every_extra() -> Vec<String> {
     vec![
         sse("bootstrap_done", json!({"ok": true, "skipped": false, "reason": null, "warnings": []})),
         discovery("devices", 1),
-        item("devices", "processing", "pve01"),
+        item_progress("devices", "processing", "pve01"),
         sse(
             "substep",
             json!({"event": "substep", "phase": "devices", "substep": "reconcile", "status": "processing",
@@ -28,14 +29,14 @@ fn every_extra() -> Vec<String> {
                 "resolved_name": "web01 (2)", "vmid": 101}),
         ),
         sse("a_thing_of_next_year", json!({"what": "ever"})),
-        item("devices", "completed", "pve01"),
+        item_progress("devices", "completed", "pve01"),
         phase_summary("devices", 1, 0),
     ]
 }
 
 #[test]
 fn events_of_other_types_never_reach_a_reader() {
-    let run = whole(Kind::Devices, &[every_extra().concat(), complete_ok()]);
+    let run = native_run(Kind::Devices, &[every_extra().concat(), complete_ok()]);
     assert!(run.events.iter().all(|event| matches!(event.name.as_str(), "step" | "complete")));
     assert_eq!(
         run.messages(),
@@ -54,7 +55,7 @@ fn events_of_other_types_never_reach_a_reader() {
 #[test]
 fn what_no_person_needs_is_dropped_and_counted() {
     // The bootstrap, the substep, the hardware and the thing of next year.
-    let run = whole(Kind::Devices, &[every_extra().concat(), complete_ok()]);
+    let run = native_run(Kind::Devices, &[every_extra().concat(), complete_ok()]);
     assert_eq!((run.report.dropped, run.report.unreadable), (4, 0));
 }
 
@@ -70,7 +71,7 @@ fn a_client_that_asks_gets_every_event_and_still_a_stream_in_order() {
     ]
     .concat();
     let events = [every_extra().concat(), odd, complete_ok()].concat();
-    let run = begun(setup).stream(&events).hang_up().run();
+    let run = open_run(setup).stream(&events).hang_up().run();
     let names: Vec<&str> = run
         .events
         .iter()
@@ -94,7 +95,7 @@ fn a_client_that_asks_gets_every_event_and_still_a_stream_in_order() {
     let summary = run.events.iter().find(|event| event.name == "phase_summary").expect("a summary");
     assert_eq!(summary.data["result"]["created"], 1);
     // They come beside what every reader gets, not in place of it.
-    assert!(run.says("Synced device pve01"));
+    assert!(run.has_message("Synced device pve01"));
 }
 
 #[test]
@@ -104,11 +105,11 @@ fn an_item_that_failed_is_a_failed_step_and_not_an_error() {
         json!({"event": "item_progress", "phase": "devices", "status": "completed", "message": "m",
             "item": {"name": "pve03"}, "operation": "failed", "error": "no <b>room</b>"}),
     );
-    let run = whole(
+    let run = native_run(
         Kind::Devices,
         &[
-            item("devices", "completed", "pve01"),
-            item("devices", "failed", "pve02"),
+            item_progress("devices", "completed", "pve01"),
+            item_progress("devices", "failed", "pve02"),
             by_operation,
             complete_ok(),
         ],
@@ -118,7 +119,7 @@ fn an_item_that_failed_is_a_failed_step_and_not_an_error() {
         run.failed_steps(),
         [("device", "pve02", "no room for pve02"), ("device", "pve03", "no room")]
     );
-    assert!(run.says("Failed device pve02: no room for pve02"));
+    assert!(run.has_message("Failed device pve02: no room for pve02"));
     assert_eq!(run.objects("device"), Some([3, 1, 2, 0]));
 }
 
@@ -128,7 +129,8 @@ fn a_failed_item_without_an_error_says_its_message() {
         "item_progress",
         json!({"phase": "devices", "status": "failed", "message": "pve02 is gone", "item": {"name": "pve02"}}),
     );
-    let run = whole(Kind::Devices, &[item("devices", "completed", "pve01"), failed, complete_ok()]);
+    let run =
+        native_run(Kind::Devices, &[item_progress("devices", "completed", "pve01"), failed, complete_ok()]);
     assert_eq!(run.failed_steps(), [("device", "pve02", "pve02 is gone")]);
 }
 
@@ -141,7 +143,10 @@ fn an_error_detail_about_an_item_is_the_failure_of_the_item() {
                 "message": "Could not create the device", "detail": {"name": ["taken"]},
                 "suggestion": "Rename it"}),
         );
-        let run = whole(Kind::Devices, &[item("devices", "completed", "pve01"), detail, complete_ok()]);
+        let run = native_run(
+            Kind::Devices,
+            &[item_progress("devices", "completed", "pve01"), detail, complete_ok()],
+        );
         assert!(run.is_ok());
         assert_eq!(run.objects("device"), Some([2, 1, 1, 0]));
         let [(step, rowid, error)] = run.failed_steps()[..] else { panic!("{:?}", run.failed_steps()) };
@@ -159,10 +164,11 @@ fn an_error_detail_about_no_item_is_a_failed_step_of_its_stage() {
         json!({"event": "error_detail", "phase": "devices", "category": "internal", "message": "One cluster is down",
             "detail": "pve-b: connection refused"}),
     );
-    let run = whole(Kind::Devices, &[item("devices", "completed", "pve01"), detail, complete_ok()]);
+    let run =
+        native_run(Kind::Devices, &[item_progress("devices", "completed", "pve01"), detail, complete_ok()]);
     assert!(run.is_ok(), "the backend called the run ok, and said nothing of a failed object");
     assert_eq!(run.failed_steps(), [("devices", "", "One cluster is down | pve-b: connection refused")]);
-    assert!(run.says("Failed: One cluster is down"));
+    assert!(run.has_message("Failed: One cluster is down"));
 }
 
 #[test]
@@ -172,11 +178,11 @@ fn a_substep_that_failed_is_told_and_no_failure_of_its_object() {
         json!({"phase": "virtual-machines", "substep": "vm_interfaces", "status": "failed",
             "message": "VM 'web02' guest-agent IPs unavailable", "item": {"name": "web02"}}),
     );
-    let run = whole(
+    let run = native_run(
         Kind::VirtualMachines,
-        &[substep, item("virtual-machines", "completed", "web02"), complete_ok()],
+        &[substep, item_progress("virtual-machines", "completed", "web02"), complete_ok()],
     );
-    assert!(run.says("VM 'web02' guest-agent IPs unavailable"));
+    assert!(run.has_message("VM 'web02' guest-agent IPs unavailable"));
     assert_eq!(run.objects("virtual_machine"), Some([1, 1, 0, 0]));
 }
 
@@ -187,16 +193,18 @@ fn a_bootstrap_that_is_not_ok_is_told_and_is_no_failure() {
         json!({"ok": false, "skipped": false, "reason": null,
             "warnings": [{"object": "manufacturer:proxmox", "error": "NetBox REST request failed"}]}),
     );
-    let run =
-        whole(Kind::FullUpdate, &[bootstrap, object_step("device", "completed", "pve01"), complete_ok()]);
+    let run = native_run(
+        Kind::FullUpdate,
+        &[bootstrap, object_step("device", "completed", "pve01"), complete_ok()],
+    );
     assert!(run.is_ok());
     let note = run.messages()[1];
     assert!(
         note.starts_with("NetBox bootstrap was not complete:") && note.contains("NetBox REST request failed"),
         "{note}"
     );
-    let run = whole(Kind::FullUpdate, &[sse("bootstrap_done", json!({"ok": false})), complete_ok()]);
-    assert!(run.says("NetBox bootstrap was not complete."), "{:?}", run.messages());
+    let run = native_run(Kind::FullUpdate, &[sse("bootstrap_done", json!({"ok": false})), complete_ok()]);
+    assert!(run.has_message("NetBox bootstrap was not complete."), "{:?}", run.messages());
 }
 
 #[test]
@@ -216,7 +224,8 @@ fn events_of_wrong_shapes_cost_no_more_than_themselves() {
             events.push_str(&sse(name, shape.clone()));
         }
     }
-    let run = whole(Kind::Devices, &[events, item("devices", "completed", "pve01"), complete_ok()]);
+    let run =
+        native_run(Kind::Devices, &[events, item_progress("devices", "completed", "pve01"), complete_ok()]);
     assert!(run.is_ok());
     assert_eq!(run.objects("device"), Some([1, 1, 0, 0]));
     assert!(run.report.unreadable > 0);
@@ -228,8 +237,8 @@ fn the_frames_and_the_bytes_that_come_are_counted() {
         let received = drive.session.received();
         (received.frames.total(), received.bytes)
     };
-    let events = [item("devices", "completed", "pve01"), complete_ok()];
-    let mut drive = begun(setup(Kind::Devices, Channel::Native));
+    let events = [item_progress("devices", "completed", "pve01"), complete_ok()];
+    let mut drive = open_run(setup(Kind::Devices, Channel::Native));
     drive.stream(&events[0]).stream(&events[1]);
     assert_eq!(count(&drive), (2, events.concat().len() as u64));
 

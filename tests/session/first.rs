@@ -10,14 +10,14 @@ use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use serde_json::json;
 
 use crate::support::session::drive::{Drive, LIMITS};
-use crate::support::session::events::{begun, frame, ws_setup};
+use crate::support::session::events::{frame, open_run, ws_setup};
 
 const SYNCED: &str =
     "<span class='text-bg-green badge p-1' title='Synced VM'><i class='mdi mdi-check'></i></span>";
 
 /// A run of `kind` that 0.0.1 has greeted, in its one frame.
 fn greeted(kind: Kind) -> Drive {
-    let mut drive = begun(ws_setup(kind, Some(Dialect::V0_0_1)));
+    let mut drive = open_run(ws_setup(kind, Some(Dialect::V0_0_1)));
     drive.text("Connected!");
     assert!(drive.accepted);
     drive

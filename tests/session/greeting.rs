@@ -10,13 +10,13 @@ use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use serde_json::{Value, json};
 
 use crate::support::session::drive::{Drive, LIMITS};
-use crate::support::session::events::{KEY, barrier, begun, end, frame, ws_setup};
+use crate::support::session::events::{KEY, barrier, end, frame, open_run, ws_setup};
 
 const KEYLESS: [Dialect; 3] = [Dialect::V0_0_2, Dialect::V0_0_3, Dialect::V0_0_4];
 const KEYED: [Dialect; 3] = [Dialect::V0_0_7, Dialect::V0_0_23, Dialect::V0_0_27];
 
 fn opened(dialect: Dialect) -> Drive {
-    begun(ws_setup(Kind::Devices, Some(dialect)))
+    open_run(ws_setup(Kind::Devices, Some(dialect)))
 }
 
 fn detail(refusal: &Refusal) -> &str {
@@ -77,7 +77,7 @@ fn every_kind_has_the_command_that_every_release_knows() {
         (Kind::VirtualMachines, "Sync Virtual Machines"),
         (Kind::FullUpdate, "Full Update Sync"),
     ] {
-        let mut drive = begun(ws_setup(kind, Some(Dialect::V0_0_4)));
+        let mut drive = open_run(ws_setup(kind, Some(Dialect::V0_0_4)));
         drive.text("Connected!");
         assert_eq!(drive.sent[0], command);
     }
@@ -167,7 +167,7 @@ fn what_comes_before_the_greeting_belongs_to_nobody() {
 fn a_backend_of_unknown_age_may_greet_without_a_key() {
     let mut setup = ws_setup(Kind::Devices, None);
     setup.credential = Some(KEY.parse().expect("a key"));
-    let mut drive = begun(setup);
+    let mut drive = open_run(setup);
     assert!(drive.sent.is_empty(), "a key that is not wanted would be taken for a command");
     drive.text("Connected!");
     assert_eq!(drive.sent, ["Sync Nodes", BARRIER]);
@@ -177,7 +177,7 @@ fn a_backend_of_unknown_age_may_greet_without_a_key() {
 fn a_backend_of_unknown_age_that_does_not_greet_gets_the_key() {
     let mut setup = ws_setup(Kind::Devices, None);
     setup.credential = Some(KEY.parse().expect("a key"));
-    let mut drive = begun(setup);
+    let mut drive = open_run(setup);
     drive.wait(LIMITS.settle - Duration::from_millis(1));
     assert!(drive.sent.is_empty());
     drive.wait(Duration::from_millis(1));
@@ -190,7 +190,7 @@ fn a_backend_of_unknown_age_that_does_not_greet_gets_the_key() {
 
 #[test]
 fn a_backend_of_unknown_age_that_waits_for_a_key_that_nobody_has_is_a_401() {
-    let mut drive = begun(ws_setup(Kind::Devices, None));
+    let mut drive = open_run(ws_setup(Kind::Devices, None));
     drive.wait(LIMITS.settle);
     assert_eq!(drive.refusal().status, 401);
     assert!(detail(drive.refusal()).contains("API key"));
@@ -198,7 +198,7 @@ fn a_backend_of_unknown_age_that_waits_for_a_key_that_nobody_has_is_a_401() {
 
 #[test]
 fn a_full_update_of_a_backend_of_unknown_age_survives_that_it_is_0_0_2() {
-    let mut drive = begun(ws_setup(Kind::FullUpdate, None));
+    let mut drive = open_run(ws_setup(Kind::FullUpdate, None));
     drive.text("Connected!").text("Connected 2!").text("Received message: Full Update Sync");
     drive.text(&frame("device", "pve01", "syncing")).text(&end("device"));
     drive.text(&frame("virtual_machine", "web01", "completed")).text(&end("virtual_machine"));

@@ -10,7 +10,9 @@ use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use proxbox_bridge::core::upstream::dialect::Dialect;
 
 use crate::support::session::drive::{Drive, LIMITS, setup};
-use crate::support::session::events::{begun, complete_ok, end, frame, item, native, ws, ws_setup};
+use crate::support::session::events::{
+    complete_ok, end, frame, item_progress, open_native, open_run, ws, ws_setup,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -33,33 +35,33 @@ fn a_client_waits_for_its_status_line_no_longer_than_accept_wait() {
 
 #[test]
 fn a_backend_that_answers_at_once_is_accepted_at_once() {
-    let drive = native(Kind::Devices);
+    let drive = open_native(Kind::Devices);
     assert!(drive.accepted && drive.frames.len() == 1, "R15: at its response head, not at its first event");
 }
 
 #[test]
 fn a_refusal_that_comes_too_late_ends_the_stream() {
-    let begun = || {
+    let started = || {
         let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));
         drive.wait(LIMITS.accept_wait);
         drive
     };
-    let mut drive = begun();
+    let mut drive = started();
     let run =
         drive.answer(503, r#"{"message":"Could not return Proxmox Sessions","detail":"refused"}"#).run();
     assert_eq!(run.report.cause, Some(Cause::Refused));
     assert!(run.detail().contains("503"), "{}", run.detail());
     assert!(run.detail().contains("Could not return Proxmox Sessions | refused"), "{}", run.detail());
 
-    let mut drive = begun();
+    let mut drive = started();
     let run = drive.answer(500, "<html><title>Oops</title></html>").run();
     assert!(run.detail().contains("500") && run.detail().contains("Oops"), "{}", run.detail());
 
-    let run = begun().event(SessionEvent::Unreachable("connection refused")).run();
+    let run = started().event(SessionEvent::Unreachable("connection refused")).run();
     assert_eq!(run.report.cause, Some(Cause::Unreachable));
     assert!(run.detail().contains("connection refused"), "{}", run.detail());
 
-    let run = begun().event(SessionEvent::Closed(CloseReason::Broken("reset"))).run();
+    let run = started().event(SessionEvent::Closed(CloseReason::Broken("reset"))).run();
     assert_eq!(run.report.cause, Some(Cause::BackendLost));
 }
 
@@ -89,7 +91,7 @@ fn a_backend_that_is_given_up_before_the_stream_began_is_a_503() {
 
 #[test]
 fn a_socket_that_does_not_greet_is_given_up() {
-    let mut drive = begun(ws_setup(Kind::Devices, Some(Dialect::V0_0_7)));
+    let mut drive = open_run(ws_setup(Kind::Devices, Some(Dialect::V0_0_7)));
     // Words that are no greeting do not lengthen the wait.
     drive.wait(LIMITS.response_head - SECOND).text("wait").wait(SECOND);
     let run = drive.run();
@@ -99,8 +101,8 @@ fn a_socket_that_does_not_greet_is_given_up() {
 
 #[test]
 fn a_backend_that_says_nothing_is_given_up_whatever_it_comments() {
-    let mut drive = native(Kind::Devices);
-    drive.stream(&item("devices", "completed", "pve01"));
+    let mut drive = open_native(Kind::Devices);
+    drive.stream(&item_progress("devices", "completed", "pve01"));
     let mut silent = Duration::ZERO;
     while silent + 15 * SECOND < LIMITS.idle {
         drive.wait(15 * SECOND).stream(": keepalive\n\n");
@@ -120,8 +122,8 @@ fn a_backend_that_says_nothing_is_given_up_whatever_it_comments() {
 
 #[test]
 fn an_event_is_a_sign_of_life() {
-    let mut drive = native(Kind::Devices);
-    drive.wait(LIMITS.idle - SECOND).stream(&item("devices", "completed", "pve01"));
+    let mut drive = open_native(Kind::Devices);
+    drive.wait(LIMITS.idle - SECOND).stream(&item_progress("devices", "completed", "pve01"));
     drive.wait(LIMITS.idle - SECOND);
     assert!(drive.end.is_none());
 
@@ -134,9 +136,9 @@ fn an_event_is_a_sign_of_life() {
 
 #[test]
 fn no_run_is_longer_than_the_limit_however_lively_it_is() {
-    let mut drive = native(Kind::Devices);
+    let mut drive = open_native(Kind::Devices);
     while drive.now + LIMITS.idle <= LIMITS.total && drive.end.is_none() {
-        drive.stream(&item("devices", "processing", "pve01")).wait(LIMITS.idle / 2);
+        drive.stream(&item_progress("devices", "processing", "pve01")).wait(LIMITS.idle / 2);
     }
     drive.wait(LIMITS.idle);
     let run = drive.run();
@@ -148,7 +150,7 @@ fn no_run_is_longer_than_the_limit_however_lively_it_is() {
 fn the_limit_of_a_run_does_not_take_its_last_word_away() {
     let mut setup = setup(Kind::Devices, Channel::Native);
     setup.limits.total = 10 * SECOND;
-    let mut drive = begun(setup);
+    let mut drive = open_run(setup);
     drive.wait(9 * SECOND).stream(&complete_ok()).wait(SECOND);
     assert!(drive.run().is_ok());
 }

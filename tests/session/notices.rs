@@ -8,7 +8,7 @@ use proxbox_bridge::core::domain::outcome::Cause;
 use proxbox_bridge::core::run::session::{NOTICE_GAP, SessionEvent, SessionSetup};
 
 use crate::support::session::drive::{Drive, setup};
-use crate::support::session::events::{begun, complete_ok, object_step};
+use crate::support::session::events::{complete_ok, object_step, open_run};
 
 fn setup_with_notices(channel: Channel) -> SessionSetup {
     let notices = ["one", "two"].map(str::to_owned).to_vec();
@@ -17,7 +17,7 @@ fn setup_with_notices(channel: Channel) -> SessionSetup {
 
 #[test]
 fn each_notice_comes_so_late_that_the_plugin_logs_it_and_nothing_is_read_until_then() {
-    let mut drive = begun(setup_with_notices(Channel::Native));
+    let mut drive = open_run(setup_with_notices(Channel::Native));
     assert!(drive.session.has_notices());
     assert_eq!(drive.deadline(), Some(NOTICE_GAP));
     drive.wait(NOTICE_GAP);
@@ -33,7 +33,7 @@ fn each_notice_comes_so_late_that_the_plugin_logs_it_and_nothing_is_read_until_t
 
 #[test]
 fn a_run_that_ends_before_its_notices_tells_them_all_the_same() {
-    let mut drive = begun(setup_with_notices(Channel::Native));
+    let mut drive = open_run(setup_with_notices(Channel::Native));
     let run = drive.event(SessionEvent::Stopped(Cause::CancelRequested)).run();
     assert!(!run.is_ok());
     assert_eq!(run.messages()[..3], ["Starting devices synchronization.", "one", "two"]);
@@ -41,7 +41,7 @@ fn a_run_that_ends_before_its_notices_tells_them_all_the_same() {
     // A plain answer is the whole of the work, and what it says cannot wait.
     let mut drive = Drive::start(setup_with_notices(Channel::Json));
     let run = drive.answer(200, "[]").run();
-    assert!(run.is_ok() && run.says("one") && run.says("two"), "{:?}", run.messages());
+    assert!(run.is_ok() && run.has_message("one") && run.has_message("two"), "{:?}", run.messages());
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn notices_of_a_backend_that_takes_long_come_with_the_beginning_of_the_stream() 
 fn a_backend_is_not_silent_while_it_is_not_read() {
     let mut setup = setup_with_notices(Channel::Native);
     setup.limits.idle = NOTICE_GAP;
-    let mut drive = begun(setup);
+    let mut drive = open_run(setup);
     drive.wait(2 * NOTICE_GAP);
     assert!(drive.end.is_none() && !drive.session.has_notices());
     assert_eq!(drive.deadline(), Some(3 * NOTICE_GAP));

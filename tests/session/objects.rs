@@ -4,7 +4,7 @@ use proxbox_bridge::core::domain::kind::Kind;
 use serde_json::json;
 
 use crate::support::session::events::{
-    complete_ok, discovery, item, native, object_step, phase_summary, sse, step, whole,
+    complete_ok, discovery, item_progress, native_run, object_step, open_native, phase_summary, sse, step,
 };
 
 fn finished(word: &str) -> String {
@@ -14,16 +14,16 @@ fn finished(word: &str) -> String {
 
 #[test]
 fn an_object_that_two_events_tell_of_is_processed_once_and_synced_once() {
-    let run = whole(
+    let run = native_run(
         Kind::Devices,
         &[
             step(
                 json!({"step": "devices", "status": "started", "message": "Starting devices synchronization."}),
             ),
             discovery("devices", 1),
-            item("devices", "processing", "pve01"),
+            item_progress("devices", "processing", "pve01"),
             object_step("device", "progress", "pve01"),
-            item("devices", "completed", "pve01"),
+            item_progress("devices", "completed", "pve01"),
             object_step("device", "completed", "pve01"),
             phase_summary("devices", 1, 0),
             step(json!({"step": "device", "status": "completed", "message": "device stream completed",
@@ -52,9 +52,10 @@ fn an_object_that_two_events_tell_of_is_processed_once_and_synced_once() {
 #[test]
 fn old_and_new_events_alone_tell_the_same() {
     let steps = [object_step("device", "progress", "pve01"), object_step("device", "completed", "pve01")];
-    let items = [item("devices", "processing", "pve01"), item("devices", "completed", "pve01")];
+    let items =
+        [item_progress("devices", "processing", "pve01"), item_progress("devices", "completed", "pve01")];
     for events in [steps, items] {
-        let run = whole(Kind::Devices, &[events.concat(), complete_ok()]);
+        let run = native_run(Kind::Devices, &[events.concat(), complete_ok()]);
         assert_eq!(
             run.messages(),
             [
@@ -76,14 +77,14 @@ fn old_and_new_events_alone_tell_the_same() {
 #[test]
 fn the_account_of_an_object_is_kept_only_for_clients_that_ask() {
     let events = [object_step("device", "completed", "pve01"), complete_ok()];
-    assert!(whole(Kind::Devices, &events).steps().all(|step| step.data.get("payload").is_none()));
+    assert!(native_run(Kind::Devices, &events).steps().all(|step| step.data.get("payload").is_none()));
 
     let mut setup = crate::support::session::drive::setup(
         Kind::Devices,
         proxbox_bridge::core::domain::channel::Channel::Native,
     );
     setup.options.payloads = true;
-    let run = crate::support::session::events::begun(setup).stream(&events.concat()).hang_up().run();
+    let run = crate::support::session::events::open_run(setup).stream(&events.concat()).hang_up().run();
     let synced = run.steps().find(|step| step.text("message") == "Synced device pve01").expect("a step");
     assert_eq!(synced.data["payload"]["data"]["netbox_id"], 428);
 }
@@ -94,7 +95,7 @@ fn the_truth_inside_a_sync_step_comes_out() {
         step(json!({"step": "sync", "status": "progress", "message": "sync progress", "rowid": null,
             "payload": payload}))
     };
-    let run = whole(
+    let run = native_run(
         Kind::Backups,
         &[
             sync(
@@ -135,7 +136,8 @@ fn a_storage_that_is_synced_inside_a_sync_step_is_an_object() {
             "payload": {"step": "storage", "status": "synced", "message": format!("Synced storage lab/{name}"),
                 "result": {"id": name.len(), "name": name}}}))
     };
-    let run = whole(Kind::Storage, &[synced("local"), synced("ceph-pool"), synced("local"), complete_ok()]);
+    let run =
+        native_run(Kind::Storage, &[synced("local"), synced("ceph-pool"), synced("local"), complete_ok()]);
     assert_eq!(
         run.messages(),
         [
@@ -150,7 +152,7 @@ fn a_storage_that_is_synced_inside_a_sync_step_is_an_object() {
 
 #[test]
 fn a_failure_inside_a_sync_step_is_a_failed_step_and_not_the_end() {
-    let run = whole(
+    let run = native_run(
         Kind::Snapshots,
         &[
             step(json!({"step": "sync", "status": "progress", "message": "sync progress", "rowid": null,
@@ -171,7 +173,7 @@ fn a_disk_that_failed_in_the_words_of_success_failed() {
             "payload": {"object": "virtual_disk", "type": "sync", "data": {
                 "completed": true, "rowid": name, "name": "web01", "sync_status": status, "disks": disks}}}))
     };
-    let run = whole(
+    let run = native_run(
         Kind::VirtualDisks,
         &[
             disk("web01-disks", "completed", "2"),
@@ -180,7 +182,7 @@ fn a_disk_that_failed_in_the_words_of_success_failed() {
         ],
     );
     assert_eq!(run.failed_steps(), [("virtual_disk", "db01-disks", "Error: 400 Bad Request")]);
-    assert!(run.says("Failed virtual_disk db01-disks: Error: 400 Bad Request"));
+    assert!(run.has_message("Failed virtual_disk db01-disks: Error: 400 Bad Request"));
     assert_eq!(run.objects("virtual_disk"), Some([1, 0, 1, 0]), "where disks were looked for is none");
 }
 
@@ -192,7 +194,7 @@ fn interfaces_of_equal_names_on_different_machines_are_different_interfaces() {
             "payload": {"object": "vm_interface", "data": {
                 "completed": completed, "rowid": "net0", "name": "net0", "vm": vm}}}))
     };
-    let run = whole(
+    let run = native_run(
         Kind::VmInterfaces,
         &[
             interface("web01", false),
@@ -211,9 +213,9 @@ fn interfaces_of_equal_names_on_different_machines_are_different_interfaces() {
 fn an_interface_that_failed_is_named_with_its_machine() {
     let failed = step(json!({"step": "vm_interface", "status": "failed", "message": "m", "rowid": "net0",
         "payload": {"object": "vm_interface", "data": {"rowid": "net0", "vm": "web01", "error": "no room"}}}));
-    let run = whole(Kind::VmInterfaces, &[failed, complete_ok()]);
+    let run = native_run(Kind::VmInterfaces, &[failed, complete_ok()]);
     assert_eq!(run.report.failed_objects[0].object, "vm_interface net0 of web01");
-    assert!(run.says("Failed vm_interface net0 of web01: no room"), "{:?}", run.messages());
+    assert!(run.has_message("Failed vm_interface net0 of web01: no room"), "{:?}", run.messages());
 }
 
 #[test]
@@ -228,7 +230,7 @@ fn of_many_objects_that_failed_the_first_and_the_last_are_named() {
     for (all, named) in [(9, (0..9).collect::<Vec<_>>()), (12, vec![0, 1, 2, 3, 4, 7, 8, 9, 10, 11])] {
         let mut events: Vec<String> = (0..all).map(failed).collect();
         events.push(complete_ok());
-        let run = whole(Kind::VmInterfaces, &events);
+        let run = native_run(Kind::VmInterfaces, &events);
         let found: Vec<&str> =
             run.report.failed_objects.iter().map(|failed| failed.object.as_str()).collect();
         let names: Vec<String> =
@@ -245,7 +247,7 @@ fn items_of_equal_names_are_told_apart_by_their_machine_too() {
             json!({"phase": "vm-interfaces", "status": "completed", "item": {"name": "net0", "vm": vm}}),
         )
     };
-    let run = whole(Kind::VmInterfaces, &[item("web01"), item("web02"), item("web02"), complete_ok()]);
+    let run = native_run(Kind::VmInterfaces, &[item("web01"), item("web02"), item("web02"), complete_ok()]);
     assert_eq!(run.objects("vm_interface"), Some([2, 2, 0, 0]));
 }
 
@@ -259,40 +261,45 @@ fn machine(name: &str, cluster: &str, node: &str, data: serde_json::Value) -> St
 
 #[test]
 fn objects_of_one_name_in_two_places_are_two() {
-    let begun = |cluster: &str, node: &str| machine("gateway", cluster, node, json!({"completed": false}));
-    let completed = item("virtual-machines", "completed", "gateway");
+    let started = |cluster: &str, node: &str| machine("gateway", cluster, node, json!({"completed": false}));
+    let completed = item_progress("virtual-machines", "completed", "gateway");
     for (here, there) in [(["north", "pve1"], ["south", "pve1"]), (["lab", "pve1"], ["lab", "pve2"])] {
-        let events =
-            [begun(here[0], here[1]), begun(there[0], there[1]), begun(here[0], here[1]), completed.clone()];
-        let run = whole(Kind::VirtualMachines, &[events.concat(), complete_ok()]);
+        let events = [
+            started(here[0], here[1]),
+            started(there[0], there[1]),
+            started(here[0], here[1]),
+            completed.clone(),
+        ];
+        let run = native_run(Kind::VirtualMachines, &[events.concat(), complete_ok()]);
         assert_eq!(run.objects("virtual_machine"), Some([2, 1, 0, 1]), "{here:?} {there:?}");
     }
     // The frame of the end names the place, too, and does not come in the order of the beginnings.
     let failed = |cluster: &str| machine("gateway", cluster, "pve1", json!({"error": "no room"}));
     let done = |cluster: &str| machine("gateway", cluster, "pve1", json!({"completed": true}));
-    let events = [begun("north", "pve1"), begun("south", "pve1"), done("south"), failed("north")];
-    let run = whole(Kind::VirtualMachines, &[events.concat(), complete_ok()]);
+    let events = [started("north", "pve1"), started("south", "pve1"), done("south"), failed("north")];
+    let run = native_run(Kind::VirtualMachines, &[events.concat(), complete_ok()]);
     assert_eq!(run.objects("virtual_machine"), Some([2, 1, 1, 0]));
     assert_eq!(run.failed_steps(), [("virtual_machine", "gateway", "no room")]);
     // A part that failed belongs to one of them, too.
     let error = "Could not set primary IP of gateway: taken";
     let part = |cluster: &str| machine("gateway", cluster, "pve1", json!({"error": error}));
     let events =
-        [begun("north", "pve1"), begun("south", "pve1"), part("north"), part("south"), part("north")];
-    let run = whole(Kind::VirtualMachines, &[events.concat(), complete_ok()]);
+        [started("north", "pve1"), started("south", "pve1"), part("north"), part("south"), part("north")];
+    let run = native_run(Kind::VirtualMachines, &[events.concat(), complete_ok()]);
     assert_eq!(run.failed_steps(), [("virtual_machine", "gateway", error); 2]);
 }
 
 #[test]
 fn an_object_that_begins_when_one_of_its_name_has_ended_is_another_one() {
-    let [begun, done] = ["progress", "completed"].map(|status| object_step("device", status, "pve01"));
-    let events = [begun.clone(), done.clone(), begun.clone()];
-    let run = whole(Kind::Devices, &[events.concat(), complete_ok()]);
+    let [started, done] = ["progress", "completed"].map(|status| object_step("device", status, "pve01"));
+    let events = [started.clone(), done.clone(), started.clone()];
+    let run = native_run(Kind::Devices, &[events.concat(), complete_ok()]);
     assert_eq!(run.objects("device"), Some([2, 1, 0, 1]));
     // What newer releases say of the same two objects beside it makes no third.
-    let [item_begun, item_done] = ["processing", "completed"].map(|status| item("devices", status, "pve01"));
-    let events = [&item_begun, &begun, &item_done, &done, &item_begun, &begun, &done, &item_done];
-    let run = whole(Kind::Devices, &[events.map(String::as_str).concat(), complete_ok()]);
+    let [item_started, item_done] =
+        ["processing", "completed"].map(|status| item_progress("devices", status, "pve01"));
+    let events = [&item_started, &started, &item_done, &done, &item_started, &started, &done, &item_done];
+    let run = native_run(Kind::Devices, &[events.map(String::as_str).concat(), complete_ok()]);
     // Both are in NetBox under one id.
     assert_eq!(run.objects("device"), Some([2, 1, 0, 1]));
     assert!(
@@ -306,7 +313,7 @@ fn an_object_that_begins_when_one_of_its_name_has_ended_is_another_one() {
 fn names_are_compared_whole() {
     let [one, other] =
         ["a", "b"].map(|end| object_step("device", "completed", &format!("{}{end}", "x".repeat(500))));
-    let run = whole(Kind::Devices, &[one, other, complete_ok()]);
+    let run = native_run(Kind::Devices, &[one, other, complete_ok()]);
     assert_eq!(run.objects("device"), Some([2, 2, 0, 0]));
 }
 
@@ -325,7 +332,7 @@ fn what_failed_without_a_name_is_counted_each_time_with_its_reason() {
     };
     let frames =
         [nameless(json!(""), "no node"), nameless(json!("None"), "no node"), nameless(json!(null), "gone")];
-    let run = whole(Kind::VirtualMachines, &[frames.concat(), complete_ok()]);
+    let run = native_run(Kind::VirtualMachines, &[frames.concat(), complete_ok()]);
     assert_eq!(run.objects("virtual_machine"), Some([3, 0, 3, 0]));
     assert!(!run.is_ok());
     let reasons = [
@@ -337,10 +344,10 @@ fn what_failed_without_a_name_is_counted_each_time_with_its_reason() {
     assert!(run.detail().contains("1 virtual_machine, not named by the backend: gone"), "{}", run.detail());
     // In both forms they are told of twice.
     let items = [item(json!("")), item(json!(null)), item(json!("None"))];
-    let run = whole(Kind::VirtualMachines, &[frames.concat(), items.concat(), complete_ok()]);
+    let run = native_run(Kind::VirtualMachines, &[frames.concat(), items.concat(), complete_ok()]);
     assert_eq!(run.objects("virtual_machine"), Some([3, 0, 3, 0]));
     // A row that says that nothing could be read is no row of an object, and a failure all the same.
-    let run = whole(
+    let run = native_run(
         Kind::Snapshots,
         &[
             step(json!({"step": "snapshot", "status": "failed", "message": "m", "rowid": null,
@@ -364,13 +371,13 @@ fn where_objects_were_looked_for_is_no_object() {
             json!({"ok": true, "message": "m", "result": {"count": 1, "created": created, "updated": 0}}),
         )
     };
-    let run = whole(Kind::Snapshots, &[snapshots(0), numbers(0)]);
-    assert!(run.says("Checked snapshots of web01: 0 found"), "{:?}", run.messages());
+    let run = native_run(Kind::Snapshots, &[snapshots(0), numbers(0)]);
+    assert!(run.has_message("Checked snapshots of web01: 0 found"), "{:?}", run.messages());
     assert_eq!((run.objects("snapshot"), run.is_ok()), (None, true));
     assert!(run.message().starts_with("Snapshots sync completed: nothing to do."), "{}", run.message());
-    let run = whole(Kind::Snapshots, &[snapshots(3), numbers(2)]);
+    let run = native_run(Kind::Snapshots, &[snapshots(3), numbers(2)]);
     assert_eq!(run.objects("snapshot"), Some([3, 2, 0, 1]));
-    let run = whole(Kind::Snapshots, &[snapshots(3), numbers(0)]);
+    let run = native_run(Kind::Snapshots, &[snapshots(3), numbers(0)]);
     assert!(!run.is_ok());
     assert_eq!(run.error().text("error"), "The backend confirmed none of 3 snapshots.");
 
@@ -379,8 +386,8 @@ fn where_objects_were_looked_for_is_no_object() {
         "payload": {"object": "virtual_disk", "data": {"completed": true, "rowid": "web01-disks", "name": "web01",
             "sync_status": "completed", "disks": "3 disks (1 created, 1 updated)"}}}),
     );
-    let run = whole(Kind::VirtualDisks, &[disks.clone(), complete_ok()]);
-    assert!(run.says("Checked disks of web01: 3 found"), "{:?}", run.messages());
+    let run = native_run(Kind::VirtualDisks, &[disks.clone(), complete_ok()]);
+    assert!(run.has_message("Checked disks of web01: 3 found"), "{:?}", run.messages());
     assert_eq!(run.objects("virtual_disk"), Some([3, 2, 0, 1]));
 
     let address = |address: serde_json::Value, id: serde_json::Value, name: &str| {
@@ -388,7 +395,7 @@ fn where_objects_were_looked_for_is_no_object() {
             "payload": {"object": "vm_ip", "data": {"completed": true, "rowid": name, "vm": "web01",
                 "address": address, "ip_id": id}}}))
     };
-    let run = whole(
+    let run = native_run(
         Kind::IpAddresses,
         &[
             address(json!("10.0.0.1/24"), json!(7), "net0"),
@@ -399,7 +406,7 @@ fn where_objects_were_looked_for_is_no_object() {
             complete_ok(),
         ],
     );
-    assert!(run.says("Checked IP addresses of net1 on web01: 0 found"), "{:?}", run.messages());
+    assert!(run.has_message("Checked IP addresses of net1 on web01: 0 found"), "{:?}", run.messages());
     assert_eq!(run.objects("vm_ip"), Some([2, 1, 0, 1]));
 }
 
@@ -415,20 +422,28 @@ fn a_virtual_machine_of_which_a_part_failed_is_in_netbox() {
         json!({"phase": "hardware_discovery", "status": "failed",
         "operation": "failed", "message": "No SSH credential", "item": {"name": "pve1"}}),
     );
-    let run = whole(Kind::VirtualMachines, &[warned, hardware, complete_ok()]);
+    let run = native_run(Kind::VirtualMachines, &[warned, hardware, complete_ok()]);
     assert_eq!(run.objects("virtual_machine"), Some([1, 1, 0, 0]));
-    assert!(run.says("Synced virtual_machine web01 (warning: 2 interfaces failed)"), "{:?}", run.messages());
-    assert!(run.says("No SSH credential") && run.failed_steps().is_empty(), "{:?}", run.messages());
+    assert!(
+        run.has_message("Synced virtual_machine web01 (warning: 2 interfaces failed)"),
+        "{:?}",
+        run.messages()
+    );
+    assert!(run.has_message("No SSH credential") && run.failed_steps().is_empty(), "{:?}", run.messages());
 }
 
 #[test]
 fn an_object_that_is_done_is_not_begun_again() {
-    let run = whole(
+    let run = native_run(
         Kind::Devices,
-        &[item("devices", "completed", "pve01"), object_step("device", "progress", "pve01"), complete_ok()],
+        &[
+            item_progress("devices", "completed", "pve01"),
+            object_step("device", "progress", "pve01"),
+            complete_ok(),
+        ],
     );
     assert_eq!(run.objects("device"), Some([1, 1, 0, 0]));
-    assert!(!run.says("Processing device pve01"));
+    assert!(!run.has_message("Processing device pve01"));
 }
 
 #[test]
@@ -438,7 +453,7 @@ fn what_python_calls_none_is_no_object_and_no_end_of_a_stage() {
             "payload": {"object": "virtual_machine", "type": "create",
                 "data": {"completed": completed, "rowid": "None", "name": null}}}))
     };
-    let run = whole(
+    let run = native_run(
         Kind::VirtualMachines,
         &[
             none("progress", false, "Processing virtual_machine None"),
@@ -463,7 +478,7 @@ fn what_python_calls_none_is_no_object_and_no_end_of_a_stage() {
 #[test]
 fn a_synced_nothing_is_not_the_end_of_its_stage() {
     // 0.0.4 filters its disks away and tells of one that has no name.
-    let run = whole(
+    let run = native_run(
         Kind::VirtualDisks,
         &[
             step(json!({"step": "virtual_disk", "status": "completed", "message": "Synced virtual_disk",
@@ -473,7 +488,7 @@ fn a_synced_nothing_is_not_the_end_of_its_stage() {
         ],
     );
     assert_eq!(run.messages().last(), Some(&"Virtual disks synchronization finished."));
-    assert!(run.says("Checked disks of web01"), "{:?}", run.messages());
+    assert!(run.has_message("Checked disks of web01"), "{:?}", run.messages());
     assert_eq!(run.objects("virtual_disk"), None);
 }
 
@@ -482,23 +497,23 @@ fn the_last_word_about_an_object_counts() {
     let failed = step(json!({"step": "virtual_machine", "status": "failed", "rowid": "dns01",
         "message": "Could not set primary IP.", "payload": {"object": "virtual_machine",
             "data": {"error": "Could not set primary IP.", "rowid": "dns01"}}}));
-    let run = whole(
+    let run = native_run(
         Kind::VirtualMachines,
         &[
             object_step("virtual_machine", "progress", "dns01"),
             failed.clone(),
-            item("virtual-machines", "completed", "dns01"),
+            item_progress("virtual-machines", "completed", "dns01"),
             complete_ok(),
         ],
     );
     assert!(run.is_ok());
     assert_eq!(run.failed_steps(), [("virtual_machine", "dns01", "Could not set primary IP.")]);
-    assert!(run.says("Synced virtual_machine dns01"));
+    assert!(run.has_message("Synced virtual_machine dns01"));
     assert_eq!(run.objects("virtual_machine"), Some([1, 1, 0, 0]));
 
-    let run = whole(
+    let run = native_run(
         Kind::VirtualMachines,
-        &[item("virtual-machines", "completed", "dns01"), failed, complete_ok()],
+        &[item_progress("virtual-machines", "completed", "dns01"), failed, complete_ok()],
     );
     // Only a part of it failed: the machine is in NetBox.
     assert_eq!(run.objects("virtual_machine"), Some([1, 1, 0, 0]));
@@ -508,19 +523,19 @@ fn the_last_word_about_an_object_counts() {
 
 #[test]
 fn a_warning_is_told_with_the_object_that_it_is_about() {
-    let run = whole(
+    let run = native_run(
         Kind::VirtualMachines,
         &[
             step(json!({"step": "virtual_machine", "status": "completed", "rowid": "web02",
                 "message": "No IP address found; primary IP not set.",
                 "payload": {"object": "virtual_machine", "data": {"completed": true, "status": "warning",
                     "warning": "No IP address found; primary IP not set.", "rowid": "web02"}}})),
-            item("virtual-machines", "completed", "web02"),
+            item_progress("virtual-machines", "completed", "web02"),
             complete_ok(),
         ],
     );
     assert!(
-        run.says("Synced virtual_machine web02 (warning: No IP address found; primary IP not set.)"),
+        run.has_message("Synced virtual_machine web02 (warning: No IP address found; primary IP not set.)"),
         "{:?}",
         run.messages()
     );
@@ -529,23 +544,27 @@ fn a_warning_is_told_with_the_object_that_it_is_about() {
 
 #[test]
 fn names_are_given_without_their_markup() {
-    let run = whole(
+    let run = native_run(
         Kind::Devices,
         &[
             step(json!({"step": "device", "status": "completed", "message": "m", "rowid": null,
                 "payload": {"object": "device", "data": {"completed": true,
                     "name": "<a href='http://netbox/dcim/devices/1/'>pve01</a>"}}})),
-            item("devices", "completed", "<b onclick=\"x\">pve02</b>"),
+            item_progress("devices", "completed", "<b onclick=\"x\">pve02</b>"),
             complete_ok(),
         ],
     );
-    assert!(run.says("Synced device pve01") && run.says("Synced device pve02"), "{:?}", run.messages());
+    assert!(
+        run.has_message("Synced device pve01") && run.has_message("Synced device pve02"),
+        "{:?}",
+        run.messages()
+    );
     assert!(run.events.iter().all(|event| !event.data.to_string().contains('<')));
 }
 
 #[test]
 fn what_a_reader_of_the_job_page_knows_is_said_to_the_letter() {
-    let run = whole(
+    let run = native_run(
         Kind::FullUpdate,
         &[
             step(json!({"step": "stream", "status": "started", "message": "Full update stream connected."})),
@@ -574,7 +593,7 @@ fn what_a_reader_of_the_job_page_knows_is_said_to_the_letter() {
 
 #[test]
 fn a_stage_that_nobody_knows_yet_is_told_of_all_the_same() {
-    let run = whole(
+    let run = native_run(
         Kind::FullUpdate,
         &[
             step(json!({"step": "sweep-orphans", "status": "started", "message": "m", "metadata": {"a": 1}})),
@@ -582,15 +601,15 @@ fn a_stage_that_nobody_knows_yet_is_told_of_all_the_same() {
             complete_ok(),
         ],
     );
-    assert!(run.says("Starting sweep-orphans synchronization."), "{:?}", run.messages());
-    assert!(run.says("Sweep-orphans synchronization finished."), "{:?}", run.messages());
+    assert!(run.has_message("Starting sweep-orphans synchronization."), "{:?}", run.messages());
+    assert!(run.has_message("Sweep-orphans synchronization finished."), "{:?}", run.messages());
 }
 
 #[test]
 fn a_cut_in_the_middle_of_an_event_loses_nothing() {
-    let mut drive = native(Kind::Devices);
+    let mut drive = open_native(Kind::Devices);
     let events = [object_step("device", "completed", "pve01"), complete_ok()].concat();
     let (left, right) = events.split_at(events.len() / 3);
     let run = drive.stream(left).stream(right).hang_up().run();
-    assert!(run.is_ok() && run.says("Synced device pve01"));
+    assert!(run.is_ok() && run.has_message("Synced device pve01"));
 }

@@ -59,7 +59,7 @@ fn a_200_that_did_nothing_or_failed_is_a_failure() {
         let run = plain(Kind::VirtualMachines).answer(200, body).run();
         assert_eq!((run.report.cause, run.report.outcome), (Some(Cause::BackendFailed), Outcome::Errored));
         assert!(run.detail().contains(said), "{body}: {}", run.detail());
-        assert!(!run.says("Virtual machines synchronization finished."), "{body}");
+        assert!(!run.has_message("Virtual machines synchronization finished."), "{body}");
     }
 }
 

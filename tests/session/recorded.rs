@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::support::session::drive::{Drive, setup};
 use crate::support::session::events::KEY;
-use crate::support::session::run::Run;
+use crate::support::session::run::FinishedRun;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
@@ -50,7 +50,7 @@ fn held(path: &Path) -> BTreeMap<String, u64> {
 }
 
 /// A recording of a sync, and how it is driven.
-struct Sync {
+struct RecordedSync {
     name: String,
     recording: Recording,
     kind: Kind,
@@ -58,7 +58,7 @@ struct Sync {
     release: Release,
 }
 
-impl Sync {
+impl RecordedSync {
     fn read(path: &Path, version: &str) -> Option<Self> {
         let recording = Recording::read(path).expect("a recording");
         let sent = recording.frames.iter().find_map(|frame| match &frame.event {
@@ -90,7 +90,7 @@ impl Sync {
     }
 
     /// What comes of it. A stream that the recorder left is one that broke.
-    fn run(&self) -> Option<Run> {
+    fn run(&self) -> Option<FinishedRun> {
         let mut drive = self.drive();
         let mut status = 0;
         let mut body = Vec::new();
@@ -245,7 +245,7 @@ impl BackendCounts {
     }
 }
 
-fn syncs() -> Vec<Sync> {
+fn syncs() -> Vec<RecordedSync> {
     let list = |folder: &Path| -> Vec<PathBuf> {
         folder.read_dir().expect("a folder").map(|entry| entry.expect("an entry").path()).collect()
     };
@@ -253,7 +253,7 @@ fn syncs() -> Vec<Sync> {
     for version in list(&fixtures().join("recordings")) {
         let name = version.file_name().expect("a name").to_string_lossy().into_owned();
         for scenario in list(&version) {
-            syncs.extend(list(&scenario).iter().filter_map(|path| Sync::read(path, &name)));
+            syncs.extend(list(&scenario).iter().filter_map(|path| RecordedSync::read(path, &name)));
         }
     }
     syncs.sort_by(|one, other| one.name.cmp(&other.name));
@@ -330,7 +330,7 @@ fn what_was_seen_in_netbox_is_what_is_counted() {
     for (name, is_ok, counts) in expected {
         let path = fixtures().join(format!("recordings/{name}.ndjson"));
         let version = name.split('/').next().expect("a version");
-        let run = Sync::read(&path, version).expect("a sync").run().expect("a stream");
+        let run = RecordedSync::read(&path, version).expect("a sync").run().expect("a stream");
         let counted: Vec<(&str, [u64; 4])> = run
             .report
             .counts

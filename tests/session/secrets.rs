@@ -8,7 +8,7 @@ use proxbox_bridge::core::text::redact::Redactor;
 use serde_json::json;
 
 use crate::support::session::drive::setup;
-use crate::support::session::events::{begun, error, item, object_step, sse};
+use crate::support::session::events::{error, item_progress, object_step, open_run, sse};
 
 const SECRET: &str = "s3cret-key";
 
@@ -21,11 +21,11 @@ fn a_secret_that_a_backend_repeats_stands_in_no_frame_and_in_no_longer_one() {
         "errors": [{"detail": SECRET}]});
     let events = [
         object_step("device", "completed", SECRET),
-        item("devices", "failed", SECRET),
+        item_progress("devices", "failed", SECRET),
         error(json!(SECRET), json!(format!("not with {SECRET}"))),
         sse("complete", warned),
     ];
-    let mut drive = begun(setup);
+    let mut drive = open_run(setup);
     let run = drive.stream(&events.concat()).hang_up().run();
     assert!(run.error().text("detail").contains("[hidden]"));
     let whole_end = drive.whole_end().to_string();

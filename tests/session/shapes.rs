@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::session::drive::{Drive, setup};
 use crate::support::session::events::{
-    barrier, begun, complete_ok, end, error, item, native, object_step, sse, whole, ws,
+    barrier, complete_ok, end, error, item_progress, native_run, object_step, open_native, open_run, sse, ws,
 };
 
 const LIMIT: usize = 4096;
@@ -17,7 +17,7 @@ const LIMIT: usize = 4096;
 fn limited() -> Drive {
     let mut setup = setup(Kind::Devices, Channel::Native);
     setup.limits.event_bytes = LIMIT;
-    begun(setup)
+    open_run(setup)
 }
 
 /// A page of error text as NetBox answers it: 36 kB of which one line matters.
@@ -44,10 +44,11 @@ fn an_error_of_any_shape_is_a_failure_with_words() {
         json!({"message": "only a message"}),
     ];
     for shape in shapes {
-        let run = whole(Kind::Devices, &[sse("error", shape.clone()), complete_ok()]);
+        let run = native_run(Kind::Devices, &[sse("error", shape.clone()), complete_ok()]);
         assert_eq!(run.report.cause, Some(Cause::BackendFailed), "{shape}");
     }
-    let run = whole(Kind::Devices, &["event: error\ndata: Traceback (most recent call last)\n\n".to_owned()]);
+    let run =
+        native_run(Kind::Devices, &["event: error\ndata: Traceback (most recent call last)\n\n".to_owned()]);
     assert_eq!(run.detail(), "Traceback (most recent call last)");
 }
 
@@ -62,7 +63,7 @@ fn a_detail_of_any_shape_becomes_text() {
         (json!("{\"name\":[\"taken\"]}"), "no | {\"name\":[\"taken\"]}"),
         (json!(["a", {"msg": "b", "loc": ["query", "x"]}]), "no | a; query.x: b"),
     ] {
-        let run = whole(Kind::Devices, &[error(json!("no"), detail)]);
+        let run = native_run(Kind::Devices, &[error(json!("no"), detail)]);
         assert_eq!(run.detail(), text);
     }
 }
@@ -70,7 +71,7 @@ fn a_detail_of_any_shape_becomes_text() {
 #[test]
 fn of_a_page_of_html_the_words_remain() {
     assert!(page().len() > 36_000);
-    let run = whole(
+    let run = native_run(
         Kind::FullUpdate,
         &[
             error(json!("NetBox REST request failed"), json!(page())),
@@ -96,7 +97,7 @@ fn a_complete_with_errors_of_any_shape_is_a_failure_that_readers_can_take() {
     ];
     for errors in shapes {
         let last = json!({"ok": false, "message": "no", "result": "x", "errors": errors});
-        let run = whole(Kind::Devices, &[sse("complete", last)]);
+        let run = native_run(Kind::Devices, &[sse("complete", last)]);
         assert_eq!(run.report.cause, Some(Cause::BackendFailed), "{errors}");
     }
 }
@@ -104,7 +105,7 @@ fn a_complete_with_errors_of_any_shape_is_a_failure_that_readers_can_take() {
 #[test]
 fn a_success_whose_other_fields_are_wrong_is_still_a_success() {
     let last = json!({"ok": true, "message": null, "result": "x", "errors": null});
-    let run = whole(Kind::Devices, &[sse("complete", last)]);
+    let run = native_run(Kind::Devices, &[sse("complete", last)]);
     assert_eq!(
         run.complete(),
         &json!({"ok": true, "message": "Devices sync completed.",
@@ -115,27 +116,28 @@ fn a_success_whose_other_fields_are_wrong_is_still_a_success() {
 #[test]
 fn data_that_is_not_json_is_counted_and_costs_nothing_else() {
     let broken = ["event: step\ndata: {\"step\":\n\n", "event: discovery\ndata: soon\n\n"].concat();
-    let run = whole(Kind::Devices, &[broken, item("devices", "completed", "pve01"), complete_ok()]);
+    let run =
+        native_run(Kind::Devices, &[broken, item_progress("devices", "completed", "pve01"), complete_ok()]);
     assert!(run.is_ok());
     assert_eq!((run.report.unreadable, run.objects("device")), (2, Some([1, 1, 0, 0])));
 }
 
 #[test]
 fn bytes_that_are_not_utf8_come_out_as_ascii() {
-    let mut drive = native(Kind::Devices);
+    let mut drive = open_native(Kind::Devices);
     drive.event(SessionEvent::Bytes(
         b"event: step\ndata: {\"step\": \"device\", \"status\": \"completed\", \"rowid\": \"pve\xff\"}\n\n",
     ));
     drive.event(SessionEvent::Bytes(b"event: \xfe\xff\ndata: \xff\n\n"));
     let run = drive.stream(&complete_ok()).hang_up().run();
-    assert!(run.says("Synced device pve\u{fffd}"), "{:?}", run.messages());
+    assert!(run.has_message("Synced device pve\u{fffd}"), "{:?}", run.messages());
 }
 
 #[test]
 fn line_ends_of_every_sort_in_names_stay_inside_of_their_frame() {
     let name = "a\u{85}b\u{2028}c\r\nd\u{b}e";
-    let run = whole(Kind::Devices, &[item("devices", "completed", name), complete_ok()]);
-    assert!(run.says("Synced device a b c d e"), "{:?}", run.messages());
+    let run = native_run(Kind::Devices, &[item_progress("devices", "completed", name), complete_ok()]);
+    assert!(run.has_message("Synced device a b c d e"), "{:?}", run.messages());
 }
 
 #[test]
@@ -186,7 +188,7 @@ fn an_event_at_the_limit_is_read_however_it_is_cut() {
 fn what_python_writes_and_is_no_json_is_read() {
     let step = r#"{"step": "device", "status": "failed", "message": "no load", "rowid": "pve1", "load": NaN, "payload": {"object": "device", "data": {"rowid": "pve1\ud83d", "error": "load is \udc00"}}}"#;
     let complete = r#"{"ok": false, "message": "one failed", "result": {"ratio": -Infinity}, "errors": [{"detail": "load of pve1 is no number"}]}"#;
-    let run = whole(
+    let run = native_run(
         Kind::Devices,
         &[format!("event: step\ndata: {step}\n\n"), format!("event: complete\ndata: {complete}\n\n")],
     );

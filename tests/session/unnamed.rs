@@ -8,11 +8,13 @@ use proxbox_bridge::core::run::session::SessionSetup;
 use serde_json::{Value, json};
 
 use crate::support::session::drive::setup;
-use crate::support::session::events::{begun, complete_ok, item, object_step, sse, step, whole};
-use crate::support::session::run::Run;
+use crate::support::session::events::{
+    complete_ok, item_progress, native_run, object_step, open_run, sse, step,
+};
+use crate::support::session::run::FinishedRun;
 
-fn driven(setup: SessionSetup, events: &[String]) -> Run {
-    begun(setup).stream(&events.concat()).hang_up().run()
+fn driven(setup: SessionSetup, events: &[String]) -> FinishedRun {
+    open_run(setup).stream(&events.concat()).hang_up().run()
 }
 
 fn failed(word: &str) -> String {
@@ -23,7 +25,7 @@ fn failed(word: &str) -> String {
 fn a_step_that_failed_is_of_its_stage_or_of_an_object_whose_name_is_missing() {
     for stage in ["devices", "warp-core"] {
         let events = [failed(stage), object_step("device", "completed", "pve1"), complete_ok()];
-        let run = whole(Kind::Devices, &events);
+        let run = native_run(Kind::Devices, &events);
         assert_eq!(run.objects("device"), Some([1, 1, 0, 0]), "{stage}");
         assert!(run.message().contains("With trouble: no such cluster."), "{}", run.message());
         let mut strict = setup(Kind::Devices, Channel::Native);
@@ -35,7 +37,7 @@ fn a_step_that_failed_is_of_its_stage_or_of_an_object_whose_name_is_missing() {
     for (kind, object, event) in
         [(Kind::Devices, "device", failed("device")), (Kind::VirtualMachines, "virtual_machine", none)]
     {
-        let run = whole(kind, &[event, complete_ok()]);
+        let run = native_run(kind, &[event, complete_ok()]);
         assert_eq!(run.objects(object), Some([1, 0, 1, 0]), "{:?}", run.messages());
         assert!(!run.is_ok());
     }
@@ -46,25 +48,25 @@ fn an_item_without_a_name_counts_only_if_it_failed() {
     let item = |status: &str| {
         sse("item_progress", json!({"phase": "devices", "status": status, "message": "no name", "item": {}}))
     };
-    let run = whole(Kind::Devices, &[item("failed"), item("processing"), complete_ok()]);
+    let run = native_run(Kind::Devices, &[item("failed"), item("processing"), complete_ok()]);
     assert_eq!(run.objects("device"), Some([1, 0, 1, 0]));
     assert_eq!(run.failed_steps(), [("device", "", "no name")]);
-    assert!(run.says("no name"), "{:?}", run.messages());
+    assert!(run.has_message("no name"), "{:?}", run.messages());
     assert!(!run.is_ok());
 }
 
 #[test]
 fn objects_of_sorts_that_nobody_knows_are_told_apart_by_what_the_backend_calls_them() {
-    let failed = |phase: &str| item(phase, "failed", "x");
+    let failed = |phase: &str| item_progress(phase, "failed", "x");
     let events = [failed("gpus"), failed("fans"), complete_ok()];
-    let run = whole(Kind::Devices, &events);
+    let run = native_run(Kind::Devices, &events);
     assert_eq!(run.report.counts.total().failed, 2);
     let words: Vec<&str> = run.failed_steps().iter().map(|(step, ..)| *step).collect();
     assert_eq!(words, ["gpus", "fans"]);
     assert!(!run.is_ok(), "nothing else was done");
     // They decide only there.
     let events = [object_step("device", "completed", "pve1"), failed("gpus"), complete_ok()];
-    assert!(whole(Kind::Devices, &events).is_ok());
+    assert!(native_run(Kind::Devices, &events).is_ok());
 }
 
 #[test]
@@ -73,7 +75,7 @@ fn the_numbers_of_a_summary_inside_a_sync_step_count() {
         step(json!({"step": "sync", "status": "progress", "message": "sync progress", "rowid": null,
         "payload": {"step": "backups", "status": "completed", "message": "Backup sync completed.",
             "result": {"reconciled": 5}}}));
-    let run = whole(Kind::Backups, &[summary, complete_ok()]);
+    let run = native_run(Kind::Backups, &[summary, complete_ok()]);
     assert_eq!(run.objects("backup"), Some([5, 5, 0, 0]));
 }
 
@@ -111,8 +113,8 @@ fn a_character_that_python_cut_in_two_breaks_no_payload() {
 fn a_name_that_is_too_long_to_be_remembered_is_another_object() {
     let long = "x".repeat(513);
     let renamed = sse("duplicate_name_resolved", json!({"original_name": "web01", "resolved_name": long}));
-    let done = ["web01", &long].map(|name| item("virtual-machines", "completed", name)).concat();
-    let run = whole(Kind::VirtualMachines, &[renamed, done, complete_ok()]);
+    let done = ["web01", &long].map(|name| item_progress("virtual-machines", "completed", name)).concat();
+    let run = native_run(Kind::VirtualMachines, &[renamed, done, complete_ok()]);
     assert_eq!(run.objects("virtual_machine"), Some([2, 2, 0, 0]));
 }
 
@@ -120,11 +122,12 @@ fn a_name_that_is_too_long_to_be_remembered_is_another_object() {
 fn what_another_bridge_could_not_name_or_has_counted_stays_as_it_is() {
     let unnamed = step(json!({"step": "storage", "status": "failed", "error": "no such cluster",
         "message": "Failed: 2 storage, not named by the backend"}));
-    let run = whole(Kind::Storage, &[unnamed, complete_ok()]);
+    let run = native_run(Kind::Storage, &[unnamed, complete_ok()]);
     assert_eq!(run.objects("storage"), Some([2, 0, 2, 0]));
     let device = json!({"seen": 4, "completed": 2, "failed": 1, "unconfirmed": 1});
     let counted = json!({"ok": true, "message": "m", "result": {"count": 2, "objects": {"device": device}}});
-    let run = whole(Kind::Devices, &[object_step("device", "completed", "pve1"), sse("complete", counted)]);
+    let run =
+        native_run(Kind::Devices, &[object_step("device", "completed", "pve1"), sse("complete", counted)]);
     assert_eq!(run.objects("device"), Some([4, 2, 1, 1]));
 }
 
@@ -134,7 +137,7 @@ fn a_failure_without_a_name_that_is_told_in_two_forms_is_one() {
         "item_progress",
         json!({"phase": "devices", "status": "failed", "message": "no such cluster", "item": {}}),
     );
-    let run = whole(Kind::Devices, &[failed("device"), item, complete_ok()]);
+    let run = native_run(Kind::Devices, &[failed("device"), item, complete_ok()]);
     assert_eq!(run.objects("device"), Some([1, 0, 1, 0]));
     assert_eq!(run.failed_steps().len(), 1);
 }
@@ -143,7 +146,7 @@ fn a_failure_without_a_name_that_is_told_in_two_forms_is_one() {
 fn a_part_that_failed_of_an_object_that_is_done_is_no_second_object() {
     let part = step(json!({"step": "virtual_machine", "status": "failed", "rowid": "web01",
         "message": "Could not set primary IP of web01: taken", "error": "Could not set primary IP of web01: taken"}));
-    let run = whole(
+    let run = native_run(
         Kind::VirtualMachines,
         &[object_step("virtual_machine", "completed", "web01"), part, complete_ok()],
     );

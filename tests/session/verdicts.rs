@@ -9,18 +9,19 @@ use serde_json::json;
 
 use crate::support::session::drive::setup;
 use crate::support::session::events::{
-    begun, complete_ok, discovery, item, native, object_step, phase_summary, sse, step, whole,
+    complete_ok, discovery, item_progress, native_run, object_step, open_native, open_run, phase_summary,
+    sse, step,
 };
-use crate::support::session::run::Run;
+use crate::support::session::run::FinishedRun;
 
-fn under(policy: ObjectFailures, events: &[String]) -> Run {
+fn under(policy: ObjectFailures, events: &[String]) -> FinishedRun {
     let mut setup = setup(Kind::VirtualMachines, Channel::Native);
     setup.options.object_failures = policy.into();
     driven(setup, events)
 }
 
-fn driven(setup: SessionSetup, events: &[String]) -> Run {
-    begun(setup).stream(&events.concat()).hang_up().run()
+fn driven(setup: SessionSetup, events: &[String]) -> FinishedRun {
+    open_run(setup).stream(&events.concat()).hang_up().run()
 }
 
 fn machines(completed: usize, failed: usize) -> Vec<String> {
@@ -28,7 +29,7 @@ fn machines(completed: usize, failed: usize) -> Vec<String> {
     let mut events = vec![discovery("virtual-machines", names.len() as u64)];
     for (number, name) in names.iter().enumerate() {
         let status = if number < completed { "completed" } else { "failed" };
-        events.push(item("virtual-machines", status, name));
+        events.push(item_progress("virtual-machines", status, name));
     }
     events.push(phase_summary("virtual-machines", completed as u64, failed as u64));
     events.push(complete_ok());
@@ -72,7 +73,7 @@ fn a_run_of_which_a_part_failed_is_worth_what_the_operator_says() {
 fn a_run_of_another_kind_keeps_the_verdict_of_the_backend() {
     // A backup routine that fails does not stop the plugin's full update where no bridge stands.
     let events = [object_step("backup_routine", "failed", "daily"), complete_ok()];
-    let run = whole(Kind::BackupRoutines, &events);
+    let run = native_run(Kind::BackupRoutines, &events);
     assert!(run.is_ok());
     assert_eq!(
         run.message(),
@@ -80,7 +81,7 @@ fn a_run_of_another_kind_keeps_the_verdict_of_the_backend() {
     );
     let mut setup = setup(Kind::BackupRoutines, Channel::Native);
     setup.options.object_failures = ObjectFailures::Any.into();
-    assert!(!begun(setup).stream(&events.concat()).hang_up().run().is_ok());
+    assert!(!open_run(setup).stream(&events.concat()).hang_up().run().is_ok());
 }
 
 #[test]
@@ -97,7 +98,8 @@ fn finished(word: &str, result: serde_json::Value) -> String {
 #[test]
 fn of_rows_and_numbers_the_lower_is_believed_and_the_end_says_so() {
     let rows = ["pve1", "pve2", "pve3"].map(|name| object_step("device", "completed", name));
-    let run = whole(Kind::Devices, &[rows.concat(), finished("devices", json!({"count": 2})), complete_ok()]);
+    let run =
+        native_run(Kind::Devices, &[rows.concat(), finished("devices", json!({"count": 2})), complete_ok()]);
     assert_eq!(run.objects("device"), Some([3, 2, 0, 1]));
     assert_eq!(
         run.message(),
@@ -107,22 +109,22 @@ fn of_rows_and_numbers_the_lower_is_believed_and_the_end_says_so() {
     // The lists of a full update are records of NetBox, and one that is there twice is one.
     let records = json!({"ok": true, "message": "m", "result": {"devices": [{"id": 1}, {"id": 2}, {"id": 1}],
         "devices_count": 3}});
-    let run = whole(Kind::FullUpdate, &[rows.concat(), sse("complete", records)]);
+    let run = native_run(Kind::FullUpdate, &[rows.concat(), sse("complete", records)]);
     assert_eq!(run.objects("device"), Some([3, 2, 0, 1]));
 }
 
 #[test]
 fn what_only_a_number_calls_failed_is_counted_and_stands_among_the_failed_objects() {
     let end = json!({"ok": true, "message": "m", "result": {"created": 0, "updated": 0, "errors": 1}});
-    let run = whole(Kind::BackupRoutines, &[sse("complete", end)]);
+    let run = native_run(Kind::BackupRoutines, &[sse("complete", end)]);
     assert_eq!(run.objects("backup_routine"), Some([1, 0, 1, 0]));
     assert_eq!(run.report.failed_objects[0].object, "1 backup_routine, not named by the backend");
-    assert!(run.says("Failed: 1 backup_routine, not named by the backend"), "{:?}", run.messages());
+    assert!(run.has_message("Failed: 1 backup_routine, not named by the backend"), "{:?}", run.messages());
     // And in a full update, where each stage has numbers of its own.
     let stages =
         json!({"ok": true, "message": "m", "result": {"devices_count": 1, "backup_routines": {"errors": 2}}});
     let device = object_step("device", "completed", "pve1");
-    let run = whole(Kind::FullUpdate, &[device, sse("complete", stages)]);
+    let run = native_run(Kind::FullUpdate, &[device, sse("complete", stages)]);
     assert_eq!(run.objects("backup_routine"), Some([2, 0, 2, 0]));
     assert!(
         run.message().contains("2 failed (2 backup_routine, not named by the backend: "),
@@ -141,7 +143,7 @@ fn what_failed_beside_what_was_written_takes_nothing_away_from_it() {
                 "name": name, "sync_status": status, "disks": disks}}}),
         )
     };
-    let run = whole(
+    let run = native_run(
         Kind::VirtualDisks,
         &[
             disks("web01", "completed", "1 disks (1 created, 0 updated)"),
@@ -157,7 +159,7 @@ fn what_failed_beside_what_was_written_takes_nothing_away_from_it() {
         (Kind::Backups, "backup", json!({"reconciled": 2, "failed_tasks": 2})),
         (Kind::Replications, "replication", json!({"created": 2, "updated": 0, "errors": 2})),
     ] {
-        let run = whole(kind, &[sse("complete", json!({"ok": true, "message": "m", "result": result}))]);
+        let run = native_run(kind, &[sse("complete", json!({"ok": true, "message": "m", "result": result}))]);
         assert_eq!((run.objects(object), run.is_ok()), (Some([4, 2, 2, 0]), true), "{kind}");
     }
 }
@@ -181,10 +183,10 @@ fn interfaces_of_nodes_are_counted_once_and_those_that_failed_by_their_node() {
         failed,
         complete_ok(),
     ];
-    let run = whole(Kind::DeviceInterfaces, &events);
+    let run = native_run(Kind::DeviceInterfaces, &events);
     assert_eq!(run.objects("interface"), Some([3, 1, 2, 0]));
     assert_eq!(run.objects("node_interface"), None);
-    assert!(run.says("Checked node interfaces of pve1: 1 found"), "{:?}", run.messages());
+    assert!(run.has_message("Checked node interfaces of pve1: 1 found"), "{:?}", run.messages());
 }
 
 #[test]
@@ -199,10 +201,10 @@ fn a_virtual_machine_with_another_name_in_netbox_is_one() {
         "payload": {"object": "virtual_machine", "data": {"completed": true, "warning": "No IP", "rowid": "web01 (2)"}}}),
     );
     let events = [
-        item("virtual-machines", "processing", "web01"),
+        item_progress("virtual-machines", "processing", "web01"),
         renamed.clone(),
         warned,
-        item("virtual-machines", "completed", "web01"),
+        item_progress("virtual-machines", "completed", "web01"),
         complete_ok(),
     ];
     assert_eq!(under(ObjectFailures::All, &events).objects("virtual_machine"), Some([1, 1, 0, 0]));
@@ -214,7 +216,7 @@ fn a_virtual_machine_with_another_name_in_netbox_is_one() {
     );
     let records = json!([{"id": 1, "name": "web01 (2)"}, {"id": 2, "name": "db01"}]);
     let end = json!({"ok": true, "message": "m", "result": {"virtual_machines": records, "virtual_machines_count": 2}});
-    let run = whole(Kind::FullUpdate, &[listed, renamed, sse("complete", end)]);
+    let run = native_run(Kind::FullUpdate, &[listed, renamed, sse("complete", end)]);
     assert_eq!(run.objects("virtual_machine"), Some([3, 2, 1, 0]));
     assert_eq!(run.report.failed_objects[0].object, "virtual_machine web02");
 }
@@ -224,7 +226,7 @@ fn what_failed_of_a_software_defined_network_is_named() {
     let counters = json!({"zones": 3, "per_endpoint_errors": {"lab": 2}, "warnings": [],
         "object_errors": [{"kind": "vnet", "name": "blue", "error": "no such zone"}]});
     let end = json!({"ok": true, "message": "m", "result": {"ok": true, "counters": counters}});
-    let run = whole(Kind::Sdn, &[sse("complete", end)]);
+    let run = native_run(Kind::Sdn, &[sse("complete", end)]);
     assert_eq!(run.objects("sdn"), Some([2, 0, 2, 0]));
     assert_eq!(run.failed_steps()[0], ("sdn", "vnet blue", "no such zone"));
     assert!(run.message().contains("sdn vnet blue: no such zone"), "{}", run.message());
@@ -243,7 +245,7 @@ fn what_two_endpoints_of_one_cluster_have_is_there_once() {
     // The result of a single stage is the list of its records.
     let list = json!({"ok": true, "message": "m", "result": [{"id": 1}, {"id": 2}, {"id": 1}]});
     let run =
-        whole(Kind::Devices, &[finished("devices", json!({"count": 3})), sse("complete", list.clone())]);
+        native_run(Kind::Devices, &[finished("devices", json!({"count": 3})), sse("complete", list.clone())]);
     assert_eq!(run.objects("device"), Some([2, 2, 0, 0]));
     // With rows whose ids say the same, nothing is taken away twice.
     let rows = [("pve1", 1), ("pve2", 2), ("pve1", 1)].map(|(name, id)| {
@@ -254,14 +256,14 @@ fn what_two_endpoints_of_one_cluster_have_is_there_once() {
         [row(false), row(true)].concat()
     });
     let events = [rows.concat(), finished("devices", json!({"count": 3})), sse("complete", list)];
-    assert_eq!(whole(Kind::Devices, &events).objects("device"), Some([3, 2, 0, 1]));
+    assert_eq!(native_run(Kind::Devices, &events).objects("device"), Some([3, 2, 0, 1]));
 }
 
 #[test]
 fn what_failed_is_named_where_nothing_else_is_left() {
     let names: Vec<String> = (0..12).map(|number| format!("vm{number:02}")).collect();
     let begun = names.iter().map(|name| object_step("virtual_machine", "progress", name));
-    let done = names[..10].iter().map(|name| item("virtual-machines", "completed", name));
+    let done = names[..10].iter().map(|name| item_progress("virtual-machines", "completed", name));
     let events: Vec<String> =
         begun.chain(done).chain([phase_summary("virtual-machines", 10, 2), complete_ok()]).collect();
     let run = under(ObjectFailures::All, &events);
@@ -272,7 +274,7 @@ fn what_failed_is_named_where_nothing_else_is_left() {
     let events: Vec<String> = names
         .iter()
         .map(|name| object_step("virtual_machine", "progress", name))
-        .chain(names[..10].iter().map(|name| item("virtual-machines", "completed", name)))
+        .chain(names[..10].iter().map(|name| item_progress("virtual-machines", "completed", name)))
         .chain([phase_summary("virtual-machines", 10, 1), complete_ok()])
         .collect();
     let run = under(ObjectFailures::All, &events);
@@ -287,7 +289,7 @@ fn what_was_discovered_and_is_not_counted_has_failed() {
         json!({"phase": "virtual-machines", "message": "m", "count": 3,
         "items": [{"name": "web01"}, {"name": "web02"}, {"name": "web03"}]}),
     );
-    let done = ["web01", "web03"].map(|name| item("virtual-machines", "completed", name)).concat();
+    let done = ["web01", "web03"].map(|name| item_progress("virtual-machines", "completed", name)).concat();
     // The summary of a full update up to 0.0.16 says that nothing failed, whatever did.
     let events = [
         listed,
@@ -332,9 +334,9 @@ fn storages_that_netbox_has_already_are_confirmed_and_those_that_were_skipped_ar
         )
     };
     let end = finished("storage", json!({"count": 0}));
-    let run = whole(Kind::Storage, &[discovery("storage", 4), summary(0), end.clone(), complete_ok()]);
+    let run = native_run(Kind::Storage, &[discovery("storage", 4), summary(0), end.clone(), complete_ok()]);
     assert_eq!((run.objects("storage"), run.is_ok()), (Some([4, 4, 0, 0]), true));
-    let run = whole(Kind::Storage, &[discovery("storage", 4), summary(4), end, complete_ok()]);
+    let run = native_run(Kind::Storage, &[discovery("storage", 4), summary(4), end, complete_ok()]);
     assert_eq!(run.objects("storage"), Some([4, 0, 0, 4]));
     assert_eq!(
         run.detail(),
@@ -343,8 +345,11 @@ fn storages_that_netbox_has_already_are_confirmed_and_those_that_were_skipped_ar
     // Up to 0.0.6 nothing tells the one from the other.
     let mut setup = setup(Kind::Storage, Channel::Native);
     setup.release = Some("0.0.6.post4".parse().expect("a release"));
-    let run =
-        begun(setup).stream(&finished("storage", json!({"count": 0}))).stream(&complete_ok()).hang_up().run();
+    let run = open_run(setup)
+        .stream(&finished("storage", json!({"count": 0})))
+        .stream(&complete_ok())
+        .hang_up()
+        .run();
     assert_eq!(
         (run.is_ok(), run.message()),
         (true, "Storage sync completed: nothing to do. If Proxmox has storage, sync devices first.")
@@ -385,7 +390,7 @@ fn every_verdict_stands_in_its_table() {
         });
         let mut setup = setup(kind, Channel::Native);
         setup.options.object_failures = policies.parse().expect("policies");
-        let run = begun(setup).stream(&events.concat()).hang_up().run();
+        let run = open_run(setup).stream(&events.concat()).hang_up().run();
         assert_eq!(if run.is_ok() { "good" } else { "failed" }, verdict, "{row}: {}", run.message());
     }
     assert!(rows.len() > 15);
@@ -397,7 +402,7 @@ fn a_kind_may_have_a_policy_of_its_own() {
     let run = |kind: Kind, policies: &str, events: &str| {
         let mut setup = setup(kind, Channel::Native);
         setup.options.object_failures = policies.parse().expect("policies");
-        begun(setup).stream(events).hang_up().run().is_ok()
+        open_run(setup).stream(events).hang_up().run().is_ok()
     };
     assert!(run(Kind::BackupRoutines, "all", &routine));
     assert!(!run(Kind::BackupRoutines, "all, backup-routines=all", &routine));
@@ -431,7 +436,7 @@ fn the_end_fits_into_a_line_of_the_log_of_netbox_and_is_whole_for_those_who_ask(
                 .concat();
         let mut setup = setup(Kind::FullUpdate, Channel::Native);
         setup.options.object_failures = "never".parse().expect("a policy");
-        let mut drive = begun(setup);
+        let mut drive = open_run(setup);
         drive.stream(&events).hang_up();
         // What the reader is given keeps to R13, or `run` panics.
         let run = drive.run();
@@ -449,7 +454,7 @@ fn the_end_fits_into_a_line_of_the_log_of_netbox_and_is_whole_for_those_who_ask(
 #[test]
 fn no_policy_makes_a_failed_run_a_good_one() {
     let events = [
-        item("virtual-machines", "completed", "web01"),
+        item_progress("virtual-machines", "completed", "web01"),
         sse("complete", json!({"ok": false, "message": "not so", "errors": [{"detail": "why not"}]})),
     ];
     for policy in ObjectFailures::ALL {
@@ -462,7 +467,7 @@ fn no_policy_makes_a_failed_run_a_good_one() {
 #[test]
 fn of_two_objects_of_one_name_the_good_end_of_one_does_not_make_good_the_other() {
     let [failed, completed] =
-        ["failed", "completed"].map(|status| item("virtual-machines", status, "gateway"));
+        ["failed", "completed"].map(|status| item_progress("virtual-machines", status, "gateway"));
     for events in [[&failed, &completed], [&completed, &failed]] {
         let events = [events[0].clone(), events[1].clone(), complete_ok()];
         let run = under(ObjectFailures::All, &events);
@@ -475,7 +480,7 @@ fn of_two_objects_of_one_name_the_good_end_of_one_does_not_make_good_the_other()
 
 #[test]
 fn what_the_backend_never_speaks_of_again_is_unconfirmed() {
-    let run = whole(
+    let run = native_run(
         Kind::VirtualMachines,
         &[discovery("virtual-machines", 12), phase_summary("virtual-machines", 4, 0), complete_ok()],
     );
@@ -489,7 +494,7 @@ fn the_count_of_a_stage_confirms_the_objects_that_no_event_confirms() {
     // 0.0.3 to 0.0.6 tell of machines only that they are processed.
     let processing =
         |name: &str| crate::support::session::events::object_step("virtual_machine", "progress", name);
-    let run = whole(
+    let run = native_run(
         Kind::VirtualMachines,
         &[
             processing("web01"),
@@ -501,16 +506,16 @@ fn the_count_of_a_stage_confirms_the_objects_that_no_event_confirms() {
         ],
     );
     assert_eq!(run.objects("virtual_machine"), Some([3, 2, 0, 1]));
-    assert!(!run.says("Synced virtual_machine web01"), "nobody confirmed it by name");
+    assert!(!run.has_message("Synced virtual_machine web01"), "nobody confirmed it by name");
 }
 
 #[test]
 fn a_last_word_that_is_no_boolean_is_no_success() {
     for ok in ["", "\"ok\": null,", "\"ok\": \"true\",", "\"ok\": 1,", "\"ok\": {},"] {
-        let run = whole(
+        let run = native_run(
             Kind::Devices,
             &[
-                item("devices", "completed", "pve01"),
+                item_progress("devices", "completed", "pve01"),
                 format!("event: complete\ndata: {{{ok} \"message\": \"devices sync completed.\"}}\n\n"),
             ],
         );
@@ -522,7 +527,7 @@ fn a_last_word_that_is_no_boolean_is_no_success() {
 #[test]
 fn a_last_word_that_is_not_json_is_no_success() {
     for data in ["done", "{\"ok\": true", "[]", "null", "true", ""] {
-        let run = whole(Kind::Devices, &[format!("event: complete\ndata: {data}\n\n")]);
+        let run = native_run(Kind::Devices, &[format!("event: complete\ndata: {data}\n\n")]);
         assert_eq!(run.report.cause, Some(Cause::BackendNonsense), "{data}");
         assert!(run.detail().contains("not a JSON object"), "{data}: {}", run.detail());
     }
@@ -533,16 +538,16 @@ fn of_two_last_words_the_worse_one_is_believed() {
     let bad =
         sse("complete", json!({"ok": false, "message": "no", "errors": [{"detail": "on second thought"}]}));
     for words in [[complete_ok(), bad.clone()], [bad, complete_ok()]] {
-        let run = whole(Kind::Devices, &words);
+        let run = native_run(Kind::Devices, &words);
         assert!(!run.is_ok());
         assert_eq!(run.detail(), "on second thought");
     }
-    assert!(whole(Kind::Devices, &[complete_ok(), complete_ok()]).is_ok());
+    assert!(native_run(Kind::Devices, &[complete_ok(), complete_ok()]).is_ok());
 }
 
 #[test]
 fn the_second_last_word_may_come_in_its_own_time() {
-    let mut drive = native(Kind::Devices);
+    let mut drive = open_native(Kind::Devices);
     drive.stream(&complete_ok()).wait(std::time::Duration::from_secs(2));
     assert!(drive.end.is_none());
     drive.stream(&sse("complete", json!({"ok": false, "message": "no"}))).hang_up();
@@ -561,7 +566,7 @@ fn megabytes_of_result_become_a_few_numbers() {
     assert!(last.len() > 1_000_000);
     let mut setup = setup(Kind::FullUpdate, Channel::Native);
     setup.limits.event_bytes = 16 << 20;
-    let mut drive = begun(setup);
+    let mut drive = open_run(setup);
     let run = drive.stream(&last).hang_up().run();
     let result = &run.complete()["result"];
     assert_eq!((&result["devices_count"], &result["virtual_machines_count"]), (&json!(20_000), &json!(12)));
@@ -574,13 +579,14 @@ fn a_sort_of_objects_that_failed_as_a_whole_fails_a_full_update_that_is_ok_other
     let devices = ["pve1", "pve2", "pve3"].map(|name| object_step("device", "completed", name));
     let summary = phase_summary("virtual-machines", 0, 12);
     let told: Vec<String> = devices.into_iter().chain([summary, complete_ok()]).collect();
-    let run = whole(Kind::FullUpdate, &told);
+    let run = native_run(Kind::FullUpdate, &told);
     assert!(!run.is_ok());
     assert!(run.detail().contains("12 of 12 virtual_machine objects failed"), "{}", run.detail());
 
     // Nobody's inventory hangs on a backup schedule.
     let routine = phase_summary("backup-routines", 0, 1);
-    let run = whole(Kind::FullUpdate, &[object_step("device", "completed", "pve1"), routine, complete_ok()]);
+    let run =
+        native_run(Kind::FullUpdate, &[object_step("device", "completed", "pve1"), routine, complete_ok()]);
     assert!(run.is_ok());
 }
 
@@ -593,7 +599,7 @@ fn the_count_of_a_stage_does_not_make_good_what_failed_in_it() {
     });
     let done = step(json!({"step": "virtual-disks", "status": "completed", "result": {"count": 2}}));
     let told: Vec<String> = failed.into_iter().chain([done, complete_ok()]).collect();
-    let run = whole(Kind::VirtualDisks, &told);
+    let run = native_run(Kind::VirtualDisks, &told);
     assert_eq!(run.objects("virtual_disk"), Some([2, 0, 2, 0]));
     assert!(!run.is_ok());
 }
@@ -605,12 +611,12 @@ fn a_failure_that_a_backend_repeats_is_one_step_and_every_time_is_counted() {
     let part =
         step(json!({"step": "virtual_machine", "status": "failed", "message": address, "error": address,
         "rowid": "web01"}));
-    let mut told = vec![item("devices", "completed", "pve1")];
+    let mut told = vec![item_progress("devices", "completed", "pve1")];
     for _ in 0..1000 {
         told.extend([stage.clone(), part.clone()]);
     }
     told.push(complete_ok());
-    let run = whole(Kind::Devices, &told);
+    let run = native_run(Kind::Devices, &told);
     let failed: Vec<&str> = run.failed_steps().iter().map(|(step, ..)| *step).collect();
     assert_eq!(failed, ["sync", "virtual_machine"]);
     assert_eq!(run.report.dropped, 2 * 999);
@@ -621,12 +627,12 @@ fn a_failure_that_a_backend_repeats_is_one_step_and_every_time_is_counted() {
 fn trouble_that_is_no_object_is_named_in_the_end() {
     let trouble = sse("error_detail", json!({"phase": "storage", "message": "Storage API timed out"}));
     let told = [object_step("device", "completed", "pve1"), trouble, complete_ok()];
-    let run = whole(Kind::FullUpdate, &told);
+    let run = native_run(Kind::FullUpdate, &told);
     assert!(run.is_ok());
     assert!(run.message().contains("With trouble: Storage API timed out."), "{}", run.message());
     let mut setup = setup(Kind::FullUpdate, Channel::Native);
     setup.options.object_failures = ObjectFailures::Any.into();
-    assert!(!begun(setup).stream(&told.concat()).hang_up().run().is_ok());
+    assert!(!open_run(setup).stream(&told.concat()).hang_up().run().is_ok());
 }
 
 #[test]
@@ -634,7 +640,7 @@ fn the_end_of_a_run_is_found_at_the_beginning_of_what_is_too_large_to_be_read() 
     for (head, ok) in
         [("{\"ok\": true, \"message\": \"m\", \"result\": \"", true), ("{\"result\": \"", false)]
     {
-        let mut drive = native(Kind::Devices);
+        let mut drive = open_native(Kind::Devices);
         drive.stream("event: complete\ndata: ").stream(head);
         for _ in 0..20 {
             drive.stream(&"x".repeat(100_000));

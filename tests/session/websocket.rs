@@ -9,8 +9,8 @@ use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use serde_json::{Value, json};
 
 use crate::support::session::drive::{Drive, LIMITS};
-use crate::support::session::events::{VALID, barrier, begun, end, frame, ws, ws_setup};
-use crate::support::session::run::Run;
+use crate::support::session::events::{VALID, barrier, end, frame, open_run, ws, ws_setup};
+use crate::support::session::run::FinishedRun;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -87,7 +87,7 @@ fn devices_that_0_0_2_never_confirms_are_unconfirmed_in_a_run_that_is_ok() {
     let run = drive.text(&end("device")).text(&barrier()).run();
     assert!(run.is_ok());
     assert_eq!(run.objects("device"), Some([3, 0, 0, 3]));
-    assert!(!run.says("Synced device pve01"));
+    assert!(!run.has_message("Synced device pve01"));
 }
 
 fn full_update_of_0_0_2() -> Drive {
@@ -139,10 +139,10 @@ fn a_full_update_that_0_0_2_disowns_is_neither_ended_nor_failed_by_it() {
 
 /// A run of virtual machines on 0.0.2, of which the guests are known, and which of them are confirmed before and behind
 /// the end of the stage.
-fn listed(before: &[&str], behind: &[&str]) -> Run {
+fn listed(before: &[&str], behind: &[&str]) -> FinishedRun {
     let mut setup = ws_setup(Kind::VirtualMachines, Some(Dialect::V0_0_2));
     setup.guests = ["web01", "web02", "web03"].map(str::to_owned).to_vec();
-    let mut drive = begun(setup);
+    let mut drive = open_run(setup);
     drive.text("Connected!");
     for name in before {
         drive.text(&frame("virtual_machine", name, "syncing")).text(&frame(
@@ -276,7 +276,7 @@ fn a_full_update_that_skips_its_machines_fails_and_says_why() {
         "The backend ended the command without an end of the virtual machines stage."
     );
     assert!(run.detail().contains("skips virtual machines when the devices stage returned none"));
-    assert!(!run.says("Virtual machines synchronization finished."));
+    assert!(!run.has_message("Virtual machines synchronization finished."));
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn a_command_that_returns_without_an_end_of_its_stage_has_failed() {
     let run = ws(Kind::Devices, Dialect::V0_0_7).text(&barrier()).run();
     assert_eq!(run.report.cause, Some(Cause::BackendFailed));
     assert!(run.detail().contains("without an end of the devices stage"), "{}", run.detail());
-    assert!(!run.says("Devices synchronization finished."));
+    assert!(!run.has_message("Devices synchronization finished."));
     let run = ws(Kind::VirtualMachines, Dialect::V0_0_7).text(&barrier()).run();
     assert!(
         run.detail().contains("only in its own log"),
@@ -410,7 +410,7 @@ fn the_end_of_the_task_history_is_the_end_of_nothing_else() {
     let run = correlated_barrier(&mut drive).run();
     assert!(!run.is_ok());
     assert!(run.detail().contains("without an end of the virtual machines stage"), "{}", run.detail());
-    assert!(run.says("Starting task history sync"));
+    assert!(run.has_message("Starting task history sync"));
 }
 
 #[test]
@@ -443,7 +443,7 @@ fn text_that_is_no_frame_becomes_a_step_and_breaks_nothing() {
     drive.text(&format!("{{\"<i>broken</i>{}", "x".repeat(100_000)));
     let run = drive.text(&end("device")).text(&barrier()).run();
     assert!(run.is_ok());
-    assert!(run.says("Syncing nodes"), "{:?}", run.messages());
+    assert!(run.has_message("Syncing nodes"), "{:?}", run.messages());
     assert!(run.events.iter().all(|event| !event.data.to_string().contains('<')), "{:?}", run.messages());
     assert_eq!(run.report.unreadable, 7);
 }
@@ -453,5 +453,5 @@ fn names_with_line_ends_and_markup_are_safe() {
     let mut drive = ws(Kind::Devices, Dialect::V0_0_4);
     drive.text(&frame("device", "<a href='x'>caf\u{e9}\u{2028}01</a>", "completed"));
     let run = drive.text(&end("device")).text(&barrier()).run();
-    assert!(run.says("Synced device caf\u{e9} 01"), "{:?}", run.messages());
+    assert!(run.has_message("Synced device caf\u{e9} 01"), "{:?}", run.messages());
 }

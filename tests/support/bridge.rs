@@ -1,4 +1,4 @@
-//! A bridge in front of a replayed backend, and a client that sees the bytes.
+//! A bridge in front of a replayed backend, and an HTTP/1.1 client that exposes the raw bytes.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,7 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub const KEY: &str = "lab-key-0123456789abcdef0123456789abcdef";
 
-/// The header with it.
+/// The header with the API key.
 pub const WITH_KEY: [(&str, &str); 1] = [("X-Proxbox-API-Key", KEY)];
 
 pub const DEVICES: &str = "/dcim/devices/create/stream";
@@ -26,10 +26,15 @@ pub const FULL_UPDATE: &str = "/full-update/stream";
 pub const MACHINES: &str = "/virtualization/virtual-machines/create/stream";
 pub const STORAGE: &str = "/virtualization/virtual-machines/storage/create/stream";
 
-/// An address where nobody listens.
+/// An address where nothing listens.
 pub const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
-/// The token of operators, and the file that it is in.
+/// An address with a port that was free a moment ago.
+pub async fn unused_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// The operator token, and the name of its file.
 pub const TOKEN: &str = "operators-0123456789abcdef";
 const TOKEN_FILE: &str = "token of operators";
 
@@ -49,7 +54,7 @@ pub async fn ledger(directory: &Path) -> Arc<Ledger> {
     Ledger::open(options).await.unwrap()
 }
 
-/// Every record in it, the newest first.
+/// All records of the ledger in `directory`, newest first.
 pub async fn recorded(directory: &Path) -> Vec<Record> {
     let ledger = ledger(directory).await;
     let everything =
@@ -59,7 +64,7 @@ pub async fn recorded(directory: &Path) -> Vec<Record> {
     records
 }
 
-/// Everything as fast as it can be.
+/// Replay without delays.
 pub fn fast() -> ReplayOptions {
     ReplayOptions { speed: Speed::Max, ..ReplayOptions::default() }
 }
@@ -69,11 +74,11 @@ pub async fn replayed(library: Library, options: ReplayOptions) -> ReplayHandle 
     ReplayServer::bind("127.0.0.1:0", library, options).await.unwrap().spawn()
 }
 
-/// A bridge that serves.
+/// A running bridge.
 pub struct TestBridge {
     pub address: SocketAddr,
     pub admin: SocketAddr,
-    /// Every address that it began with, with the key of each.
+    /// Every address that it listens on, with its configuration key.
     pub addresses: Vec<(&'static str, SocketAddr)>,
     stop: Option<oneshot::Sender<()>>,
     hurry: Option<oneshot::Sender<()>>,
@@ -87,7 +92,7 @@ pub fn config(backend: SocketAddr, settings: &[(&str, &str)]) -> Config {
         ("PROXBOX_BRIDGE_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
         ("PROXBOX_BRIDGE_ADMIN_TOKEN_FILE", TOKEN_FILE.to_owned()),
         ("PROXBOX_BRIDGE_ADMIN_OPEN_READS", "on".to_owned()),
-        // Backends of tests count who comes to them.
+        // Without periodic probes: tests count the requests that reach the backend.
         ("PROXBOX_BRIDGE_LIMITS_CHECK", "0s".to_owned()),
         ("PROXBOX_BRIDGE_BACKEND_URL", format!("http://{backend}")),
     ];
@@ -124,7 +129,7 @@ impl TestBridge {
         Self::serve(Server::bind(config).await.unwrap())
     }
 
-    /// A bridge that reads its configuration again with `read`.
+    /// A bridge that reloads its configuration with `read`.
     pub async fn reloading(
         config: Config,
         read: impl Fn() -> Result<Config, config::ConfigError> + Send + Sync + 'static,
@@ -136,13 +141,13 @@ impl TestBridge {
         let (address, admin) = (server.address().unwrap(), server.admin_address().unwrap());
         let (stop, stopped) = oneshot::channel();
         let (hurry, hurried) = oneshot::channel();
-        let asked = |asked: oneshot::Receiver<()>| async {
-            if asked.await.is_err() {
+        let requested = |signal: oneshot::Receiver<()>| async {
+            if signal.await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
         let addresses = server.addresses();
-        let task = tokio::spawn(server.run(asked(stopped), asked(hurried)));
+        let task = tokio::spawn(server.run(requested(stopped), requested(hurried)));
         Self { address, admin, addresses, stop: Some(stop), hurry: Some(hurry), task }
     }
 
@@ -154,14 +159,14 @@ impl TestBridge {
         Client::send(self.address, "GET", target, headers).await
     }
 
-    /// Where it stands in front of NetBox, in the order of its backends.
+    /// The addresses of its NetBox listeners, in the order of the backends.
     pub fn netbox_listeners(&self) -> Vec<SocketAddr> {
         let is_netbox = |address: &&(&str, SocketAddr)| address.0 == "backend.netbox_listen";
         self.addresses.iter().filter(is_netbox).map(|(_, address)| *address).collect()
     }
 
-    /// Asks the admin listener, with the token where something is to be done.
-    pub async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+    /// Sends a request to the admin listener, with the operator token unless it is a GET.
+    pub async fn admin_request(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
         let token = format!("Bearer {TOKEN}");
         let mut headers = headers.to_vec();
         if method != "GET" {
@@ -170,20 +175,20 @@ impl TestBridge {
         Client::send(self.admin, method, target, &headers).await.answer().await
     }
 
-    /// Asks it to stop; done when it has.
+    /// Stops the bridge and waits until it has stopped.
     pub async fn stop(mut self) {
-        self.ask_to_stop();
+        self.request_stop();
         (&mut self.task).await.unwrap();
     }
 
-    pub fn ask_to_stop(&mut self) {
+    pub fn request_stop(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
     }
 
-    /// Asks it a second time.
-    pub fn ask_to_hurry(&mut self) {
+    /// Sends the second stop signal, which ends the drain.
+    pub fn request_immediate_stop(&mut self) {
         if let Some(hurry) = self.hurry.take() {
             let _ = hurry.send(());
         }
@@ -196,13 +201,13 @@ impl Drop for TestBridge {
     }
 }
 
-/// A replayed backend, and a bridge in front of it.
-pub struct Pair {
+/// A replayed backend behind a bridge.
+pub struct BridgedReplay {
     pub backend: ReplayHandle,
     pub front: TestBridge,
 }
 
-impl Pair {
+impl BridgedReplay {
     pub async fn start(library: Library, options: ReplayOptions, settings: &[(&str, &str)]) -> Self {
         let backend = replayed(library, options).await;
         let front = TestBridge::start(config(backend.local_addr(), settings)).await;
@@ -214,56 +219,56 @@ impl Pair {
     }
 }
 
-/// An address that one backend after the other can have.
-pub struct Place {
+/// A TCP forwarder, so that another backend can take over an address.
+pub struct Forwarder {
     pub address: SocketAddr,
-    holder: Arc<Mutex<SocketAddr>>,
+    target: Arc<Mutex<SocketAddr>>,
     task: JoinHandle<()>,
 }
 
-impl Place {
-    pub async fn new(holder: SocketAddr) -> Self {
+impl Forwarder {
+    pub async fn new(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let holder = Arc::new(Mutex::new(holder));
-        let held = Arc::clone(&holder);
+        let target = Arc::new(Mutex::new(target));
+        let current = Arc::clone(&target);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (mut from, _) = listener.accept().await.unwrap();
-                let to = *held.lock().unwrap();
+                let to = *current.lock().unwrap();
                 connections.spawn(async move {
                     let mut to = TcpStream::connect(to).await.unwrap();
                     let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
                 });
             }
         });
-        Self { address, holder, task }
+        Self { address, target, task }
     }
 
-    pub fn give_to(&self, holder: SocketAddr) {
-        *self.holder.lock().unwrap() = holder;
+    pub fn forward_to(&self, target: SocketAddr) {
+        *self.target.lock().unwrap() = target;
     }
 }
 
-impl Drop for Place {
+impl Drop for Forwarder {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// A client with a connection of its own.
+/// A client on its own connection.
 pub struct Client {
     stream: BufReader<TcpStream>,
 }
 
-/// What a client got, to the end of the body.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    /// The head without its status line, names in lower case.
+    /// The headers, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body, its chunks put together.
+    /// The body, dechunked.
     pub body: Vec<u8>,
 }
 
@@ -281,7 +286,7 @@ impl Client {
         Self::sent(TcpStream::connect(address).await.unwrap(), bytes).await
     }
 
-    /// A client of the stream at `target` with room for little, which is soon full if it does not read.
+    /// A client of the stream at `target` with a small receive buffer.
     pub async fn with_little_room(address: SocketAddr, target: &str) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -329,7 +334,7 @@ impl Client {
         chunk
     }
 
-    /// Reads a chunked body until `text` has come.
+    /// Reads a chunked body up to and including `text`.
     pub async fn read_until(&mut self, text: &str) {
         let mut read = String::new();
         while !read.contains(text) {
@@ -339,21 +344,21 @@ impl Client {
         }
     }
 
-    /// So many bytes of a body.
+    /// The next `count` bytes of a body.
     pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).await.unwrap();
         bytes
     }
 
-    /// What comes before the other side closes.
+    /// Reads until the other side closes.
     pub async fn rest(mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).await.unwrap();
         rest
     }
 
-    /// The rest of a chunked body, which must come to a clean end.
+    /// The rest of a chunked body, which must end cleanly.
     pub async fn answer_body(&mut self) -> Vec<u8> {
         let mut body = Vec::new();
         loop {
@@ -365,17 +370,17 @@ impl Client {
         }
     }
 
-    /// Done when the other side has closed.
+    /// Waits until the other side has closed.
     pub async fn ended(mut self) {
         while self.stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
     }
 
-    /// Everything, which must come to a clean end.
+    /// The response, which must end cleanly.
     pub async fn answer(mut self) -> Answer {
         self.next_answer().await
     }
 
-    /// The next answer on a connection that goes on.
+    /// The next response on a keep-alive connection.
     pub async fn next_answer(&mut self) -> Answer {
         let (status, headers) = self.head().await;
         let mut answer = Answer { status, headers, body: Vec::new() };
@@ -388,7 +393,7 @@ impl Client {
     }
 }
 
-/// What came of a chunked body, without its chunks, and whether it came to a clean end.
+/// The data of a chunked body, and whether it ended cleanly.
 pub fn dechunked(mut rest: &[u8]) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
     while let Some(at) = rest.windows(2).position(|bytes| bytes == b"\r\n") {
@@ -416,7 +421,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    /// The detail of a refusal.
+    /// The `detail` of an error response.
     pub fn detail(&self) -> String {
         self.json()["detail"].as_str().unwrap_or_else(|| panic!("no detail: {}", self.text())).to_owned()
     }

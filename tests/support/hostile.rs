@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Case {
+pub struct HostileCase {
     pub name: String,
     send: Vec<Piece>,
     pub status: Option<u16>,
@@ -37,13 +37,13 @@ impl Piece {
     }
 }
 
-impl Case {
+impl HostileCase {
     /// What the client sends, one write each.
     pub fn pieces(&self) -> impl Iterator<Item = Vec<u8>> {
         self.send.iter().map(Piece::bytes)
     }
 }
 
-pub fn table() -> Vec<Case> {
+pub fn table() -> Vec<HostileCase> {
     serde_json::from_str(include_str!("../../fixtures/hostile/requests.json")).unwrap()
 }

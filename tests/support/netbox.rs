@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::scripted::{Backend, Body, texts, the_one, whole};
+use super::scripted::{Backend, Body, full_body, single_header, texts};
 
 /// A v1 token.
 pub const V1: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -49,7 +49,7 @@ pub struct Sent {
 impl Received {
     /// The value of a header that is there once.
     pub fn header(&self, name: &str) -> Option<&str> {
-        the_one(&self.headers, name)
+        single_header(&self.headers, name)
     }
 
     pub fn path(&self) -> &str {
@@ -151,7 +151,7 @@ async fn noted(response: Response<Body>) -> (Response<Body>, Sent) {
         return (Response::from_parts(head, body), sent);
     }
     let body = body.collect().await.unwrap().to_bytes();
-    (Response::from_parts(head, whole(body.clone())), Sent { body, ..sent })
+    (Response::from_parts(head, full_body(body.clone())), Sent { body, ..sent })
 }
 
 /// Why NetBox does not authorise a request, in its own words; `None` if it does.
@@ -177,7 +177,7 @@ fn refusal(authorization: Option<&str>, tokens: &[String]) -> Option<&'static st
 pub fn not_found() -> Response<Body> {
     let text = "<!doctype html>\n<title>Not Found</title>\n<p>The requested resource was not found.</p>\n";
     let response = Response::builder().status(404).header("content-type", "text/html; charset=utf-8");
-    response.body(whole(text)).unwrap()
+    response.body(full_body(text)).unwrap()
 }
 
 /// What NetBox answers to most requests: an object, or a page of them, with its links.
@@ -194,7 +194,7 @@ pub fn objects(received: &Received) -> Response<Body> {
     };
     let id = path.trim_end_matches('/').rsplit('/').next().and_then(|last| last.parse().ok());
     match (received.method.as_str(), id) {
-        ("DELETE", _) => Response::builder().status(204).body(whole("")).unwrap(),
+        ("DELETE", _) => Response::builder().status(204).body(full_body("")).unwrap(),
         ("POST", _) => json_answer(201, &object(11, &format!("{path}11/"))),
         ("GET", None) if path != "/api/status/" => {
             let rows: Vec<Value> = (7..9).map(|id| object(id, &format!("{path}{id}/"))).collect();
@@ -216,5 +216,5 @@ pub fn json_answer(status: u16, value: &Value) -> Response<Body> {
         .header("api-version", "4.7")
         .header("x-request-id", "5f0dd7e5-7b5e-4e0d-9a53-0f6a1f2c3d4e")
         .header("x-frame-options", "SAMEORIGIN");
-    response.body(whole(value.to_string())).unwrap()
+    response.body(full_body(value.to_string())).unwrap()
 }

@@ -28,7 +28,7 @@ pub struct ReceivedRequest {
 impl ReceivedRequest {
     /// The value of a header that is there once.
     pub fn header(&self, name: &str) -> Option<&str> {
-        the_one(&self.headers, name)
+        single_header(&self.headers, name)
     }
 }
 
@@ -105,7 +105,7 @@ pub fn texts(headers: &HeaderMap) -> Vec<(String, String)> {
 }
 
 /// The value of a header that is there once.
-pub fn the_one<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+pub fn single_header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
     let mut found = headers.iter().filter(|(known, _)| known == name);
     let value = found.next().map(|(_, value)| value.as_str());
     assert!(found.next().is_none(), "{name} is there twice: {headers:?}");
@@ -113,7 +113,7 @@ pub fn the_one<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a st
 }
 
 /// A body that is known.
-pub fn whole(text: impl Into<Bytes>) -> Body {
+pub fn full_body(text: impl Into<Bytes>) -> Body {
     Full::new(text.into()).map_err(|never| match never {}).boxed()
 }
 
@@ -123,5 +123,5 @@ pub fn answer(status: u16, headers: &[(&str, &str)], text: &str) -> Response<Bod
     for (name, value) in headers {
         response = response.header(*name, *value);
     }
-    response.body(whole(text.to_owned())).unwrap()
+    response.body(full_body(text.to_owned())).unwrap()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::listing::{Listing, Place};
+use super::listing::{Listing, PathItem};
 use super::own::{ALIASES, is_stream};
 use crate::support::bridge::KEY;
 
@@ -39,12 +39,12 @@ pub(super) struct Call {
     pub(super) target: String,
     /// Beside `Host` and what says how the body is framed.
     pub(super) headers: Vec<(String, Vec<u8>)>,
-    pub(super) body: Sent,
+    pub(super) body: RequestBody,
 }
 
 /// How a body is sent.
 #[derive(Clone, Debug)]
-pub(super) enum Sent {
+pub(super) enum RequestBody {
     /// There is none.
     Nothing,
     /// With its length.
@@ -55,7 +55,12 @@ pub(super) enum Sent {
 
 impl Call {
     pub(super) fn new(method: &str, target: impl Into<String>) -> Self {
-        Self { method: method.to_owned(), target: target.into(), headers: Vec::new(), body: Sent::Nothing }
+        Self {
+            method: method.to_owned(),
+            target: target.into(),
+            headers: Vec::new(),
+            body: RequestBody::Nothing,
+        }
     }
 
     fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
@@ -63,7 +68,7 @@ impl Call {
         self
     }
 
-    fn body(mut self, body: Sent) -> Self {
+    fn body(mut self, body: RequestBody) -> Self {
         self.body = body;
         self
     }
@@ -75,9 +80,9 @@ impl Call {
     /// Whether it is plain from its head that it has no body.
     pub(super) fn is_bodiless(&self) -> bool {
         match &self.body {
-            Sent::Nothing => true,
-            Sent::Whole(body) => body.is_empty(),
-            Sent::Pieces(_) => false,
+            RequestBody::Nothing => true,
+            RequestBody::Whole(body) => body.is_empty(),
+            RequestBody::Pieces(_) => false,
         }
     }
 }
@@ -92,14 +97,14 @@ impl fmt::Display for Call {
 pub(super) fn calls(listing: &Listing) -> Vec<Call> {
     let mut calls = vec![Call::new("OPTIONS", "*")];
     for (template, place) in &listing.paths {
-        meant(template, place, &mut calls);
-        unmeant(template, place, &mut calls);
+        push_documented(template, place, &mut calls);
+        push_undocumented(template, place, &mut calls);
     }
     for path in UNLISTED.into_iter().chain(ALIASES) {
         for method in ["GET", "POST"] {
             calls.push(Call::new(method, path));
         }
-        unmeant(path, &Place::default(), &mut calls);
+        push_undocumented(path, &PathItem::default(), &mut calls);
         calls.extend((0..10).map(|at| with_body(path, at)));
     }
     // The backend has another answer to each, and the bridge may keep it for the next who asks.
@@ -112,7 +117,7 @@ pub(super) fn calls(listing: &Listing) -> Vec<Call> {
             let joint = if call.target.contains('?') { '&' } else { '?' };
             call.target.push_str(&format!("{joint}bridge.no=1"));
         }
-        call.headers.extend(dressed(at));
+        call.headers.extend(extra_headers(at));
         call.headers.push(("X-Walk".to_owned(), at.to_string().into_bytes()));
     }
     calls
@@ -130,14 +135,14 @@ pub(super) fn calls_with_key(listing: &Listing) -> Vec<Call> {
 }
 
 /// As the backend says that it is to be asked.
-fn meant(template: &str, place: &Place, calls: &mut Vec<Call>) {
+fn push_documented(template: &str, place: &PathItem, calls: &mut Vec<Call>) {
     let path = place.concrete(template);
     for (method, needs) in &place.methods {
         let query: Vec<String> = needs.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let target = if query.is_empty() { path.clone() } else { format!("{path}?{}", query.join("&")) };
         let mut call = Call::new(method, target);
         if let Some(body) = &needs.body {
-            let body = Sent::Whole(body.to_string().into_bytes());
+            let body = RequestBody::Whole(body.to_string().into_bytes());
             call = call.header("Content-Type", "application/json").body(body);
         }
         calls.push(call);
@@ -145,7 +150,7 @@ fn meant(template: &str, place: &Place, calls: &mut Vec<Call>) {
 }
 
 /// As HTTP allows it.
-fn unmeant(template: &str, place: &Place, calls: &mut Vec<Call>) {
+fn push_undocumented(template: &str, place: &PathItem, calls: &mut Vec<Call>) {
     let path = place.concrete(template);
     let preflight = Call::new("OPTIONS", path.as_str()).header("Origin", "https://netbox.example");
     let mut all = vec![
@@ -169,21 +174,21 @@ fn with_body(path: &str, at: usize) -> Call {
     let text = |text: &str| text.as_bytes().to_vec();
     let bytes: Vec<u8> = (0..=255).collect();
     match at % 10 {
-        0 => Call::new("GET", path).body(Sent::Pieces(vec![text("in"), text("pieces")])),
-        1 => Call::new("GET", path).body(Sent::Whole(text("{\"in\": \"one\"}"))),
-        2 => Call::new("HEAD", path).body(Sent::Pieces(vec![text("in"), text("pieces")])),
-        3 => Call::new("POST", path).body(Sent::Whole(Vec::new())),
+        0 => Call::new("GET", path).body(RequestBody::Pieces(vec![text("in"), text("pieces")])),
+        1 => Call::new("GET", path).body(RequestBody::Whole(text("{\"in\": \"one\"}"))),
+        2 => Call::new("HEAD", path).body(RequestBody::Pieces(vec![text("in"), text("pieces")])),
+        3 => Call::new("POST", path).body(RequestBody::Whole(Vec::new())),
         4 => Call::new("POST", path),
-        5 => Call::new("PATCH", path).body(Sent::Pieces(vec![bytes; 40])),
-        6 => Call::new("DELETE", path).body(Sent::Whole(text("gone"))),
-        7 => Call::new("PUT", format!("{path}?")).body(Sent::Pieces(Vec::new())),
-        8 => Call::new("GET", path).body(Sent::Pieces(Vec::new())),
-        _ => Call::new("POST", path).body(Sent::Whole(bytes.repeat(100))),
+        5 => Call::new("PATCH", path).body(RequestBody::Pieces(vec![bytes; 40])),
+        6 => Call::new("DELETE", path).body(RequestBody::Whole(text("gone"))),
+        7 => Call::new("PUT", format!("{path}?")).body(RequestBody::Pieces(Vec::new())),
+        8 => Call::new("GET", path).body(RequestBody::Pieces(Vec::new())),
+        _ => Call::new("POST", path).body(RequestBody::Whole(bytes.repeat(100))),
     }
 }
 
 /// Headers that have nothing to do with what is asked.
-fn dressed(at: usize) -> Vec<(String, Vec<u8>)> {
+fn extra_headers(at: usize) -> Vec<(String, Vec<u8>)> {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let long = "x".repeat(if at.is_multiple_of(4) { 6000 } else { 60 });
     let headers: &[(&str, &str)] = match at % 9 {

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::calls::{Call, HOST, Sent};
+use super::calls::{Call, HOST, RequestBody};
 use super::headers::{self, Headers};
 
 /// What came back.
 #[derive(Debug, Default)]
-pub(super) struct Reply {
+pub(super) struct ReceivedResponse {
     pub(super) status: u16,
     /// Nothing over HTTP/2.
     pub(super) reason: Option<String>,
@@ -31,7 +31,7 @@ impl Http1 {
         Self { address, stream: None, buffer: Vec::new() }
     }
 
-    pub(super) async fn ask(&mut self, call: &Call) -> Reply {
+    pub(super) async fn request(&mut self, call: &Call) -> ReceivedResponse {
         let request = written(call);
         // A connection that was closed meanwhile has said nothing of this request.
         if self.stream.is_some() {
@@ -57,7 +57,7 @@ impl Http1 {
         matches!(read, Ok(1..))
     }
 
-    async fn reply(&mut self, call: &Call) -> Reply {
+    async fn reply(&mut self, call: &Call) -> ReceivedResponse {
         let mut reply = loop {
             if let Some(reply) = self.head() {
                 break reply;
@@ -92,14 +92,14 @@ impl Http1 {
         reply
     }
 
-    fn head(&mut self) -> Option<Reply> {
+    fn head(&mut self) -> Option<ReceivedResponse> {
         let mut parsed = [httparse::EMPTY_HEADER; 200];
         let mut response = httparse::Response::new(&mut parsed);
         let httparse::Status::Complete(length) = response.parse(&self.buffer).unwrap() else { return None };
-        let mut reply = Reply {
+        let mut reply = ReceivedResponse {
             status: response.code.unwrap(),
             reason: response.reason.map(str::to_owned),
-            ..Reply::default()
+            ..ReceivedResponse::default()
         };
         for header in response.headers.iter() {
             headers::add(&mut reply.headers, header.name, header.value);
@@ -137,12 +137,12 @@ fn written(call: &Call) -> Vec<u8> {
         request.extend(b"\r\n");
     }
     match &call.body {
-        Sent::Nothing => request.extend(b"\r\n"),
-        Sent::Whole(body) => {
+        RequestBody::Nothing => request.extend(b"\r\n"),
+        RequestBody::Whole(body) => {
             request.extend(format!("Content-Length: {}\r\n\r\n", body.len()).bytes());
             request.extend(body);
         }
-        Sent::Pieces(pieces) => {
+        RequestBody::Pieces(pieces) => {
             request.extend(b"Transfer-Encoding: chunked\r\n\r\n");
             for piece in pieces {
                 request.extend(format!("{:x}\r\n", piece.len()).bytes());

@@ -8,9 +8,9 @@ use http::{Request, Uri};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::calls::{Call, HOST, Sent};
+use super::calls::{Call, HOST, RequestBody};
 use super::headers;
-use super::http1::Reply;
+use super::http1::ReceivedResponse;
 
 pub(super) struct Http2 {
     address: SocketAddr,
@@ -23,19 +23,20 @@ impl Http2 {
         Self { address, sender: None, connection: JoinSet::new() }
     }
 
-    pub(super) async fn ask(&mut self, call: &Call) -> Reply {
+    pub(super) async fn request(&mut self, call: &Call) -> ReceivedResponse {
         let mut sender = match self.sender.take() {
             Some(sender) => sender,
             None => self.connect().await,
         };
         sender = sender.ready().await.unwrap();
         let pieces: Vec<&Vec<u8>> = match &call.body {
-            Sent::Nothing => Vec::new(),
-            Sent::Whole(body) if body.is_empty() => Vec::new(),
-            Sent::Whole(body) => vec![body],
-            Sent::Pieces(pieces) => pieces.iter().collect(),
+            RequestBody::Nothing => Vec::new(),
+            RequestBody::Whole(body) if body.is_empty() => Vec::new(),
+            RequestBody::Whole(body) => vec![body],
+            RequestBody::Pieces(pieces) => pieces.iter().collect(),
         };
-        let is_bodiless = matches!(&call.body, Sent::Nothing | Sent::Whole(_)) && pieces.is_empty();
+        let is_bodiless =
+            matches!(&call.body, RequestBody::Nothing | RequestBody::Whole(_)) && pieces.is_empty();
         let (response, mut stream) = sender.send_request(written(call), is_bodiless).unwrap();
         if !is_bodiless {
             for piece in pieces {
@@ -46,7 +47,7 @@ impl Http2 {
         let response = response.await.unwrap_or_else(|error| panic!("{error} in answer to {call}"));
         self.sender = Some(sender);
         let (head, mut body) = response.into_parts();
-        let mut reply = Reply { status: head.status.as_u16(), ..Reply::default() };
+        let mut reply = ReceivedResponse { status: head.status.as_u16(), ..ReceivedResponse::default() };
         for (name, value) in &head.headers {
             headers::add(&mut reply.headers, name.as_str(), value.as_bytes());
         }
@@ -87,7 +88,7 @@ fn written(call: &Call) -> Request<()> {
             request = request.header(name.as_str(), value);
         }
     }
-    if let Sent::Whole(body) = &call.body {
+    if let RequestBody::Whole(body) = &call.body {
         request = request.header("content-length", body.len());
     }
     request.body(()).unwrap()

@@ -15,23 +15,23 @@ pub(super) const YOUNG: &[&str] = &["0.0.7.post1", "0.0.11.post2", "0.0.30.post2
 pub(super) struct Listing {
     /// It is of versions that have no `/health` and no keys.
     pub(super) is_old: bool,
-    pub(super) paths: BTreeMap<String, Place>,
+    pub(super) paths: BTreeMap<String, PathItem>,
 }
 
 /// One path, as `fixtures/openapi.py` writes it.
 #[derive(Clone, Default, Deserialize)]
-pub(super) struct Place {
+pub(super) struct PathItem {
     /// A value for each parameter in the path.
     #[serde(default)]
     path: BTreeMap<String, String>,
     /// Its methods.
     #[serde(flatten)]
-    pub(super) methods: BTreeMap<String, Needs>,
+    pub(super) methods: BTreeMap<String, Operation>,
 }
 
 /// What one method of a path needs.
 #[derive(Clone, Default, Deserialize)]
-pub(super) struct Needs {
+pub(super) struct Operation {
     #[serde(default)]
     pub(super) query: BTreeMap<String, String>,
     pub(super) body: Option<Value>,
@@ -42,11 +42,11 @@ impl Listing {
         #[derive(Deserialize)]
         struct File {
             version: String,
-            paths: BTreeMap<String, Place>,
+            paths: BTreeMap<String, PathItem>,
         }
 
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/openapi");
-        let mut paths: BTreeMap<String, Place> = BTreeMap::new();
+        let mut paths: BTreeMap<String, PathItem> = BTreeMap::new();
         for version in versions {
             let text = std::fs::read_to_string(folder.join(format!("{version}.json"))).unwrap();
             let file: File = serde_json::from_str(&text).unwrap();
@@ -62,7 +62,7 @@ impl Listing {
     }
 }
 
-impl Place {
+impl PathItem {
     /// `template` with the values of the listing.
     pub(super) fn concrete(&self, template: &str) -> String {
         self.filled(template, None)

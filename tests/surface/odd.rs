@@ -42,7 +42,7 @@ async fn an_answer_is_taken_however_it_is_written_and_wherever_it_ends() {
             stream.write_all(said.as_bytes()).await.unwrap();
         };
         let (call, mut client) = (Call::new("GET", "/x"), Http1::new(front.address));
-        let ((), reply) = tokio::join!(backend, client.ask(&call));
+        let ((), reply) = tokio::join!(backend, client.request(&call));
         assert_eq!((reply.status, reply.body.as_slice()), (status, body.as_bytes()), "{said}");
         let mut got = end_to_end(&reply.headers);
         for added in ["date", "via", "x-request-id"] {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use proxbox_bridge::core::domain::kind::SyncEndpoint;
 
 use super::calls::Call;
-use super::http1::Reply;
+use super::http1::ReceivedResponse;
 use super::listing::Listing;
 
 /// Every sync stream that any of the listed backends has. Nothing else of a listing is the bridge's own where
@@ -70,7 +70,7 @@ impl BridgePaths {
     }
 
     /// How often the backend may be asked for the answer to `call`, which it gave as `direct`.
-    pub(super) fn times(&self, call: &Call, direct: &Reply) -> RangeInclusive<usize> {
+    pub(super) fn times(&self, call: &Call, direct: &ReceivedResponse) -> RangeInclusive<usize> {
         let is_cheap = CHEAP.contains(&call.path()) && call.is_bodiless();
         match (self.keeps(call), is_cheap) {
             (true, _) => 0..=0,
@@ -89,7 +89,7 @@ impl BridgePaths {
     }
 
     /// Whether it answers `call` in its own words, the backend having said `direct` to it.
-    pub(super) fn answers(&mut self, call: &Call, direct: &Reply) -> bool {
+    pub(super) fn answers(&mut self, call: &Call, direct: &ReceivedResponse) -> bool {
         let is_own = self.keeps(call) || is_health(call) && is_silent(direct);
         if is_own {
             let path = call.path();
@@ -101,7 +101,7 @@ impl BridgePaths {
 
     /// Whether the backend does not know what `call` asks for, and the bridge does. `tests/front/compat.rs` looks
     /// at what it says then.
-    fn stands_in(&self, call: &Call, direct: &Reply) -> bool {
+    fn stands_in(&self, call: &Call, direct: &ReceivedResponse) -> bool {
         let is_asked = INVENTORY.contains(&call.path()) || self.is_old && call.path() == VERSION;
         let is_unknown = direct.status == 404 && direct.body == br#"{"detail":"Not Found"}"#;
         is_asked && call.method == "GET" && call.is_bodiless() && is_unknown
@@ -118,7 +118,7 @@ fn is_health(call: &Call) -> bool {
 }
 
 /// Whether a backend that answers so has said nothing of its health.
-fn is_silent(reply: &Reply) -> bool {
+fn is_silent(reply: &ReceivedResponse) -> bool {
     matches!(reply.status, 404 | 502 | 504)
 }
 

@@ -14,34 +14,34 @@ use hyper::ext::ReasonPhrase;
 use super::calls::TAG;
 use super::headers::{self, Headers};
 use super::listing::Listing;
-use crate::support::scripted::{Backend, Body, whole};
+use crate::support::scripted::{Backend, Body, full_body};
 
 /// What the backend was asked.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct SeenRequest {
     pub(super) method: String,
     pub(super) target: String,
     pub(super) headers: Headers,
     pub(super) body: Vec<u8>,
 }
 
-impl Seen {
+impl SeenRequest {
     /// Whether its answer may be one that serves several.
     fn is_cheap(&self) -> bool {
         ["/", "/version", "/health"].contains(&self.target.split('?').next().unwrap_or_default())
     }
 }
 
-pub(super) struct Scripted {
+pub(super) struct EchoBackend {
     backend: Backend,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<SeenRequest>>>,
 }
 
-impl Scripted {
+impl EchoBackend {
     /// An old one has neither `/health` nor keys; a young one has both.
     pub(super) async fn start(listing: &Listing) -> Self {
         let lacks: &[&str] = if listing.is_old { &LACKING } else { &[] };
-        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let seen: Arc<Mutex<Vec<SeenRequest>>> = Arc::default();
         let noted = Arc::clone(&seen);
         let backend = Backend::start(move |request: Request<Incoming>| {
             let noted = Arc::clone(&noted);
@@ -61,13 +61,13 @@ impl Scripted {
     }
 
     /// What it was asked since this was last called, without what the bridge wants to know itself.
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(super) fn seen(&self) -> Vec<SeenRequest> {
         let seen = std::mem::take(&mut *self.seen.lock().unwrap());
         seen.into_iter().filter(|seen| seen.headers.contains_key(TAG)).collect()
     }
 }
 
-async fn read(request: Request<Incoming>) -> Seen {
+async fn read(request: Request<Incoming>) -> SeenRequest {
     let (head, body) = request.into_parts();
     let mut names = Headers::new();
     for (name, value) in &head.headers {
@@ -75,20 +75,20 @@ async fn read(request: Request<Incoming>) -> Seen {
     }
     // To its end, or the next request would not be one.
     let body = body.collect().await.unwrap().to_bytes().to_vec();
-    Seen { method: head.method.to_string(), target: head.uri.to_string(), headers: names, body }
+    SeenRequest { method: head.method.to_string(), target: head.uri.to_string(), headers: names, body }
 }
 
 /// The paths that an old backend lacks.
 const LACKING: [&str; 4] = ["/health", "/auth/bootstrap-status", "/auth/register-key", "/auth/keys"];
 
 /// The answer: what is asked decides what it is like. The paths in `lacks` are unknown.
-fn answer(seen: &Seen, lacks: &[&str]) -> Response<Body> {
+fn answer(seen: &SeenRequest, lacks: &[&str]) -> Response<Body> {
     let path = seen.target.split('?').next().unwrap_or_default();
     if lacks.contains(&path) {
         let text = if seen.method == "HEAD" { "" } else { "{\"detail\":\"Not Found\"}" };
         return crate::support::scripted::answer(404, &[("content-type", "application/json")], text);
     }
-    let mut choice = Choice(hash(&[seen.method.as_bytes(), seen.target.as_bytes(), &seen.body]));
+    let mut choice = SeededRandom(hash(&[seen.method.as_bytes(), seen.target.as_bytes(), &seen.body]));
     let (status, reason) = choice.pick(&STATUSES);
     let is_there = matches!(path, "/health" | "/auth/bootstrap-status");
     let status = if is_there && status == 404 { 200 } else { status };
@@ -129,17 +129,17 @@ const STATUSES: [(u16, &str); 20] = [
     (599, ""),
 ];
 
-fn body(seen: &Seen, status: u16, choice: &mut Choice) -> Body {
+fn body(seen: &SeenRequest, status: u16, choice: &mut SeededRandom) -> Body {
     if matches!(status, 204 | 304) {
-        return whole("");
+        return full_body("");
     }
     let echo = echo(seen);
     let pieces = |pieces: Vec<Bytes>| in_pieces(pieces.into_iter().map(Frame::data).collect());
     match choice.below(64) {
         0 => pieces(vec![Bytes::from(noise(7_000, 7)); 43]),
-        1..=9 => whole(""),
+        1..=9 => full_body(""),
         10..=14 => pieces(Vec::new()),
-        15..=22 => whole(noise(1_000, choice.0)),
+        15..=22 => full_body(noise(1_000, choice.0)),
         23..=30 => pieces(vec![Bytes::from(noise(900, choice.0)), Bytes::from(echo)]),
         // What serves several has none.
         31..=38 if !seen.is_cheap() => {
@@ -148,7 +148,7 @@ fn body(seen: &Seen, status: u16, choice: &mut Choice) -> Body {
             in_pieces(vec![Frame::data(Bytes::from(echo)), Frame::trailers(trailers)])
         }
         39..=44 => pieces(vec![Bytes::from(echo)]),
-        _ => whole(echo),
+        _ => full_body(echo),
     }
 }
 
@@ -157,7 +157,7 @@ fn in_pieces(frames: Vec<Frame<Bytes>>) -> Body {
 }
 
 /// What was asked, as far as it is to be the same.
-fn echo(seen: &Seen) -> String {
+fn echo(seen: &SeenRequest) -> String {
     let told = ["host", "content-type", "accept-encoding", "x-odd", "origin", "content-length"];
     let headers: Vec<(&str, String)> =
         told.iter().filter_map(|name| Some((*name, format!("{:?}", seen.headers.get(*name)?)))).collect();
@@ -166,7 +166,7 @@ fn echo(seen: &Seen) -> String {
         .to_string()
 }
 
-fn dress(headers: &mut HeaderMap, status: u16, choice: &mut Choice) {
+fn dress(headers: &mut HeaderMap, status: u16, choice: &mut SeededRandom) {
     let policy = format!("default-src 'self'; img-src {}", "https://netbox.example ".repeat(40));
     let long = "y".repeat(if choice.below(8) == 0 { 20_000 } else { 20 });
     let more: &[(&'static str, &str)] = match choice.below(7) {
@@ -224,9 +224,9 @@ fn dress(headers: &mut HeaderMap, status: u16, choice: &mut Choice) {
 }
 
 /// Something that is chosen anew each time, and the same for the same beginning.
-struct Choice(u64);
+struct SeededRandom(u64);
 
-impl Choice {
+impl SeededRandom {
     fn below(&mut self, most: u64) -> u64 {
         // Knuth's MMIX generator; its high bits are the good ones.
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -239,7 +239,7 @@ impl Choice {
 }
 
 fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut choice = Choice(seed);
+    let mut choice = SeededRandom(seed);
     (0..length).map(|_| choice.below(256) as u8).collect()
 }
 

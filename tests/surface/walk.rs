@@ -6,10 +6,10 @@ use tokio::time::timeout;
 
 use super::calls::{Call, HOST};
 use super::headers::{self, Headers, differences, end_to_end, short};
-use super::http1::{Http1, Reply};
+use super::http1::{Http1, ReceivedResponse};
 use super::http2::Http2;
 use super::own::BridgePaths;
-use super::scripted::{Scripted, Seen};
+use super::scripted::{EchoBackend, SeenRequest};
 
 /// How many differences are told before the walk ends.
 const TOLD: usize = 20;
@@ -29,10 +29,10 @@ pub(super) enum Protocol {
 }
 
 impl Protocol {
-    async fn ask(&mut self, call: &Call) -> Reply {
+    async fn request(&mut self, call: &Call) -> ReceivedResponse {
         match self {
-            Self::Http1(client) => client.ask(call).await,
-            Self::Http2(client) => client.ask(call).await,
+            Self::Http1(client) => client.request(call).await,
+            Self::Http2(client) => client.request(call).await,
         }
     }
 }
@@ -51,7 +51,7 @@ pub(super) struct Walk {
     pub(super) direct: Http1,
     pub(super) through: Protocol,
     /// The backend, if it tells what it was asked.
-    pub(super) scripted: Option<Scripted>,
+    pub(super) scripted: Option<EchoBackend>,
     pub(super) own: BridgePaths,
 }
 
@@ -68,9 +68,9 @@ impl Walk {
     }
 
     async fn one(&mut self, call: &Call) -> Vec<String> {
-        let direct = self.direct.ask(call).await;
+        let direct = self.direct.request(call).await;
         let asked_directly = self.seen();
-        let Ok(through) = timeout(PATIENCE, self.through.ask(call)).await else {
+        let Ok(through) = timeout(PATIENCE, self.through.request(call)).await else {
             panic!("the bridge does not answer {call}");
         };
         let asked_through = self.seen();
@@ -96,15 +96,15 @@ impl Walk {
         wrong
     }
 
-    fn seen(&self) -> Option<Vec<Seen>> {
-        self.scripted.as_ref().map(Scripted::seen)
+    fn seen(&self) -> Option<Vec<SeenRequest>> {
+        self.scripted.as_ref().map(EchoBackend::seen)
     }
 }
 
 /// What differs between the answers.
-fn answers(direct: &Reply, through: &Reply) -> Vec<String> {
+fn answers(direct: &ReceivedResponse, through: &ReceivedResponse) -> Vec<String> {
     let mut wrong = Vec::new();
-    let status = |reply: &Reply| (reply.status, reply.reason.clone());
+    let status = |reply: &ReceivedResponse| (reply.status, reply.reason.clone());
     let mut expected = status(direct);
     if through.reason.is_none() {
         // HTTP/2 has none.
@@ -129,7 +129,7 @@ fn answers(direct: &Reply, through: &Reply) -> Vec<String> {
 }
 
 /// What differs between what the backend was asked.
-fn questions(direct: &Seen, through: &Seen, via: &[u8]) -> Vec<String> {
+fn questions(direct: &SeenRequest, through: &SeenRequest, via: &[u8]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (what, direct, through) in
         [("method", &direct.method, &through.method), ("target", &direct.target, &through.target)]

@@ -19,7 +19,7 @@ fn config(address: &str) -> Config {
     Config::parse(&flags, [], |_| Ok(text.clone().into_bytes())).unwrap()
 }
 
-async fn ask(stream: &mut TcpStream) -> String {
+async fn request(stream: &mut TcpStream) -> String {
     stream.write_all(b"GET /api/status/ HTTP/1.1\r\nHost: netbox\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"}") && stream.read_buf(&mut answer).await.is_ok_and(|read| read > 0) {}
@@ -48,11 +48,11 @@ async fn a_connection_to_a_netbox_listener_gets_nothing_once_its_address_is_not_
     let (mut stranger, served) = connected("192.0.2.7").await;
     let (mut own, _own_served) = connected("127.0.0.1").await;
     for client in [&mut stranger, &mut own] {
-        assert!(ask(client).await.starts_with("HTTP/1.1 503 "), "where NetBox is is not known");
+        assert!(request(client).await.starts_with("HTTP/1.1 503 "), "where NetBox is is not known");
     }
     server.proxy.replace(AppState::new(config("192.0.2.8"), None).unwrap());
-    assert_eq!(ask(&mut stranger).await, "");
+    assert_eq!(request(&mut stranger).await, "");
     served.await.unwrap();
-    assert!(ask(&mut own).await.starts_with("HTTP/1.1 503 "));
+    assert!(request(&mut own).await.starts_with("HTTP/1.1 503 "));
     drop(close);
 }

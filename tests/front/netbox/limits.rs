@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::support::bridge::{Answer, Client};
 use crate::support::scripted::{Backend, answer};
 
-use super::{FIELDS, NetBox, V1, before, get};
+use super::{FIELDS, FakeNetBox, V1, before, get};
 
 const SITES: &str = "/api/dcim/sites/";
 
@@ -22,7 +22,7 @@ async fn post(listener: SocketAddr, target: &str, more: &str, body: &str) -> Ans
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_too_long_too_slow_or_broken_is_rejected_as_one_of_a_client() {
-    let netbox = NetBox::default().start().await;
+    let netbox = FakeNetBox::default().start().await;
     let settings = [("limits.body_bytes", "300000"), ("limits.client_body", "5s")];
     let (_front, listener) = before(&format!("http://{}", netbox.address), &settings).await;
     let long = "x".repeat(260 * 1024);
@@ -76,7 +76,7 @@ async fn requests_and_connections_of_one_address_are_limited() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_has_limited_time_for_a_head_and_for_asking_nothing() {
-    let netbox = NetBox::default().start().await;
+    let netbox = FakeNetBox::default().start().await;
     let settings = [("limits.client_idle", "30s"), ("limits.client_head", "7s")];
     let (_front, listener) = before(&format!("http://{}", netbox.address), &settings).await;
     let slow = Client::raw(listener, b"GET /api/dcim/sites/ HTTP/1.1\r\nHost").await.answer().await;

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use crate::front::tls::{Authority, secure_backend};
 use crate::support::bridge::{NOWHERE, TestBridge, config};
 
-use super::{NetBox, V1, before, between, get, push, pushed};
+use super::{FakeNetBox, V1, before, between, get, push, pushed};
 
 const SITES: &str = "/api/dcim/sites/";
 
@@ -82,11 +82,11 @@ async fn the_files_for_netbox_are_read_again_at_a_reload_and_when_they_change() 
     assert!(!unknown.text().contains("backend.ca_file"), "{}", unknown.text());
 
     std::fs::copy(ours.path("ca.pem"), &ca).unwrap();
-    assert_eq!(front.ask("POST", "/reload", &[]).await.status, 200);
+    assert_eq!(front.admin_request("POST", "/reload", &[]).await.status, 200);
     assert_eq!(get(listener, SITES, V1).await.text(), "secure");
 
     std::fs::remove_file(&ca).unwrap();
-    let refused = front.ask("POST", "/reload", &[]).await;
+    let refused = front.admin_request("POST", "/reload", &[]).await;
     assert_eq!(refused.status, 422);
     assert!(refused.detail().contains("ca.pem"), "{}", refused.text());
     assert_eq!(get(listener, SITES, V1).await.text(), "secure", "what was read before stays in use");
@@ -123,7 +123,7 @@ async fn what_is_wrong_with_netbox_names_netbox_its_address_and_a_way_out() {
             }
         }
     });
-    let plain = NetBox::default().start().await;
+    let plain = FakeNetBox::default().start().await;
     let not_tls = format!("https://{}", plain.address);
     for (url, status, parts) in [
         ("http://127.0.0.1:1", 502, ["NetBox cannot be reached", "backend.netbox_url"]),

@@ -15,12 +15,12 @@ const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: bridge\r\n\r\n";
 const MIB: usize = 1 << 20;
 
 /// A bridge, and the place of its backend.
-struct Pair {
+struct TunnelSetup {
     listener: TcpListener,
     front: TestBridge,
 }
 
-impl Pair {
+impl TunnelSetup {
     async fn start(settings: &[(&str, &str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let front = TestBridge::start(config(listener.local_addr().unwrap(), settings)).await;
@@ -63,10 +63,10 @@ impl Pair {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_passes_before_the_backends_101_and_nothing_said_early_is_lost_or_a_request() {
-    let pair = Pair::start(&[]).await;
+    let setup = TunnelSetup::start(&[]).await;
     for more in [0, 1, 2_000, 50_000] {
         let more = SMUGGLED.repeat(more);
-        let (mut client, mut backend, head) = pair.open_with(format!("{OPENING}\r\n{SMUGGLED}")).await;
+        let (mut client, mut backend, head) = setup.open_with(format!("{OPENING}\r\n{SMUGGLED}")).await;
         assert_eq!(head.first, "GET /virtualization/virtual-machines/7/console?a=%2F HTTP/1.1");
         let answer = async {
             assert!(backend.reader.is_quiet().await, "it has not agreed");
@@ -79,13 +79,13 @@ async fn nothing_passes_before_the_backends_101_and_nothing_said_early_is_lost_o
             client.reader.expect_bytes("first words").await;
         };
         tokio::join!(client.writer.send(&more), answer, listen);
-        assert!(pair.is_quiet().await, "nothing of it was a request");
+        assert!(setup.is_quiet().await, "nothing of it was a request");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_backends_answer_to_an_opening_that_it_refuses_comes_back_and_ends_the_connection() {
-    let pair = Pair::start(&[]).await;
+    let setup = TunnelSetup::start(&[]).await;
     for (status, kind, body) in [
         ("403 Forbidden", "text/html", "<h1>No.</h1>"),
         ("404 Not Found", "application/json", "{\"detail\":\"Not Found\"}"),
@@ -98,7 +98,7 @@ async fn the_backends_answer_to_an_opening_that_it_refuses_comes_back_and_ends_t
         let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{chunks}");
         for (framed, wanted) in [(sized, body), (chunked, chunks.as_str())] {
             // What is pipelined behind the opening is no request: nobody has looked at it.
-            let (mut client, mut backend, _) = pair.open_with(format!("{OPENING}\r\n{SMUGGLED}")).await;
+            let (mut client, mut backend, _) = setup.open_with(format!("{OPENING}\r\n{SMUGGLED}")).await;
             let answer = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nX-Odd: a,  b\r\n{framed}");
             backend.writer.send(answer).await;
             let head = client.reader.head().await;
@@ -107,30 +107,30 @@ async fn the_backends_answer_to_an_opening_that_it_refuses_comes_back_and_ends_t
             assert_eq!(head.all("connection"), ["close"]);
             assert_eq!(String::from_utf8(client.reader.rest().await).unwrap(), wanted, "{status}");
             assert_eq!(backend.reader.rest().await, b"", "and the backend hears nothing of it");
-            assert!(pair.is_quiet().await);
+            assert!(setup.is_quiet().await);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_sent_behind_a_refusal_is_not_answered() {
-    let pair = Pair::start(&[]).await;
-    let (mut client, mut backend, _) = pair.open_with(format!("{OPENING}\r\n")).await;
+    let setup = TunnelSetup::start(&[]).await;
+    let (mut client, mut backend, _) = setup.open_with(format!("{OPENING}\r\n")).await;
     backend.writer.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").await;
     assert_eq!(client.reader.head().await.status(), 403);
     client.writer.send(SMUGGLED).await;
     assert_eq!(client.reader.rest().await, b"no");
-    assert!(pair.is_quiet().await);
+    assert!(setup.is_quiet().await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn of_the_headers_of_one_connection_only_those_of_the_upgrade_pass() {
-    let pair = Pair::start(&[]).await;
+    let setup = TunnelSetup::start(&[]).await;
     let opening = OPENING.replace("Connection: Upgrade", "Connection: keep-alive, Upgrade, HTTP2-Settings");
     let more = "Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nHTTP2-Settings: AAMAAABk\r\n\
         Origin: https://netbox.example\r\nSec-WebSocket-Protocol: binary\r\n\
         Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
-    let (mut client, mut backend, head) = pair.open_with(opening + more).await;
+    let (mut client, mut backend, head) = setup.open_with(opening + more).await;
     for (name, values) in [
         ("connection", &["upgrade"][..]),
         ("upgrade", &["websocket"]),
@@ -166,7 +166,7 @@ async fn of_the_headers_of_one_connection_only_those_of_the_upgrade_pass() {
 
 #[tokio::test(start_paused = true)]
 async fn what_asks_for_something_else_is_a_request_like_any_other_and_the_last_on_its_connection() {
-    let pair = Pair::start(&[]).await;
+    let setup = TunnelSetup::start(&[]).await;
     for headers in [
         "Connection: Upgrade\r\nUpgrade: websocket, h2c",
         "Connection: Upgrade\r\nUpgrade: TLS/1.0",
@@ -175,7 +175,7 @@ async fn what_asks_for_something_else_is_a_request_like_any_other_and_the_last_o
         "Connection: keep-alive\r\nUpgrade: websocket",
     ] {
         let request = format!("GET /x HTTP/1.1\r\nHost: bridge\r\n{headers}\r\n\r\n{SMUGGLED}");
-        let (mut client, mut backend, head) = pair.open_with(request).await;
+        let (mut client, mut backend, head) = setup.open_with(request).await;
         for name in ["connection", "upgrade", "http2-settings"] {
             assert_eq!(head.all(name), [""; 0], "{name} for {headers}");
         }
@@ -183,7 +183,7 @@ async fn what_asks_for_something_else_is_a_request_like_any_other_and_the_last_o
         let head = client.reader.head().await;
         assert_eq!((head.status(), head.all("connection")), (200, vec!["close"]), "{headers}");
         assert_eq!(client.reader.rest().await, b"said", "{headers}");
-        assert!(backend.reader.is_quiet().await && pair.is_quiet().await, "{headers}");
+        assert!(backend.reader.is_quiet().await && setup.is_quiet().await, "{headers}");
         backend.reset();
     }
 }
@@ -191,10 +191,10 @@ async fn what_asks_for_something_else_is_a_request_like_any_other_and_the_last_o
 #[tokio::test(start_paused = true)]
 async fn only_a_get_opens_a_tunnel_and_every_other_request_goes_on_as_one() {
     for (method, body) in [("POST", "hello"), ("PUT", "hello"), ("HEAD", ""), ("OPTIONS", "")] {
-        let pair = Pair::start(&[]).await;
+        let setup = TunnelSetup::start(&[]).await;
         let opening = OPENING.replacen("GET", method, 1);
         let request = format!("{opening}Content-Length: {}\r\n\r\n{body}", body.len());
-        let (mut client, mut backend, head) = pair.open_with(request).await;
+        let (mut client, mut backend, head) = setup.open_with(request).await;
         assert!(head.first.starts_with(method), "{}", head.first);
         for name in ["connection", "upgrade"] {
             assert_eq!(head.all(name), [""; 0], "{name} for {method}");
@@ -214,8 +214,8 @@ async fn a_101_to_another_protocol_is_an_error_and_nothing_passes() {
     for upgrade in
         ["Upgrade: h2c\r\n", "Upgrade: websocket, h2c\r\n", "", "Upgrade: websocket\r\nUpgrade: h2c\r\n"]
     {
-        let pair = Pair::start(&[]).await;
-        let (mut client, mut backend, _) = pair.open_with(format!("{OPENING}\r\nearly words")).await;
+        let setup = TunnelSetup::start(&[]).await;
+        let (mut client, mut backend, _) = setup.open_with(format!("{OPENING}\r\nearly words")).await;
         let agreed = AGREED.replace("Upgrade: websocket\r\n", upgrade);
         backend.writer.send(format!("{agreed}words")).await;
         let head = client.reader.head().await;
@@ -228,10 +228,10 @@ async fn a_101_to_another_protocol_is_an_error_and_nothing_passes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_101_that_nobody_asked_for_is_no_answer() {
-    let pair = Pair::start(&[]).await;
+    let setup = TunnelSetup::start(&[]).await;
     for upgrade in ["", "Connection: Upgrade\r\nUpgrade: h2c\r\n"] {
         let request = format!("GET /x HTTP/1.1\r\nHost: bridge\r\n{upgrade}\r\n");
-        let (mut client, mut backend, _) = pair.open_with(request).await;
+        let (mut client, mut backend, _) = setup.open_with(request).await;
         backend.writer.send(format!("{AGREED}words")).await;
         assert_eq!(client.reader.head().await.status(), 503);
         assert_eq!(backend.reader.rest().await, b"");
@@ -240,26 +240,26 @@ async fn a_101_that_nobody_asked_for_is_no_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn an_opening_that_no_backend_could_understand_reaches_none() {
-    let pair = Pair::start(&[]).await;
+    let setup = TunnelSetup::start(&[]).await;
     for (opening, status) in [
         (OPENING.replace("HTTP/1.1", "HTTP/1.0"), 400),
         (format!("{OPENING}Content-Length: 5\r\n"), 400),
         (format!("{OPENING}Transfer-Encoding: chunked\r\n"), 400),
     ] {
-        let mut client = Wire::to(pair.front.address, format!("{opening}\r\n5\r\nhello\r\n0\r\n\r\n")).await;
+        let mut client = Wire::to(setup.front.address, format!("{opening}\r\n5\r\nhello\r\n0\r\n\r\n")).await;
         let head = client.reader.head().await;
         assert_eq!(head.status(), status, "{opening}");
         // A connection of HTTP/1.0 ends without saying so.
         let says_so = if opening.contains("HTTP/1.0") { vec![] } else { vec!["close"] };
         assert_eq!(head.all("connection"), says_so, "{opening}");
         client.reader.rest().await;
-        assert!(pair.is_quiet().await, "{opening}");
+        assert!(setup.is_quiet().await, "{opening}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_opening_that_nobody_answers_is_refused_and_may_be_tried_again() {
-    let pair = Pair::start(&[("limits.response_head", "30s")]).await;
+    let setup = TunnelSetup::start(&[("limits.response_head", "30s")]).await;
     let refused = async |client: &mut Wire, detail: &str| {
         let head = client.reader.head().await;
         assert_eq!((head.status(), head.all("connection")), (503, vec!["close"]));
@@ -267,22 +267,22 @@ async fn an_opening_that_nobody_answers_is_refused_and_may_be_tried_again() {
         let body = String::from_utf8(client.reader.rest().await).unwrap();
         assert!(body.contains(detail), "{body}");
     };
-    let (mut client, backend, _) = pair.open_with(format!("{OPENING}\r\n")).await;
+    let (mut client, backend, _) = setup.open_with(format!("{OPENING}\r\n")).await;
     drop(backend);
     refused(&mut client, "The connection broke before the backend answered").await;
     // Held, but silent.
-    let (mut client, _backend, _) = pair.open_with(format!("{OPENING}\r\n")).await;
+    let (mut client, _backend, _) = setup.open_with(format!("{OPENING}\r\n")).await;
     refused(&mut client, "limits.response_head").await;
 
-    let Pair { listener, front } = pair;
+    let TunnelSetup { listener, front } = setup;
     drop(listener);
     refused(&mut Wire::opening(front.address).await, "refused").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_before_the_answer_takes_its_opening_with_it() {
-    let pair = Pair::start(&[]).await;
-    let (client, mut backend, _) = pair.open_with(format!("{OPENING}\r\n")).await;
+    let setup = TunnelSetup::start(&[]).await;
+    let (client, mut backend, _) = setup.open_with(format!("{OPENING}\r\n")).await;
     drop(client);
     assert_eq!(backend.reader.rest().await, b"");
 }
@@ -291,8 +291,8 @@ async fn a_client_that_leaves_before_the_answer_takes_its_opening_with_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_said_in_a_tunnel_arrives_byte_for_byte_whatever_it_is() {
-    let pair = Pair::start(&[]).await;
-    let (mut client, mut backend) = pair.tunnel().await;
+    let setup = TunnelSetup::start(&[]).await;
+    let (mut client, mut backend) = setup.tunnel().await;
     // Every close code there can be, also those that no library would send, and what is no frame at all.
     let mut said: Vec<u8> = (0..=u16::MAX)
         .flat_map(|code| [[0x88, 0x06].as_slice(), &code.to_be_bytes(), b"why?"].concat())
@@ -309,16 +309,16 @@ async fn what_is_said_in_a_tunnel_arrives_byte_for_byte_whatever_it_is() {
         backend.writer.send(&down),
         client.reader.expect_bytes(&down)
     );
-    assert!(client.reader.is_quiet().await && backend.reader.is_quiet().await && pair.is_quiet().await);
+    assert!(client.reader.is_quiet().await && backend.reader.is_quiet().await && setup.is_quiet().await);
 }
 
 // --- the end ---------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_that_one_end_has_half_closed_carries_last_words_and_ends_in_time() {
-    let pair = Pair::start(&[("limits.tunnel_close", "20s")]).await;
+    let setup = TunnelSetup::start(&[("limits.tunnel_close", "20s")]).await;
     for client_closes in [true, false] {
-        let (client, backend) = pair.tunnel().await;
+        let (client, backend) = setup.tunnel().await;
         let (mut closed, mut open) = if client_closes { (client, backend) } else { (backend, client) };
         closed.writer.send("goodbye").await;
         closed.writer.close().await;
@@ -335,22 +335,22 @@ async fn a_tunnel_that_one_end_has_half_closed_carries_last_words_and_ends_in_ti
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_breaks_on_one_side_ends_on_the_other() {
-    let pair = Pair::start(&[]).await;
-    let (client, mut backend) = pair.tunnel().await;
+    let setup = TunnelSetup::start(&[]).await;
+    let (client, mut backend) = setup.tunnel().await;
     client.reset();
     assert_eq!(backend.reader.rest().await, b"");
-    let (mut client, backend) = pair.tunnel().await;
+    let (mut client, backend) = setup.tunnel().await;
     backend.reset();
     assert_eq!(client.reader.rest().await, b"");
 }
 
 #[tokio::test(start_paused = true)]
 async fn last_words_arrive_although_the_other_end_goes_on_talking() {
-    let pair = Pair::start(&[]).await;
+    let setup = TunnelSetup::start(&[]).await;
     for backend_leaves in [true, false] {
-        let mut client = Wire::small(pair.front.address).await;
+        let mut client = Wire::small(setup.front.address).await;
         client.writer.send(format!("{OPENING}\r\n")).await;
-        let mut backend = Wire::at(&pair.listener).await;
+        let mut backend = Wire::at(&setup.listener).await;
         backend.reader.head().await;
         backend.writer.send(AGREED).await;
         assert_eq!(client.reader.head().await.status(), 101);
@@ -371,11 +371,11 @@ async fn last_words_arrive_although_the_other_end_goes_on_talking() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_peer_that_acknowledges_nothing_ends_its_tunnel_although_all_that_is_sent_fits_into_a_buffer() {
-    let pair = Pair::small(&[("limits.tcp_user_timeout", "200ms")]).await;
+    let setup = TunnelSetup::small(&[("limits.tcp_user_timeout", "200ms")]).await;
     for client_hangs in [true, false] {
-        let mut client = Wire::small(pair.front.address).await;
+        let mut client = Wire::small(setup.front.address).await;
         client.writer.send(format!("{OPENING}\r\n")).await;
-        let mut backend = Wire::at(&pair.listener).await;
+        let mut backend = Wire::at(&setup.listener).await;
         backend.reader.head().await;
         backend.writer.send(AGREED).await;
         assert_eq!(client.reader.head().await.status(), 101);
@@ -389,13 +389,13 @@ async fn a_peer_that_acknowledges_nothing_ends_its_tunnel_although_all_that_is_s
 #[tokio::test(start_paused = true)]
 async fn tunnels_end_when_the_bridge_stops() {
     for in_a_hurry in [false, true] {
-        let mut pair = Pair::start(&[]).await;
-        let (mut client, mut backend) = pair.tunnel().await;
-        let (mut late, mut late_backend, _) = pair.open_with(format!("{OPENING}\r\n")).await;
+        let mut setup = TunnelSetup::start(&[]).await;
+        let (mut client, mut backend) = setup.tunnel().await;
+        let (mut late, mut late_backend, _) = setup.open_with(format!("{OPENING}\r\n")).await;
         let began = Instant::now();
-        pair.front.ask_to_stop();
+        setup.front.request_stop();
         if in_a_hurry {
-            pair.front.ask_to_hurry();
+            setup.front.request_immediate_stop();
         }
         for end in [&mut client, &mut backend] {
             assert_eq!(close_frame(&end.reader.rest().await), going_away());
@@ -405,7 +405,7 @@ async fn tunnels_end_when_the_bridge_stops() {
         late.reader.rest().await;
         late_backend.reader.rest().await;
         assert!(began.elapsed().as_secs() <= 11, "{:?}", began.elapsed());
-        pair.front.stop().await;
+        setup.front.stop().await;
     }
 }
 
@@ -426,11 +426,11 @@ fn going_away() -> (u16, String) {
 #[tokio::test(start_paused = true)]
 async fn a_frame_that_has_begun_is_passed_on_to_its_end_before_the_bridge_closes_its_tunnel() {
     const FRAME: &[u8] = b"\x82\x0Ahalf a frame";
-    let mut pair = Pair::start(&[]).await;
-    let (mut client, mut backend) = pair.tunnel().await;
+    let mut setup = TunnelSetup::start(&[]).await;
+    let (mut client, mut backend) = setup.tunnel().await;
     backend.writer.send(&FRAME[..5]).await;
     client.reader.expect_bytes(&FRAME[..5]).await;
-    pair.front.ask_to_stop();
+    setup.front.request_stop();
     // The other direction is between two frames: this is its close frame.
     let mut frame = [0; 31];
     backend.reader.fill(&mut frame).await;
@@ -438,18 +438,18 @@ async fn a_frame_that_has_begun_is_passed_on_to_its_end_before_the_bridge_closes
     backend.writer.send([&FRAME[5..12], b"\x81\x04next"].concat()).await;
     client.reader.expect_bytes(&FRAME[5..12]).await;
     assert_eq!(close_frame(&client.reader.rest().await), going_away());
-    pair.front.stop().await;
+    setup.front.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_gets_no_close_frame_where_none_may_be() {
     // Behind a close frame, in the middle of a frame, and where there are no frames at all.
     for said in [&b"\x88\x02\x03\xE8"[..], b"\x82\x05half", b"no frames"] {
-        let mut pair = Pair::start(&[]).await;
-        let (mut client, mut backend) = pair.tunnel().await;
+        let mut setup = TunnelSetup::start(&[]).await;
+        let (mut client, mut backend) = setup.tunnel().await;
         backend.writer.send(said).await;
         client.reader.expect_bytes(said).await;
-        pair.front.ask_to_stop();
+        setup.front.request_stop();
         assert_eq!(client.reader.rest().await, b"");
         assert_eq!(close_frame(&backend.reader.rest().await), going_away());
     }
@@ -458,11 +458,11 @@ async fn a_tunnel_gets_no_close_frame_where_none_may_be() {
 #[tokio::test(start_paused = true)]
 async fn a_key_in_the_first_frame_of_a_tunnel_counts_as_wrong_when_the_backend_closes_for_it() {
     for path in ["/", "/ws/virtual-machines", "/%77s/virtual-machines"] {
-        let pair = Pair::start(&[]).await;
+        let setup = TunnelSetup::start(&[]).await;
         let opening =
             format!("{OPENING}\r\n").replacen("/virtualization/virtual-machines/7/console?a=%2F", path, 1);
         let open = async || {
-            let (mut client, mut backend, _) = pair.open_with(&opening).await;
+            let (mut client, mut backend, _) = setup.open_with(&opening).await;
             backend.writer.send(AGREED).await;
             assert_eq!(client.reader.head().await.status(), 101);
             (client, backend)
@@ -475,7 +475,7 @@ async fn a_key_in_the_first_frame_of_a_tunnel_counts_as_wrong_when_the_backend_c
             backend.writer.send(said).await;
             client.reader.expect_bytes(said).await;
         }
-        let mut held_back = Wire::to(pair.front.address, &opening).await;
+        let mut held_back = Wire::to(setup.front.address, &opening).await;
         assert_eq!(held_back.reader.head().await.status(), 429, "{path}");
     }
 }
@@ -485,11 +485,11 @@ async fn a_tunnel_counts_as_a_stream_from_its_opening_to_its_end() {
     for (setting, status) in
         [("limits.streams", 503), ("limits.streams_per_address", 429), ("limits.streams_per_key", 429)]
     {
-        let pair = Pair::start(&[(setting, "1")]).await;
+        let setup = TunnelSetup::start(&[(setting, "1")]).await;
         let opening = format!("{OPENING}X-Proxbox-API-Key: one\r\n\r\n");
-        let (mut client, mut backend, _) = pair.open_with(&opening).await;
+        let (mut client, mut backend, _) = setup.open_with(&opening).await;
         let is_over = async || {
-            let mut over = Wire::to(pair.front.address, &opening).await;
+            let mut over = Wire::to(setup.front.address, &opening).await;
             let head = over.reader.head().await;
             assert_eq!((head.status(), head.all("retry-after")), (status, vec!["5"]), "{setting}");
             assert_eq!(head.all("connection"), ["close"]);
@@ -502,7 +502,7 @@ async fn a_tunnel_counts_as_a_stream_from_its_opening_to_its_end() {
         is_over().await;
         if setting == "limits.streams_per_key" {
             let other = opening.replace(": one", ": two");
-            let (_, mut backend, _) = pair.open_with(other).await;
+            let (_, mut backend, _) = setup.open_with(other).await;
             backend.writer.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
         }
         drop(backend);
@@ -510,9 +510,9 @@ async fn a_tunnel_counts_as_a_stream_from_its_opening_to_its_end() {
         drop(client);
         // Nobody is told when the place is free.
         let (mut again, mut backend) = loop {
-            let mut again = Wire::to(pair.front.address, &opening).await;
+            let mut again = Wire::to(setup.front.address, &opening).await;
             tokio::select! {
-                backend = Wire::at(&pair.listener) => break (again, backend),
+                backend = Wire::at(&setup.listener) => break (again, backend),
                 head = again.reader.head() => assert_eq!(head.status(), status),
             }
         };

@@ -24,7 +24,7 @@ impl Frames {
         Self { stream, mask: None, has_closed: false }
     }
 
-    pub(super) async fn say(&mut self, text: &str) {
+    pub(super) async fn send_text(&mut self, text: &str) {
         self.write(TEXT, text.as_bytes()).await;
     }
 

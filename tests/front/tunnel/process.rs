@@ -38,16 +38,16 @@ fn installed(path: &str) -> PathBuf {
 }
 
 /// A process, which is killed with the test.
-struct Process(Child);
+struct PeerProcess(Child);
 
-impl Process {
+impl PeerProcess {
     fn start(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 }
 
-impl Drop for Process {
+impl Drop for PeerProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -55,15 +55,15 @@ impl Drop for Process {
 }
 
 /// A backend.
-pub(super) struct Server {
+pub(super) struct ProcessServer {
     pub(super) address: SocketAddr,
-    _process: Process,
+    _process: PeerProcess,
 }
 
-impl Server {
+impl ProcessServer {
     pub(super) async fn start(mut command: Command) -> Self {
         command.arg("serve");
-        let mut process = Process::start(command);
+        let mut process = PeerProcess::start(command);
         let mut output = BufReader::new(process.0.stdout.take().unwrap());
         let port = spawn_blocking(move || {
             let mut line = String::new();
@@ -76,9 +76,9 @@ impl Server {
 }
 
 /// Lets a client make all exchanges with the backend behind `front`.
-pub(super) async fn ask(mut command: Command, front: SocketAddr) {
+pub(super) async fn run_client(mut command: Command, front: SocketAddr) {
     command.arg("client").arg(format!("ws://{front}"));
-    let mut process = Process::start(command);
+    let mut process = PeerProcess::start(command);
     let mut output = process.0.stdout.take().unwrap();
     let said = spawn_blocking(move || {
         let mut said = String::new();

@@ -36,12 +36,12 @@ const MIB: usize = 1 << 20;
 type Ends = watch::Sender<HashMap<String, (u16, String)>>;
 
 /// A backend. It ends with the test.
-pub(super) struct Server {
+pub(super) struct RustServer {
     pub(super) address: SocketAddr,
     task: JoinHandle<()>,
 }
 
-impl Server {
+impl RustServer {
     pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -56,7 +56,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for RustServer {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -129,7 +129,7 @@ async fn rest(mut socket: Socket) {
 /// The query of `target`.
 fn query(target: &str) -> HashMap<String, String> {
     let (_, query) = target.split_once('?').unwrap();
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let pairs = query.split('&').filter_map(|setup| setup.split_once('='));
     pairs.map(|(name, value)| (name.to_owned(), decoded(value))).collect()
 }
 
@@ -169,17 +169,17 @@ async fn pong(socket: &mut Socket) {
 // --- the client ------------------------------------------------------------------------------------
 
 /// Makes all exchanges with the backend behind `front`.
-pub(super) async fn ask(front: SocketAddr) {
-    let mut client = Client { front, ids: 0 };
+pub(super) async fn run_client(front: SocketAddr) {
+    let mut client = TunnelClient { front, ids: 0 };
     timeout(Duration::from_secs(60), client.make_all_exchanges()).await.expect("an end in time");
 }
 
-struct Client {
+struct TunnelClient {
     front: SocketAddr,
     ids: usize,
 }
 
-impl Client {
+impl TunnelClient {
     async fn make_all_exchanges(&mut self) {
         self.is_asked_as_it_asks().await;
         self.echoes(Message::text(TEXT)).await;
@@ -293,7 +293,7 @@ impl Client {
         let encoded: String = reason.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let said = code.map(|code| format!("&code={code}&reason={encoded}")).unwrap_or_default();
         let mut frames = self.open_frames(&format!("do=close&id={id}{said}")).await;
-        frames.say("now").await;
+        frames.send_text("now").await;
         let wanted = (code.unwrap_or(1005), reason.to_owned());
         assert_eq!(frames.end().await, wanted, "the backend's close");
         assert_eq!(self.seen(&id).await, wanted, "the answer to the backend's close");

@@ -16,7 +16,7 @@ use proxbox_bridge::core::run::session::{
 use proxbox_bridge::core::upstream::dialect::Dialect;
 use proxbox_bridge::core::wire::sse::frame::FrameName;
 
-use super::run::Run;
+use super::run::FinishedRun;
 
 /// A session, and everything that it has done.
 pub struct Drive {
@@ -137,8 +137,8 @@ impl Drive {
     }
 
     /// What came of a run that is over.
-    pub fn run(&self) -> Run {
-        Run::read(&self.bytes, self.end.clone().expect("the run is over"))
+    pub fn run(&self) -> FinishedRun {
+        FinishedRun::read(&self.bytes, self.end.clone().expect("the run is over"))
     }
 
     /// The data of `complete`, for those who ask for all of it.

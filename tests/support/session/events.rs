@@ -33,7 +33,7 @@ pub fn object_step(object: &str, status: &str, name: &str) -> String {
 }
 
 /// The same object in the event of newer releases.
-pub fn item(phase: &str, status: &str, name: &str) -> String {
+pub fn item_progress(phase: &str, status: &str, name: &str) -> String {
     let mut data = json!({
         "event": "item_progress", "phase": phase, "status": status, "message": format!("{status} '{name}'"),
         "item": {"name": name, "item_type": "node"}, "operation": "created",
@@ -75,20 +75,20 @@ pub fn error(error: Value, detail: Value) -> String {
 }
 
 /// A stream of `kind` that has begun.
-pub fn native(kind: Kind) -> Drive {
-    begun(setup(kind, Channel::Native))
+pub fn open_native(kind: Kind) -> Drive {
+    open_run(setup(kind, Channel::Native))
 }
 
 /// A run whose connection is open.
-pub fn begun(setup: SessionSetup) -> Drive {
+pub fn open_run(setup: SessionSetup) -> Drive {
     let mut drive = Drive::start(setup);
     drive.open();
     drive
 }
 
 /// A whole stream of `kind`, from a backend that hangs up after it.
-pub fn whole(kind: Kind, events: &[String]) -> super::run::Run {
-    native(kind).stream(&events.concat()).hang_up().run()
+pub fn native_run(kind: Kind, events: &[String]) -> super::run::FinishedRun {
+    open_native(kind).stream(&events.concat()).hang_up().run()
 }
 
 /// A run of `kind` over `/ws`, with a key where the dialect wants one.
@@ -101,7 +101,7 @@ pub fn ws_setup(kind: Kind, dialect: Option<Dialect>) -> SessionSetup {
 
 /// A run of `kind` over `/ws` that has been greeted.
 pub fn ws(kind: Kind, dialect: Dialect) -> Drive {
-    let mut drive = begun(ws_setup(kind, Some(dialect)));
+    let mut drive = open_run(ws_setup(kind, Some(dialect)));
     drive.text("Connected!").text("Connected 2!");
     assert!(drive.accepted);
     drive

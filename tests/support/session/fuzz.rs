@@ -64,7 +64,7 @@ pub fn session(data: &[u8]) {
     while let [what, length, more @ ..] = rest {
         let (bytes, more) = more.split_at(usize::from(*length).min(more.len()));
         rest = more;
-        happen(&mut drive, *what, bytes);
+        apply_input(&mut drive, *what, bytes);
     }
     drive.wait(Duration::from_secs(30_000));
     assert!(drive.end.is_some(), "the run has no end");
@@ -75,7 +75,7 @@ pub fn session(data: &[u8]) {
     }
 }
 
-fn happen(drive: &mut Drive, what: u8, bytes: &[u8]) {
+fn apply_input(drive: &mut Drive, what: u8, bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     match what % 10 {
         0 => drive.event(SessionEvent::Opened),

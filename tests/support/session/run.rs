@@ -6,12 +6,12 @@ use serde_json::Value;
 use super::stream::{self, Event};
 
 /// A whole stream that keeps the contract, and the report behind it.
-pub struct Run {
+pub struct FinishedRun {
     pub events: Vec<Event>,
     pub report: RunReport,
 }
 
-impl Run {
+impl FinishedRun {
     /// Reads `bytes`. Panics where they break the contract, or where the report says otherwise.
     pub fn read(bytes: &[u8], report: RunReport) -> Self {
         let run = Self { events: stream::read(bytes), report };
@@ -55,7 +55,7 @@ impl Run {
     }
 
     /// Whether a step says `message`.
-    pub fn says(&self, message: &str) -> bool {
+    pub fn has_message(&self, message: &str) -> bool {
         self.messages().contains(&message)
     }
 

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use http::request::Parts;
 use http::{HeaderName, Request};
 
-use self::hostile::{Case, table};
+use self::hostile::{HostileCase, table};
 
 use super::parsed::{announces_body, check, may_upgrade};
 use super::rejection::{RejectReason, Rejection};
@@ -20,7 +20,7 @@ const BOUNDS: HeadLimits = HeadLimits { head_bytes: 16_384, header_count: 100, t
 /// The largest limits for which the table holds.
 const WIDE: HeadLimits = HeadLimits { head_bytes: 65_536, header_count: 100, target_bytes: 65_536 };
 
-fn bytes(case: &Case) -> Vec<u8> {
+fn bytes(case: &HostileCase) -> Vec<u8> {
     case.pieces().flatten().collect()
 }
 
@@ -72,7 +72,7 @@ fn cut<'a>(bytes: &'a [u8], sizes: &'a [usize]) -> impl Iterator<Item = &'a [u8]
     })
 }
 
-fn assert_as_expected(case: &Case, outcome: &Outcome) {
+fn assert_as_expected(case: &HostileCase, outcome: &Outcome) {
     let refused = outcome.refused.as_ref();
     let found = (refused.map(|refused| refused.status), refused.map(|refused| refused.reason.as_str()));
     assert_eq!(found, (case.status, case.reason.as_deref()), "{}: {refused:?}", case.name);
