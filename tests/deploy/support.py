@@ -1,6 +1,6 @@
-"""Starts the bridge, recorded backends and other programs, and waits for what they do.
+"""Starts the bridge, recorded backends and other programs, and waits for conditions.
 
-Every process is ended by the test that started it. Everything listens on loopback, on ports that are free.
+Every test stops the processes that it started. All of them listen on free loopback ports.
 """
 
 import contextlib
@@ -20,20 +20,20 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 RECORDINGS = ROOT / "fixtures" / "recordings"
 BRIDGE = pathlib.Path(os.environ["PROXBOX_BRIDGE_BINARY"])
-# What boots a system or runs an image wants root, namespaces and programs that not every machine lets have.
+# Tests that boot a system or run an image need root, namespaces and more programs.
 contained = unittest.skipUnless(os.environ.get("CONTAINERS"), "`tests/deploy/run --containers` runs it")
-# How long anything may take on a machine that does other things too, in seconds.
-PATIENCE = 60
+# Time limit of every wait, in seconds, on a busy machine.
+TIMEOUT = 60
 
 
 def defaults():
-    """The default of every configuration key that has one, as a text."""
+    """The default of every configuration key that has one, as text."""
     rows = re.findall(r"^\| `([\w.]+)` \| `([^`]+)` \|", (DEPLOY / "configuration.md").read_text(), re.MULTILINE)
     return dict(rows)
 
 
 class Process:
-    """A program that runs until the test is over; its lines, standard error included, as they come."""
+    """A program that runs until the end of the test, with its lines of output and standard error."""
 
     def __init__(self, *command, **options):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PROXBOX_BRIDGE_")}
@@ -49,40 +49,40 @@ class Process:
             **options,
         )
         self.lines = []
-        self._coming = queue.Queue()
+        self._queue = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self):
         for line in self.popen.stdout:
             self.lines.append(line)
-            self._coming.put(line)
-        self._coming.put(None)
+            self._queue.put(line)
+        self._queue.put(None)
 
     def wait_for_line(self, wanted):
-        """The first line not yet waited for of which `wanted` gives something that is true; what it gives."""
-        deadline = time.monotonic() + PATIENCE
+        """Waits for the next line for which `wanted` returns a true value, and returns that value."""
+        deadline = time.monotonic() + TIMEOUT
         while True:
             try:
-                line = self._coming.get(timeout=max(0, deadline - time.monotonic()))
+                line = self._queue.get(timeout=max(0, deadline - time.monotonic()))
             except queue.Empty:
                 line = None
             if line is None:
-                raise AssertionError(f"{self.command} did not say it:\n{''.join(self.lines)}")
+                raise AssertionError(f"{self.command} did not print the expected line:\n{''.join(self.lines)}")
             found = wanted(line)
             if found:
                 return found
 
     def stop(self):
-        """Asks it to end, and waits until it has."""
+        """Terminates it and waits; returns its exit code."""
         if self.popen.poll() is None:
             self.popen.terminate()
         try:
-            self.popen.wait(PATIENCE)
+            self.popen.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             self.popen.kill()
             self.popen.wait()
-        self._reader.join(PATIENCE)
+        self._reader.join(TIMEOUT)
         self.popen.stdout.close()
         return self.popen.returncode
 
@@ -94,7 +94,7 @@ class Process:
 
 
 def listening(key):
-    """What finds the address in a line of the log that says where `key` listens."""
+    """A predicate for `wait_for_line`: the address in the log line about the listener `key`."""
 
     def wanted(line):
         with contextlib.suppress(json.JSONDecodeError):
@@ -115,33 +115,33 @@ class Replay(Process):
 
 
 class Bridge(Process):
-    """A bridge; clients come to `address`, operators to `admin`."""
+    """A bridge. `address` serves clients, `admin` is the admin listener."""
 
     def __init__(self, *arguments, **options):
-        # What is read of it is read without a token, unless a test is about that.
+        # Reads need no token, unless a test is about tokens.
         env = {"PROXBOX_BRIDGE_ADMIN_OPEN_READS": "on"} | options.pop("env", {})
         super().__init__(BRIDGE, "serve", *arguments, env=env, **options)
         self.address = self.wait_for_line(listening("listen"))
         self.admin = self.wait_for_line(listening("admin_listen"))
 
     @classmethod
-    def before(cls, backend, *arguments, **options):
-        """A bridge in front of the backend at the address `backend`, which does not go on with a job that has ended."""
-        anywhere = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+    def for_backend(cls, backend, *arguments, **options):
+        """A bridge in front of the backend at the address `backend`, without a cool-down."""
+        listeners = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
         env = {"PROXBOX_BRIDGE_LIMITS_COOLDOWN": "0s"} | options.pop("env", {})
-        return cls("--backend", f"http://{backend}", *anywhere, *arguments, env=env, **options)
+        return cls("--backend", f"http://{backend}", *listeners, *arguments, env=env, **options)
 
 
 def free_port():
-    """A port that nobody listens on. Somebody else may take it before you do, so ask late."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+    """A free port. Call it late: another process may take the port before it is used."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
 
 
 def get(address, path, method="GET", headers=None):
-    """The status, the headers and the body of an answer."""
-    connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+    """The status, the headers and the body of a response."""
+    connection = http.client.HTTPConnection(address, timeout=TIMEOUT)
     with contextlib.closing(connection):
         connection.request(method, path, headers=headers or {})
         response = connection.getresponse()
@@ -149,8 +149,8 @@ def get(address, path, method="GET", headers=None):
 
 
 def until(wanted):
-    """Asks until `wanted` gives something that is true, and gives that. A refused connection is not true."""
-    deadline = time.monotonic() + PATIENCE
+    """Polls `wanted` until it returns a true value, and returns it. Connection errors count as false."""
+    deadline = time.monotonic() + TIMEOUT
     last = None
     while time.monotonic() < deadline:
         try:
@@ -160,4 +160,4 @@ def until(wanted):
         except (OSError, http.client.HTTPException) as error:
             last = error
         threading.Event().wait(0.05)
-    raise AssertionError(f"it never came about; last: {last!r}")
+    raise AssertionError(f"timed out; last result: {last!r}")

@@ -1,8 +1,7 @@
-"""The manifests for Kubernetes: what the schemas say of them, whether they fit together and fit the bridge, and whether
-the pod that they describe runs, under Podman.
+"""The Kubernetes manifests: schemas, consistency with each other and with the bridge, and the pod under Podman.
 
-Wants what test_docker.py wants, catatonit and kubectl (Debian: kubernetes-client), and kubernetes-validate and
-cloudcoil.models.prometheus_operator beside the Python that runs it.
+Needs what test_docker.py needs, catatonit and kubectl (Debian: kubernetes-client), and kubernetes-validate and
+cloudcoil.models.prometheus_operator in the environment of the Python that runs it.
 """
 
 import base64
@@ -19,21 +18,21 @@ import unittest
 import cloudcoil.models.prometheus_operator.v1 as operator
 import kubernetes_validate
 import yaml
-from support import BRIDGE, DEPLOY, PATIENCE, RECORDINGS, contained, free_port, until
-from test_docker import CLOSING, CURL, DOCKERFILE, PROGRAM, ran, seconds, with_image
+from support import BRIDGE, DEPLOY, RECORDINGS, TIMEOUT, contained, free_port, until
+from test_docker import CLOSING, CURL, DOCKERFILE, PROGRAM, run, seconds, with_image
 
 KUBERNETES = DEPLOY / "kubernetes"
-# What is applied by somebody else, or only where it is known.
-APART = {"secret.example.yaml", "servicemonitor.yaml"}
+# Files that are not in the kustomization: a template, and one that needs the Prometheus operator.
+NOT_IN_KUSTOMIZATION = {"secret.example.yaml", "servicemonitor.yaml"}
 TOKEN = "0123456789abcdef0123456789abcdef"
-# Releases of Kubernetes whose API the manifests have to be of: the oldest that the validator knows, and the newest.
+# The Kubernetes releases to validate against: the oldest and the newest that the validator has.
 RELEASES = ["1.25", kubernetes_validate.latest_version()]
-# The volumes that a pod may have where Pod Security is `restricted`.
+# The volume types that the Pod Security level `restricted` allows.
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 
 
 def documents():
-    """Every object of every file but the kustomization."""
+    """All objects of all files except the kustomization."""
     files = [path for path in sorted(KUBERNETES.glob("*.yaml")) if path.name != "kustomization.yaml"]
     return [document for path in files for document in yaml.safe_load_all(path.read_text())]
 
@@ -44,7 +43,7 @@ def kind(wanted, name="proxbox-bridge"):
 
 
 class Schema(unittest.TestCase):
-    def test_every_object_is_one_by_the_schema_of_its_kind(self):
+    def test_every_object_matches_the_schema_of_its_kind(self):
         for document in documents():
             if document["kind"] == "ServiceMonitor":
                 continue
@@ -52,17 +51,17 @@ class Schema(unittest.TestCase):
                 with self.subTest(document["kind"], name=document["metadata"]["name"], release=release):
                     kubernetes_validate.validate(document, release, strict=True)
 
-    def test_the_service_monitor_is_one_of_the_operator(self):
+    def test_the_service_monitor_matches_the_model_of_the_operator(self):
         document = kind("ServiceMonitor")
-        understood = operator.ServiceMonitor.model_validate(document)
-        # What the operator does not know would be missing.
-        self.assertEqual(understood.model_dump(by_alias=True, exclude_unset=True), document)
+        parsed = operator.ServiceMonitor.model_validate(document)
+        # Unknown fields would be missing.
+        self.assertEqual(parsed.model_dump(by_alias=True, exclude_unset=True), document)
 
-    def test_the_kustomization_holds_everything_that_is_not_for_somebody_else(self):
+    def test_the_kustomization_has_all_other_files(self):
         named = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["resources"]
-        there = {path.name for path in KUBERNETES.glob("*.yaml")} - {"kustomization.yaml"}
-        self.assertEqual(set(named) | APART, there)
-        built = list(yaml.safe_load_all(ran("kubectl", "kustomize", KUBERNETES)))
+        files = {path.name for path in KUBERNETES.glob("*.yaml")} - {"kustomization.yaml"}
+        self.assertEqual(set(named) | NOT_IN_KUSTOMIZATION, files)
+        built = list(yaml.safe_load_all(run("kubectl", "kustomize", KUBERNETES)))
         wanted = [document for path in named for document in yaml.safe_load_all((KUBERNETES / path).read_text())]
 
         def names(objects):
@@ -74,7 +73,7 @@ class Schema(unittest.TestCase):
 
 
 class Pod(unittest.TestCase):
-    """What is in the pod, beside what the rest says about it."""
+    """The pod, compared with the image and the other manifests."""
 
     def setUp(self):
         self.set = kind("StatefulSet")["spec"]
@@ -85,16 +84,16 @@ class Pod(unittest.TestCase):
         self.mounts = {mount["mountPath"]: mount["name"] for mount in self.container["volumeMounts"]}
         self.volumes = {volume["name"]: volume for volume in self.pod["volumes"]}
 
-    def test_there_is_one_bridge_and_never_a_second(self):
+    def test_there_is_one_replica(self):
         self.assertEqual(self.set["replicas"], 1)
         governing = kind("Service", self.set["serviceName"])
         self.assertEqual(governing["spec"]["clusterIP"], "None")
 
-    def test_the_end_leaves_time_for_the_drain_and_the_last_bytes(self):
+    def test_the_grace_period_covers_the_drain_and_the_last_bytes(self):
         drain = seconds(self.config["limits"]["drain"])
         self.assertGreaterEqual(self.pod["terminationGracePeriodSeconds"], drain + CLOSING)
 
-    def test_pod_security_may_be_restricted(self):
+    def test_the_pod_meets_the_restricted_level(self):
         security = {**self.pod["securityContext"], **self.container["securityContext"]}
         self.assertIs(security["runAsNonRoot"], True)
         self.assertIs(security["allowPrivilegeEscalation"], False)
@@ -107,28 +106,28 @@ class Pod(unittest.TestCase):
         self.assertEqual((str(security["runAsUser"]), str(security["runAsGroup"])), user)
         self.assertEqual(str(security["fsGroup"]), user[1])
 
-    def test_the_configuration_is_where_the_image_looks_for_it(self):
+    def test_the_configuration_is_mounted_where_the_image_expects_it(self):
         path = re.search(r"^ENV PROXBOX_BRIDGE_CONFIG=(\S+)$", DOCKERFILE.read_text(), re.MULTILINE)[1]
         directory, _, name = path.rpartition("/")
         volume = self.volumes[self.mounts[directory]]
         self.assertIn(name, kind("ConfigMap", volume["configMap"]["name"])["data"])
 
-    def test_the_token_is_where_the_configuration_has_it(self):
+    def test_the_token_is_mounted_where_the_configuration_expects_it(self):
         directory, _, key = self.config["admin_token_file"].rpartition("/")
         secret = self.volumes[self.mounts[directory]]["secret"]
         self.assertEqual(secret["secretName"], kind("Secret")["metadata"]["name"])
         self.assertIn(key, kind("Secret")["stringData"])
-        # Its group reads it, and nobody else.
+        # Only its group can read it.
         self.assertEqual(secret["defaultMode"], 0o440)
         (endpoint,) = kind("ServiceMonitor")["spec"]["endpoints"]
         credentials = endpoint["authorization"]["credentials"]
         self.assertEqual(credentials, {"name": secret["secretName"], "key": key})
 
-    def test_the_record_is_on_the_volume(self):
+    def test_data_dir_is_on_the_volume(self):
         (claim,) = self.set["volumeClaimTemplates"]
         self.assertEqual(self.mounts[self.config["data_dir"]], claim["metadata"]["name"])
 
-    def test_addresses_ports_services_and_policies_are_of_one_mind(self):
+    def test_addresses_ports_services_and_policies_agree(self):
         for key, name in [("listen", "http"), ("admin_listen", "admin")]:
             self.assertEqual(self.config[key], f"0.0.0.0:{self.ports[name]}")
         labels = self.set["template"]["metadata"]["labels"]
@@ -141,8 +140,8 @@ class Pod(unittest.TestCase):
 
         policy = kind("NetworkPolicy")["spec"]
         self.assertEqual(policy["podSelector"]["matchLabels"], labels)
-        let_in = [port["port"] for rule in policy["ingress"] for port in rule["ports"]]
-        self.assertEqual(let_in, list(self.ports))
+        allowed = [port["port"] for rule in policy["ingress"] for port in rule["ports"]]
+        self.assertEqual(allowed, list(self.ports))
         backend = re.fullmatch(r"http://([^:]+):(\d+)", self.config["backend"]["url"]).groups()
         to_backend = policy["egress"][0]
         self.assertEqual(to_backend["to"][0]["podSelector"]["matchLabels"], {"app.kubernetes.io/name": backend[0]})
@@ -154,19 +153,19 @@ class Pod(unittest.TestCase):
         bridge = {"podSelector": {"matchLabels": labels}}
         self.assertEqual(other["ingress"], [{"from": [bridge], "ports": to_backend["ports"]}])
 
-    def test_prometheus_finds_the_admin_service_and_no_other(self):
+    def test_the_service_monitor_selects_the_admin_service_only(self):
         monitor = kind("ServiceMonitor")["spec"]
         wanted = monitor["selector"]["matchLabels"].items()
         services = [one for one in documents() if one["kind"] == "Service"]
         (found,) = [one for one in services if wanted <= one["metadata"]["labels"].items()]
         self.assertIn(monitor["endpoints"][0]["port"], [port["name"] for port in found["spec"]["ports"]])
-        # The name by which the rules know the bridge.
+        # The job name that the rules select.
         general = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
         self.assertEqual(found["metadata"]["labels"][monitor["jobLabel"]], general["scrape_configs"][0]["job_name"])
 
 
-class Configured(unittest.TestCase):
-    """The bridge itself, with the configuration of the ConfigMap."""
+class Configuration(unittest.TestCase):
+    """The bridge with the configuration of the ConfigMap."""
 
     def setUp(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="proxbox-bridge-kubernetes-"))
@@ -174,14 +173,14 @@ class Configured(unittest.TestCase):
         (self.directory / "admin-token").write_text(TOKEN + "\n")
         self.file = self.directory / "proxbox-bridge.toml"
         self.file.write_text(kind("ConfigMap")["data"]["proxbox-bridge.toml"])
-        # Paths and names of the cluster, which are not here.
+        # Replaces paths and host names that exist only in the cluster.
         self.variables = {
             "PROXBOX_BRIDGE_ADMIN_TOKEN_FILE": str(self.directory / "admin-token"),
             "PROXBOX_BRIDGE_DATA_DIR": str(self.directory / "data"),
             "PROXBOX_BRIDGE_BACKEND_URL": f"http://127.0.0.1:{free_port()}",
         }
 
-    def checked(self, **more):
+    def run_check(self, **more):
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PROXBOX_BRIDGE_")}
         done = subprocess.run(
             [BRIDGE, "check", "--json", "--config", self.file],
@@ -189,31 +188,31 @@ class Configured(unittest.TestCase):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
         return done.returncode, json.loads(done.stdout)["verdict"]
 
-    def test_the_bridge_takes_it(self):
-        self.assertEqual(self.checked(), (1, "failed"))
+    def test_the_bridge_accepts_it(self):
+        self.assertEqual(self.run_check(), (1, "failed"))
 
-    def test_an_address_for_everybody_wants_the_token(self):
+    def test_a_public_admin_listener_requires_the_token(self):
         del self.variables["PROXBOX_BRIDGE_ADMIN_TOKEN_FILE"]
         text = self.file.read_text()
         self.file.write_text(re.sub(r"^admin_token_file.*$", "", text, flags=re.MULTILINE))
-        self.assertEqual(self.checked(), (78, "misconfigured"))
+        self.assertEqual(self.run_check(), (78, "misconfigured"))
 
-    def test_the_variables_that_a_cluster_makes_of_services_are_of_no_matter(self):
+    def test_service_variables_of_the_cluster_are_ignored(self):
         service = kind("Service")["metadata"]["name"].upper().replace("-", "_")
-        made = {f"{service}_SERVICE_HOST": "10.96.0.10", f"{service}_PORT": "tcp://10.96.0.10:8800"}
-        self.assertEqual(self.checked(**made), (1, "failed"))
+        variables = {f"{service}_SERVICE_HOST": "10.96.0.10", f"{service}_PORT": "tcp://10.96.0.10:8800"}
+        self.assertEqual(self.run_check(**variables), (1, "failed"))
 
 
 @contained
-class Played(unittest.TestCase):
-    """The pod of the StatefulSet, as Podman plays it: with its ConfigMap, its Secret, and a volume for its claim."""
+class PodmanPod(unittest.TestCase):
+    """The pod of the StatefulSet under `podman kube play`, with its ConfigMap, its Secret and its volume claim."""
 
-    def test_the_pod_runs_and_answers_every_probe_without_the_token_and_prometheus_with_it(self):
+    def test_the_pod_answers_probes_without_the_token_and_scrapes_with_it(self):
         podman = with_image()
         self.addCleanup(podman, "pod", "rm", "--all", "--force", "--time", "1")
         stateful = kind("StatefulSet")
@@ -222,14 +221,14 @@ class Played(unittest.TestCase):
         pod["metadata"]["name"] = "bridge"
         (container,) = pod["spec"]["containers"]
         container["image"] = "localhost/proxbox-bridge"
-        # Podman would run curl in the container to probe it, and there is none.
+        # Podman runs probes with curl in the container, which does not have it.
         probes = [container.pop(probe)["httpGet"] for probe in ["startupProbe", "readinessProbe", "livenessProbe"]]
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         (claim,) = stateful["spec"]["volumeClaimTemplates"]
         claim |= {"apiVersion": "v1", "kind": "PersistentVolumeClaim"}
         volume = {"name": claim["metadata"]["name"], "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}
         pod["spec"]["volumes"].append(volume)
-        # A backend, by the name that the configuration knows it by.
+        # A backend with the host name in the configuration.
         config = kind("ConfigMap")
         url = tomllib.loads(config["data"]["proxbox-bridge.toml"])["backend"]["url"]
         host, port = re.fullmatch(r"http://([^:]+):(\d+)", url).groups()
@@ -239,16 +238,16 @@ class Played(unittest.TestCase):
         backend["volumeMounts"] = [{"name": "recordings", "mountPath": "/recordings", "readOnly": True}]
         pod["spec"]["containers"].append(backend)
         pod["spec"]["volumes"].append({"name": "recordings", "hostPath": {"path": str(RECORDINGS)}})
-        # What a cluster would fill in, and this Podman wants to see.
+        # Fields that a cluster defaults, and Podman requires.
         secret = kind("Secret")
         secret["data"] = {key: base64.b64encode(TOKEN.encode()).decode() for key in secret.pop("stringData")}
         (mounted,) = [volume["secret"] for volume in pod["spec"]["volumes"] if "secret" in volume]
         mounted["optional"] = False
-        played = podman.place / "played.yaml"
-        played.write_text(yaml.safe_dump_all([config, secret, claim, pod]))
-        podman("kube", "play", played)
+        manifest = podman.directory / "manifest.yaml"
+        manifest.write_text(yaml.safe_dump_all([config, secret, claim, pod]))
+        podman("kube", "play", manifest)
 
-        def asked(url, *more):
+        def fetched(url, *more):
             try:
                 return podman.within("bridge-bridge", *CURL, *more, url)
             except AssertionError as error:
@@ -258,19 +257,19 @@ class Played(unittest.TestCase):
 
         for probe in probes:
             address = f"http://127.0.0.1:{ports[probe['port']]}{probe['path']}"
-            until(lambda address=address: asked(address))
-        stream = asked(f"http://127.0.0.1:{ports['http']}/full-update/stream")
+            until(lambda address=address: fetched(address))
+        stream = fetched(f"http://127.0.0.1:{ports['http']}/full-update/stream")
         self.assertRegex(stream, r'event: complete\ndata: \{"ok": true')
-        # What is in the file: old releases of Podman leave the value encoded.
+        # The token as mounted: old releases of Podman do not decode it.
         volume = podman("volume", "mount", mounted["secretName"]).strip()
         token = podman.inside("cat", f"{volume}/admin-token")
         self.assertIn(token, [TOKEN, *secret["data"].values()])
         (endpoint,) = kind("ServiceMonitor")["spec"]["endpoints"]
-        numbers = f"http://127.0.0.1:{ports[endpoint['port']]}{endpoint['path']}"
+        metrics = f"http://127.0.0.1:{ports[endpoint['port']]}{endpoint['path']}"
         with self.assertRaisesRegex(OSError, "401"):
-            asked(numbers)
+            fetched(metrics)
         bearer = f"Authorization: {endpoint['authorization']['type']} {token}"
-        self.assertIn("proxbox_bridge_", asked(numbers, "--header", bearer))
+        self.assertIn("proxbox_bridge_", fetched(metrics, "--header", bearer))
         grace = pod["spec"]["terminationGracePeriodSeconds"]
         podman("stop", "--time", str(grace), "bridge-bridge")
         self.assertEqual(podman.state("bridge-bridge")["ExitCode"], 0)

@@ -1,6 +1,6 @@
-"""The files of deploy/prometheus and deploy/grafana, against promtool, a real Prometheus and a running bridge.
+"""The files of deploy/prometheus and deploy/grafana, checked with promtool, a real Prometheus and a running bridge.
 
-Needs `prometheus` (with promtool), and the Python packages that the imports name.
+Needs `prometheus` (with promtool) and the imported Python packages.
 """
 
 import contextlib
@@ -28,29 +28,29 @@ from grafana_foundation_sdk.models import units
 
 from support import DEPLOY, Bridge, Process, Replay, free_port, get, until
 
-# A backend with a NetBox listener: the metric of its requests is there for no other.
+# A NetBox listener: only backends with one have the metric of its requests.
 LISTENER = {"PROXBOX_BRIDGE_BACKEND_NETBOX_LISTEN": "127.0.0.1:0"}
 
 PROMETHEUS = DEPLOY / "prometheus"
 GRAFANA = DEPLOY / "grafana"
 DASHBOARD = GRAFANA / "dashboards" / "proxbox-bridge.json"
 TESTS = ("tests.yml", "tests-days.yml")
-# What Prometheus itself has, and no target.
-OF_PROMETHEUS = {"up", "ALERTS"}
-# What Grafana and the dashboard put into an expression.
-FILLED_IN = {"__rate_interval": "5m", "__range": "6h"}
+# Metrics of Prometheus itself.
+BUILT_IN_METRICS = {"up", "ALERTS"}
+# Values of Grafana's built-in variables.
+GRAFANA_VARIABLES = {"__rate_interval": "5m", "__range": "6h"}
 # Without TLS there is no certificate, and recorded backends send no requests to NetBox.
 MAY_BE_EMPTY = {"Certificate expires in", "Requests to NetBox"}
-# What goes where /metrics needs no token.
+# The lines to remove if /metrics needs no token.
 AUTHORIZATION = r"(?m)^    (authorization:|  credentials_file: .*)\n"
 TOKEN = "/etc/prometheus/proxbox-bridge.token"
 
 
 def promtool(*arguments, stdin=None):
-    """Runs it; what it said, and whether it was content."""
+    """Runs promtool; returns its output and whether it succeeded."""
     command = ["promtool", *map(str, arguments)]
-    ran = subprocess.run(command, input=stdin, capture_output=True, text=True)
-    return ran.stdout + ran.stderr, ran.returncode == 0
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True)
+    return done.stdout + done.stderr, done.returncode == 0
 
 
 def read(name):
@@ -77,9 +77,9 @@ def panels():
     return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 
 
-def filled(expression, variables):
-    """The expression as Grafana sends it when everything is chosen."""
-    values = FILLED_IN | {name: ".+" for name in variables}
+def substituted(expression, variables):
+    """The expression as Grafana sends it with all values selected."""
+    values = GRAFANA_VARIABLES | {name: ".+" for name in variables}
     return re.sub(r"\$(\w+)", lambda name: values[name[1]], expression)
 
 
@@ -87,14 +87,14 @@ def queries():
     """The title of the panel, the legend and the expression of each query of the dashboard."""
     variables = [variable["name"] for variable in dashboard()["templating"]["list"]]
     return [
-        (panel["title"], target["legendFormat"], filled(target["expr"], variables))
+        (panel["title"], target["legendFormat"], substituted(target["expr"], variables))
         for panel in panels()
         for target in panel["targets"]
     ]
 
 
 def expressions():
-    """Every expression that is shipped, with its place."""
+    """All shipped expressions, each with its location."""
     yield from ((f"panel {title!r}", expression) for title, _, expression in queries())
     for name in ("rules.yml", "alerts.yml"):
         yield from ((f"{rule.get('record', rule.get('alert'))}", rule["expr"]) for rule in rules(name))
@@ -111,7 +111,7 @@ def selectors(expression):
 
 
 def grouping(node):
-    """The labels that an aggregation or a match of two sides names."""
+    """The labels in the grouping or matching clause of a node."""
     modifier = getattr(node, "modifier", None)
     matching = getattr(modifier, "matching", None)
     named = [getattr(modifier, "labels", None), getattr(matching, "labels", None), getattr(modifier, "group_labels", None)]
@@ -119,7 +119,7 @@ def grouping(node):
 
 
 class Exposition:
-    """What /metrics says: the type of each metric, and the labels of its series."""
+    """The output of /metrics: the type of each metric, and the labels of its series."""
 
     def __init__(self, text):
         self.text = text
@@ -130,7 +130,7 @@ class Exposition:
             self.labels[self.family(name)] |= known
 
     def family(self, name):
-        """The metric that a series of this name belongs to; none if there is none."""
+        """The metric to which a series of this name belongs, or None."""
         if name in self.types:
             return name
         base = re.sub(r"_(bucket|sum|count)$", "", name)
@@ -138,8 +138,8 @@ class Exposition:
 
 
 class Prometheus(Process):
-    """A Prometheus with the files that are shipped, but quicker, and for the bridges at `targets`, with the token in
-    the file `token` if there is one."""
+    """A Prometheus with the shipped files and shorter intervals, which scrapes `targets`, with the token in the file
+    `token` if it is set."""
 
     def __init__(self, directory, targets, *changes, token=None):
         self.directory = pathlib.Path(directory)
@@ -168,7 +168,7 @@ class Prometheus(Process):
         assert times, f"{name} has no {old}"
         file.write_text(text)
 
-    def ask(self, path, **parameters):
+    def api(self, path, **parameters):
         status, _, body = get(self.address, f"/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
         answer = json.loads(body)
         if status != 200:
@@ -176,19 +176,19 @@ class Prometheus(Process):
         return answer["data"]
 
     def query(self, expression):
-        return self.ask("query", query=expression)["result"]
+        return self.api("query", query=expression)["result"]
 
     def alerts(self, name, **labels):
         wanted = {"alertname": name, **labels}
-        return [alert for alert in self.ask("alerts")["alerts"] if wanted.items() <= alert["labels"].items()]
+        return [alert for alert in self.api("alerts")["alerts"] if wanted.items() <= alert["labels"].items()]
 
     def until_scraped(self, bridges):
-        """Waits until the first failure of any of the bridges would be an increase."""
+        """Waits until all bridges are scraped, so that the first failure is an increase."""
         until(lambda: len(self.query("up == 1 and on (instance) proxbox_bridge_build_info")) == bridges)
 
 
 class Rules(unittest.TestCase):
-    def test_the_configuration_is_valid_with_the_token_and_without(self):
+    def test_the_configuration_is_valid_with_and_without_the_token(self):
         text = (PROMETHEUS / "prometheus.yml").read_text()
         with tempfile.TemporaryDirectory() as directory:
             for name in ("rules.yml", "alerts.yml"):
@@ -204,16 +204,16 @@ class Rules(unittest.TestCase):
             for each in (text, without, alertmanager):
                 config = pathlib.Path(directory) / "prometheus.yml"
                 config.write_text(each)
-                said, content = promtool("check", "config", config)
-                self.assertTrue(content, said)
+                output, succeeded = promtool("check", "config", config)
+                self.assertTrue(succeeded, output)
 
     def test_the_rules_pass_their_tests(self):
         for name in ("rules.yml", "alerts.yml"):
-            said, content = promtool("check", "rules", PROMETHEUS / name)
-            self.assertTrue(content, said)
+            output, succeeded = promtool("check", "rules", PROMETHEUS / name)
+            self.assertTrue(succeeded, output)
         for name in TESTS:
-            said, content = promtool("test", "rules", PROMETHEUS / name)
-            self.assertTrue(content, said)
+            output, succeeded = promtool("test", "rules", PROMETHEUS / name)
+            self.assertTrue(succeeded, output)
 
     def test_every_alert_is_tested_to_fire_and_not_to_fire(self):
         tested = {name: [] for name in alerts()}
@@ -225,9 +225,9 @@ class Rules(unittest.TestCase):
             with self.subTest(name):
                 self.assertTrue(any(fires for fires, _ in cases), "it never fires")
                 self.assertTrue(any(not fires for fires, _ in cases), "it always fires")
-                self.assertTrue(any(fires and fires < series for fires, series in cases), "no near miss beside it")
+                self.assertTrue(any(fires and fires < series for fires, series in cases), "no near miss")
 
-    def test_every_recorded_rule_is_named_by_its_level_and_tested(self):
+    def test_every_recording_rule_is_named_by_its_level_and_tested(self):
         tested = [
             case["expr"]
             for name in TESTS
@@ -239,7 +239,7 @@ class Rules(unittest.TestCase):
                 self.assertRegex(name, r"^instance(_[a-z]+)?:proxbox_bridge_[a-z0-9_]+:[a-z0-9_]+$")
                 self.assertIn(name, tested)
 
-    def test_every_alert_says_how_urgent_it_is_and_has_a_section_that_says_what_to_do(self):
+    def test_every_alert_has_a_severity_and_a_section_in_the_runbook(self):
         text = (PROMETHEUS / "README.md").read_text()
         severities = set(re.findall(r"^\| `(\w+)` \| .*(?:page|day|information)", text, re.M))
         self.assertEqual(severities, {"critical", "warning", "info"})
@@ -255,10 +255,10 @@ class Rules(unittest.TestCase):
 
 
 def conforms(value, wanted, place):
-    """Complains about everything in `value` that is not of the type `wanted`. Yields sentences."""
+    """Yields a message for everything in `value` that is not of the type `wanted`."""
     origin, choices = typing.get_origin(wanted), typing.get_args(wanted)
     if wanted in (typing.Any, object):
-        # Options of panels are of classes that only the decoder knows.
+        # Panel options have classes that only the decoder knows.
         if not type(value).__module__.startswith("grafana_foundation_sdk."):
             return
         wanted = type(value)
@@ -283,7 +283,7 @@ def conforms(value, wanted, place):
         if not isinstance(value, known) or (isinstance(value, bool) and wanted is not bool):
             yield f"{place}: {value!r} is not {wanted.__name__}"
     elif isinstance(wanted, type) and isinstance(value, dict) and hasattr(wanted, "from_json"):
-        # The decoder leaves some objects as they are.
+        # The decoder does not decode some objects.
         yield from conforms(wanted.from_json(value), wanted, place)
     elif origin is not None or not isinstance(value, wanted):
         yield f"{place}: {value!r} is not {wanted}"
@@ -293,7 +293,7 @@ def conforms(value, wanted, place):
 
 
 def lost(before, after, place):
-    """What of `before` is not in `after`. Yields sentences."""
+    """Yields a message for everything in `before` that is not in `after`."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key, value in before.items():
             if key not in after:
@@ -308,16 +308,16 @@ def lost(before, after, place):
 
 
 class Dashboard(unittest.TestCase):
-    def test_it_is_of_the_schema_of_grafana(self):
+    def test_it_matches_the_schema_of_grafana(self):
         register_default_plugins()
         shipped = dashboard()
         decoded = grafana.Dashboard.from_json(shipped)
         self.assertEqual(list(conforms(decoded, grafana.Dashboard, "dashboard")), [])
         self.assertEqual(list(lost(shipped, json.loads(JSONEncoder().encode(decoded)), "dashboard")), [])
-        # The last one of dashboards of this form; what comes after it is another form.
+        # The newest schema of the classic dashboard format.
         self.assertEqual(shipped["schemaVersion"], grafana.Dashboard().schema_version)
 
-    def test_its_panels_are_apart_and_say_what_they_show(self):
+    def test_its_panels_do_not_overlap_and_have_descriptions(self):
         everything = dashboard()["panels"]
         ids = [panel["id"] for panel in everything]
         self.assertEqual(len(ids), len(set(ids)))
@@ -348,19 +348,19 @@ class Dashboard(unittest.TestCase):
                     self.assertIsNone(values[0])
                     self.assertEqual(values[1:], sorted(values[1:]))
 
-    def test_its_variables_are_there_and_used(self):
+    def test_its_variables_are_defined_and_used(self):
         variables = {variable["name"]: variable for variable in dashboard()["templating"]["list"]}
         text = DASHBOARD.read_text()
         used = {name for names in re.findall(r"\$(\w+)|\$\{(\w+)\}", text) for name in names if name}
-        self.assertEqual(used - {"__all", *FILLED_IN}, set(variables))
+        self.assertEqual(used - {"__all", *GRAFANA_VARIABLES}, set(variables))
         self.assertEqual(variables.pop("datasource")["query"], "prometheus")
         for panel in panels():
             for target in panel["targets"]:
-                for selector in selectors(filled(target["expr"], variables)):
+                for selector in selectors(substituted(target["expr"], variables)):
                     if selector.name != "ALERTS":
                         self.assertRegex(target["expr"], rf'{selector.name}\{{job=~"\$job", instance=~"\$instance"')
 
-    def test_grafana_is_told_of_the_shipped_prometheus_and_dashboard(self):
+    def test_the_provisioning_has_the_shipped_prometheus_and_dashboard(self):
         sources = yaml.safe_load((GRAFANA / "provisioning" / "datasources" / "prometheus.yml").read_text())
         [source] = sources["datasources"]
         self.assertEqual((sources["apiVersion"], source["type"]), (1, "prometheus"))
@@ -373,51 +373,54 @@ class Dashboard(unittest.TestCase):
 
 
 class Metrics(unittest.TestCase):
-    """What a running bridge says on /metrics, and what is written about it."""
+    """The metrics of a running bridge, compared with documentation and expressions."""
 
     @classmethod
     def setUpClass(cls):
-        with Replay("0.0.2.post1", "--speed", "max") as backend, Bridge.before(backend.address, env=LISTENER) as bridge:
-            # What is known of a backend is only told when it is known.
+        with (
+            Replay("0.0.2.post1", "--speed", "max") as backend,
+            Bridge.for_backend(backend.address, env=LISTENER) as bridge,
+        ):
+            # Some metrics exist only after the backend was detected.
             status, _, _ = get(bridge.address, "/full-update/stream")
             assert status == 200, status
             status, headers, text = get(bridge.admin, "/metrics")
             assert status == 200, status
         cls.content_type = headers["Content-Type"]
-        cls.said = Exposition(text)
+        cls.metrics = Exposition(text)
 
-    def test_promtool_finds_nothing_wrong_with_it(self):
-        said, content = promtool("check", "metrics", stdin=self.said.text)
-        self.assertTrue(content, said)
-        self.assertEqual(said, "")
+    def test_promtool_check_metrics_reports_nothing(self):
+        output, succeeded = promtool("check", "metrics", stdin=self.metrics.text)
+        self.assertTrue(succeeded, output)
+        self.assertEqual(output, "")
         self.assertTrue(self.content_type.startswith("text/plain; version=0.0.4"), self.content_type)
 
-    def test_the_table_has_every_metric_with_its_type_and_its_labels(self):
+    def test_the_readme_lists_every_metric_with_type_and_labels(self):
         text = (PROMETHEUS / "README.md").read_text()
         rows = re.findall(r"^\| `((?:proxbox_bridge|process)_\w+)(?:\{([\w,]+)\})?` \| (\w+) \| (.+) \|$", text, re.M)
         written = {name: (kind, set(filter(None, labels.split(",")))) for name, labels, kind, _ in rows}
         self.assertEqual(len(written), len(rows), "a metric has two rows")
-        live = {name: (kind, self.said.labels[name]) for name, kind in self.said.types.items()}
+        live = {name: (kind, self.metrics.labels[name]) for name, kind in self.metrics.types.items()}
         self.assertEqual(written, live)
 
-    def test_every_expression_uses_metrics_that_there_are(self):
+    def test_every_expression_uses_existing_metrics(self):
         for place, expression in expressions():
             names = {selector.name for selector in selectors(expression)}
-            for name in names - OF_PROMETHEUS - set(recorded()):
-                self.assertIsNotNone(self.said.family(name), f"{place}: there is no {name}")
+            for name in names - BUILT_IN_METRICS - set(recorded()):
+                self.assertIsNotNone(self.metrics.family(name), f"{place}: there is no {name}")
         for variable in dashboard()["templating"]["list"]:
             if variable["type"] == "query":
                 name, label = re.fullmatch(r"label_values\((\w+)(?:\{.*\})?, (\w+)\)", variable["definition"]).groups()
-                if name not in OF_PROMETHEUS:
-                    self.assertIn(label, self.said.labels[name] | {"job", "instance"})
+                if name not in BUILT_IN_METRICS:
+                    self.assertIn(label, self.metrics.labels[name] | {"job", "instance"})
 
-    def test_no_metric_is_without_a_panel(self):
+    def test_every_metric_has_a_panel(self):
         shown = {selector.name for _, _, expression in queries() for selector in selectors(expression)}
         for name in [name for name in shown if name in recorded()]:
             shown |= {selector.name for selector in selectors(recorded()[name]["expr"])}
-        self.assertEqual(set(self.said.types) - {self.said.family(name) for name in shown}, set())
+        self.assertEqual(set(self.metrics.types) - {self.metrics.family(name) for name in shown}, set())
 
-    def test_prometheus_can_read_every_expression(self):
+    def test_prometheus_can_parse_every_expression(self):
         numbered = [
             {"record": f"shipped:expression:{number}", "expr": expression}
             for number, (_, expression) in enumerate(expressions())
@@ -427,12 +430,12 @@ class Metrics(unittest.TestCase):
         with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
             file.write(text)
             file.flush()
-            said, content = promtool("check", "rules", file.name)
-        self.assertTrue(content, said)
+            output, succeeded = promtool("check", "rules", file.name)
+        self.assertTrue(succeeded, output)
 
 
-class Watched(unittest.TestCase):
-    """A Prometheus that watches two bridges: one whose syncs complete, and one whose backend is cut."""
+class Scraped(unittest.TestCase):
+    """A Prometheus that scrapes two bridges: one whose syncs complete, and one whose backend drops connections."""
 
     @classmethod
     def setUpClass(cls):
@@ -440,23 +443,25 @@ class Watched(unittest.TestCase):
             directory = stack.enter_context(tempfile.TemporaryDirectory())
             whole = stack.enter_context(Replay("0.0.2.post1", "--speed", "50"))
             cut = stack.enter_context(Replay("0.0.2.post1", "--speed", "50", "--cut-after", "3"))
-            bridges = [stack.enter_context(Bridge.before(backend.address, env=LISTENER)) for backend in (whole, cut)]
+            bridges = [
+                stack.enter_context(Bridge.for_backend(backend.address, env=LISTENER)) for backend in (whole, cut)
+            ]
             cls.prometheus = stack.enter_context(Prometheus(directory, [bridge.admin for bridge in bridges]))
             cls.prometheus.until_scraped(2)
             for bridge in bridges:
                 get(bridge.address, "/full-update/stream")
                 get(bridge.address, "/dcim/devices/create/stream")
-                # The bridge answers this in the backend's place.
+                # Emulated by the bridge.
                 get(bridge.address, "/health")
-                # This backend has no such thing, and nobody may ask like that.
+                # Not supported by this backend, and an invalid request.
                 get(bridge.address, "/proxmox/sdn/create/stream")
                 get(bridge.address, "/", headers={"Expect": "the best"})
             cls.addClassCleanup(stack.pop_all().close)
 
     def series(self, selector):
-        return self.prometheus.ask("series", **{"match[]": selector.prettify()})
+        return self.prometheus.api("series", **{"match[]": selector.prettify()})
 
-    def test_every_selector_and_every_grouping_finds_what_it_names(self):
+    def test_every_selector_finds_series_and_every_grouping_its_labels(self):
         for place, expression in expressions():
             for node in nodes(expression):
                 with self.subTest(place, node=str(node)):
@@ -467,7 +472,7 @@ class Watched(unittest.TestCase):
                         labels = {label for each in within for series in self.series(each) for label in series}
                         self.assertLessEqual(grouping(node), labels)
 
-    def test_every_query_of_the_dashboard_has_an_answer_with_the_labels_of_its_legend(self):
+    def test_every_query_of_the_dashboard_returns_the_labels_of_its_legend(self):
         for panel in panels():
             names = set()
             for title, legend, expression in [query for query in queries() if query[0] == panel["title"]]:
@@ -480,23 +485,23 @@ class Watched(unittest.TestCase):
                         self.assertLessEqual(set(re.findall(r"\{\{(\w+)\}\}", legend)), set(metric))
                         names.add(re.sub(r"\{\{(\w+)\}\}", lambda label: metric[label[1]], legend))
             with self.subTest(panel["title"]):
-                painted = {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}
-                self.assertLessEqual(painted, names)
+                overridden = {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}
+                self.assertLessEqual(overridden, names)
 
-    def test_only_what_is_wrong_is_told(self):
+    def test_only_the_expected_alert_fires(self):
         firing = until(lambda: self.prometheus.alerts("ProxboxJobFailed", kind="full-update"))
         self.assertEqual(len(firing), 1, "of one bridge only")
-        told = {alert["labels"]["alertname"] for alert in self.prometheus.ask("alerts")["alerts"]}
-        self.assertEqual(told, {"ProxboxJobFailed"})
+        firing_names = {alert["labels"]["alertname"] for alert in self.prometheus.api("alerts")["alerts"]}
+        self.assertEqual(firing_names, {"ProxboxJobFailed"})
 
 
 class Outage(unittest.TestCase):
-    def test_an_alert_fires_when_the_backend_is_cut_and_another_while_it_is_away(self):
+    def test_alerts_fire_when_the_backend_drops_a_job_and_while_it_is_down(self):
         quick = ("alerts.yml", r"for: \d+m", "for: 2s")
         with (
             tempfile.TemporaryDirectory() as directory,
             Replay("0.0.2.post1", "--speed", "50", "--cut-after", "3") as backend,
-            Bridge.before(backend.address, env={"PROXBOX_BRIDGE_LIMITS_CHECK": "1s"}) as bridge,
+            Bridge.for_backend(backend.address, env={"PROXBOX_BRIDGE_LIMITS_CHECK": "1s"}) as bridge,
             Prometheus(directory, [bridge.admin], quick) as prometheus,
         ):
             prometheus.until_scraped(1)
@@ -523,12 +528,12 @@ class Outage(unittest.TestCase):
             with Replay("0.0.2.post1", listen=backend.address):
                 until(lambda: not prometheus.alerts("ProxboxBackendDown"))
 
-    def test_a_bridge_that_is_gone_is_told(self):
+    def test_an_alert_fires_when_the_bridge_is_down(self):
         quick = ("alerts.yml", r"for: \d+m", "for: 2s")
         with (
             tempfile.TemporaryDirectory() as directory,
             Replay("0.0.2.post1") as backend,
-            Bridge.before(backend.address) as bridge,
+            Bridge.for_backend(backend.address) as bridge,
             Prometheus(directory, [bridge.admin], quick) as prometheus,
         ):
             prometheus.until_scraped(1)

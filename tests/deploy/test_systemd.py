@@ -1,7 +1,7 @@
-"""The units of systemd: what systemd says of them, and what becomes of the bridge under them.
+"""The systemd units: verification, sd_notify, socket activation, and the bridge under a booted systemd.
 
-The last class boots a systemd of its own in a container without a network, over a copy of this machine that is
-gone when it ends. It wants root, curl and systemd-nspawn (Debian: systemd-container).
+The last class boots systemd in a container without a network, on a temporary overlay of this machine. It needs root,
+curl and systemd-nspawn (Debian: systemd-container).
 """
 
 import json
@@ -20,8 +20,8 @@ import unittest
 from support import (
     BRIDGE,
     DEPLOY,
-    PATIENCE,
     RECORDINGS,
+    TIMEOUT,
     Bridge,
     Process,
     Replay,
@@ -34,21 +34,21 @@ from support import (
 UNITS = DEPLOY / "systemd"
 SERVICE = UNITS / "proxbox-bridge.service"
 SAMPLE = DEPLOY / "proxbox-bridge.toml"
-# How exposed `systemd-analyze security` may find the service, in tenths: 100 is one that protects itself from nothing.
+# The highest exposure level that `systemd-analyze security` may report, in tenths; 100 is an unprotected service.
 EXPOSURE = 12
-# How long the last bytes of clients and the last records may take after the drain, in seconds.
+# Time for the last bytes and records after the drain, in seconds.
 CLOSING = 20
 
 
 def output(*command, **options):
-    """What a command says, on both its outputs; it has to end well."""
+    """The output and standard error of a command, which must succeed."""
     done = subprocess.run(
         [str(part) for part in command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
         **options,
     )
@@ -58,18 +58,18 @@ def output(*command, **options):
 
 
 def directives(unit):
-    """The lines `key=value` of a unit, in their order."""
+    """The directives `key=value` of a unit, in order."""
     lines = unit.read_text().splitlines()
     return [tuple(line.split("=", 1)) for line in lines if re.match(r"[A-Za-z]+=", line)]
 
 
 def assignments(text):
-    """The variables of an environment file, those that are commented out included."""
+    """The variables of an environment file, including those that are commented out."""
     return dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", text, re.MULTILINE))
 
 
-def checked(environment):
-    """The exit code and the verdict of `check` about the bridge that these variables describe, and all it said."""
+def run_check(environment):
+    """The exit code and the verdict of `check` with these variables, and its output."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PROXBOX_BRIDGE_")}
     done = subprocess.run(
         [BRIDGE, "check", "--json"],
@@ -77,7 +77,7 @@ def checked(environment):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     return (done.returncode, json.loads(done.stdout)["verdict"]), done.stdout + done.stderr
@@ -85,7 +85,7 @@ def checked(environment):
 
 class Units(unittest.TestCase):
     def setUp(self):
-        """A tree in which everything is where the units expect it, beside the units that systemd has itself."""
+        """Creates a root directory with the files that the units need, and the units of systemd."""
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="proxbox-bridge-units-"))
         self.addCleanup(shutil.rmtree, self.root)
         own = self.root / "etc/systemd/system"
@@ -102,34 +102,34 @@ class Units(unittest.TestCase):
     def analyze(self, verb, *arguments):
         return output("systemd-analyze", verb, f"--root={self.root}", *arguments)
 
-    def test_systemd_finds_nothing_to_say_about_any_unit(self):
+    def test_systemd_analyze_verify_reports_nothing(self):
         for name in ["proxbox-bridge.service", "proxbox-bridge.socket", "proxbox-bridge-admin.socket"]:
             with self.subTest(name):
                 self.assertEqual(self.analyze("verify", "--man=no", name), "")
 
-    def test_the_service_is_as_little_exposed_as_it_was(self):
+    def test_the_exposure_level_stays_low(self):
         arguments = ["--offline=true", f"--threshold={EXPOSURE}", "--no-pager", "proxbox-bridge.service"]
         self.assertIn("Overall exposure level", self.analyze("security", *arguments))
 
-    def test_the_socket_units_are_of_the_service_and_named_as_the_bridge_knows_them(self):
+    def test_the_socket_units_belong_to_the_service_and_have_its_descriptor_names(self):
         for name, descriptor in [("proxbox-bridge.socket", "listen"), ("proxbox-bridge-admin.socket", "admin")]:
             unit = dict(directives(UNITS / name))
             self.assertEqual(unit["FileDescriptorName"], descriptor)
             self.assertEqual(unit.get("Service", name.replace(".socket", ".service")), SERVICE.name)
-            # systemd holds these addresses where the sample has the bridge bind them.
+            # The sockets have the addresses of the sample configuration.
             key = {"listen": "listen", "admin": "admin_listen"}[descriptor]
             self.assertEqual(unit["ListenStream"], tomllib.loads(SAMPLE.read_text())[key])
 
-    def test_a_stop_leaves_time_for_the_drain_and_the_last_bytes(self):
+    def test_the_stop_timeout_covers_the_drain_and_the_last_bytes(self):
         drain = tomllib.loads(SAMPLE.read_text())["limits"]["drain"]
         self.assertRegex(drain, r"^\d+s$")
         stop = int(dict(directives(SERVICE))["TimeoutStopSec"])
         self.assertGreaterEqual(stop, int(drain[:-1]) + CLOSING)
 
-    def test_a_bridge_that_hangs_is_not_waited_for_as_one_that_stops(self):
+    def test_a_hung_bridge_is_killed(self):
         self.assertEqual(dict(directives(SERVICE))["WatchdogSignal"], "SIGKILL")
 
-    def test_the_user_can_be_made_and_is_the_one_that_the_service_runs_as(self):
+    def test_sysusers_creates_the_user_of_the_service(self):
         (self.root / "usr/lib/sysusers.d").mkdir(parents=True)
         shutil.copy(UNITS / "proxbox-bridge.sysusers.conf", self.root / "usr/lib/sysusers.d/proxbox-bridge.conf")
         output("systemd-sysusers", f"--root={self.root}")
@@ -143,7 +143,7 @@ class Units(unittest.TestCase):
 
 
 class Variables(unittest.TestCase):
-    """The environment file, and what the units set beside it, as the bridge takes it."""
+    """The variables of the environment file and of the units, checked by the bridge."""
 
     def setUp(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="proxbox-bridge-variables-"))
@@ -155,39 +155,39 @@ class Variables(unittest.TestCase):
         for unit in [SERVICE, UNITS / "credentials.conf"]:
             text = unit.read_text()
             self.environment.update(re.findall(r"^#?Environment=(\w+)=(.*)$", text, re.MULTILINE))
-        # The files and directories that they name are not on this machine.
+        # Replaces files and directories that do not exist on this machine.
         for name in self.environment:
             if name.endswith("_FILE"):
                 self.environment[name] = str(secret)
         self.environment["PROXBOX_BRIDGE_DATA_DIR"] = str(self.directory / "data")
-        # A port that refuses: it is not the backend that is asked about.
+        # A closed port: the backend is not under test.
         self.environment["PROXBOX_BRIDGE_BACKEND_URL"] = f"http://127.0.0.1:{free_port()}"
 
-    def test_the_bridge_knows_every_variable_and_takes_every_sample(self):
+    def test_the_bridge_accepts_every_variable_and_sample(self):
         self.assertIn("PROXBOX_BRIDGE_ADMIN_TOKEN_FILE", self.environment)
-        came, said = checked(self.environment)
-        self.assertEqual(came, (1, "failed"), said)
+        result, output_text = run_check(self.environment)
+        self.assertEqual(result, (1, "failed"), output_text)
 
-    def test_a_variable_that_it_does_not_know_would_have_been_seen(self):
-        came, said = checked({**self.environment, "PROXBOX_BRIDGE_LIMITS_DRAINS": "30s"})
-        self.assertEqual(came, (78, "misconfigured"), said)
+    def test_an_unknown_variable_is_refused(self):
+        result, output_text = run_check({**self.environment, "PROXBOX_BRIDGE_LIMITS_DRAINS": "30s"})
+        self.assertEqual(result, (78, "misconfigured"), output_text)
 
     def test_every_sample_is_commented_out_and_has_a_comment(self):
         lines = (UNITS / "proxbox-bridge.env").read_text().splitlines()
         for before, line in zip(lines, lines[1:]):
             if assignments(line):
                 self.assertTrue(line.startswith("#PROXBOX_BRIDGE_"), line)
-                self.assertTrue(before.startswith("# "), f"nothing explains {line}")
+                self.assertTrue(before.startswith("# "), f"{line} has no comment")
 
 
 def reloads(metrics):
-    """How often the configuration was read again, by what came of it."""
+    """The number of configuration reloads, by result."""
     counts = re.findall(r'^proxbox_bridge_reloads_total\{result="(\w+)"\} (\d+)$', metrics, re.MULTILINE)
     return {result: int(count) for result, count in counts}
 
 
 class Manager:
-    """What a service manager is to the bridge: a socket on which it says how it is."""
+    """A service manager for sd_notify: a datagram socket."""
 
     def __init__(self, test):
         directory = tempfile.mkdtemp(prefix="proxbox-bridge-notify-")
@@ -196,24 +196,24 @@ class Manager:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         test.addCleanup(self._socket.close)
         self._socket.bind(self.path)
-        self.heard = []
+        self.received = []
 
     def wait_for(self, wanted):
-        """The assignments of the next message that has the line `wanted`."""
-        deadline = time.monotonic() + PATIENCE
+        """Waits for a message with the line `wanted`; returns its assignments."""
+        deadline = time.monotonic() + TIMEOUT
         while True:
             self._socket.settimeout(max(0.001, deadline - time.monotonic()))
             try:
                 lines = self._socket.recv(65536).decode().splitlines()
             except TimeoutError:
-                raise AssertionError(f"never heard {wanted}, but {self.heard}") from None
-            self.heard.append(lines)
+                raise AssertionError(f"did not receive {wanted}, but {self.received}") from None
+            self.received.append(lines)
             if wanted in lines:
                 return dict(line.split("=", 1) for line in lines)
 
 
 def now():
-    """Microseconds of the clock that systemd compares with."""
+    """CLOCK_MONOTONIC in microseconds, as in MONOTONIC_USEC."""
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
 
@@ -242,9 +242,9 @@ class Notify(unittest.TestCase):
         self.assertTrue(before <= int(reloading["MONOTONIC_USEC"]) <= now(), reloading)
         self.manager.wait_for("READY=1")
 
-    def test_it_is_ready_when_it_listens_and_not_before(self):
+    def test_it_is_ready_when_it_listens(self):
         bridge = self.start()
-        # No second try: whoever is started behind it makes none.
+        # No retry: units that are ordered after it make none.
         self.assertEqual(get(bridge.admin, "/livez")[0], 200)
 
     def test_a_reload_is_announced_and_ends(self):
@@ -252,13 +252,13 @@ class Notify(unittest.TestCase):
         self.reload(bridge)
         until(lambda: reloads(get(bridge.admin, "/metrics")[2]) == {"success": 1, "failure": 0})
 
-    def test_a_reload_that_fails_ends_too(self):
+    def test_a_failed_reload_ends_too(self):
         bridge = self.start()
         self.configure("limits = { no_such_limit = 1 }\n")
         self.reload(bridge)
         until(lambda: reloads(get(bridge.admin, "/metrics")[2]) == {"success": 0, "failure": 1})
 
-    def test_it_says_that_it_stops(self):
+    def test_it_announces_that_it_stops(self):
         bridge = self.start()
         bridge.popen.send_signal(signal.SIGTERM)
         self.manager.wait_for("STOPPING=1")
@@ -266,22 +266,22 @@ class Notify(unittest.TestCase):
 
     def test_it_feeds_the_watchdog(self):
         self.start(WATCHDOG_USEC="1000000")
-        # Again and again: the first one could be of the start.
+        # Repeatedly: the first one could be that of the start.
         for _ in range(4):
             self.manager.wait_for("WATCHDOG=1")
 
-    def test_it_says_nothing_without_a_manager(self):
-        # Everything but the address where to say it.
+    def test_it_runs_without_a_manager(self):
+        # Without NOTIFY_SOCKET.
         with Bridge("--config", self.file, env={"WATCHDOG_USEC": "1000000"}) as bridge:
             self.assertEqual(get(bridge.admin, "/livez")[0], 200)
         self.assertEqual(bridge.popen.returncode, 0)
 
 
 class Activation(unittest.TestCase):
-    """The sockets are there before the bridge is, and stay when it has gone."""
+    """Socket activation."""
 
     def activated(self, names, *arguments):
-        """systemd's own tool listens, and becomes the bridge when the first client comes."""
+        """Starts systemd-socket-activate, which executes the bridge on the first connection."""
         addresses = [f"127.0.0.1:{free_port()}" for _ in names]
         listening = [f"--listen={address}" for address in addresses]
         command = ["systemd-socket-activate", *listening, f"--fdname={':'.join(names)}", BRIDGE, "serve"]
@@ -289,13 +289,13 @@ class Activation(unittest.TestCase):
         self.addCleanup(process.stop)
         return process, addresses
 
-    def test_clients_and_operators_are_served_on_the_sockets_that_were_passed(self):
+    def test_clients_and_operators_are_served_on_passed_sockets(self):
         with Replay("0.0.2.post1", "--speed", "50") as backend:
-            taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-            for one in taken:
+            sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+            for one in sockets:
                 self.addCleanup(one.close)
-            # Nobody can bind these addresses, so the bridge must not try.
-            first, second = [f"127.0.0.1:{one.getsockname()[1]}" for one in taken]
+            # These addresses are in use, so the bridge must not bind them.
+            first, second = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
             arguments = ["--backend", f"http://{backend.address}", "--listen", first, "--admin-listen", second]
             _, (clients, operators) = self.activated(["listen", "admin"], *arguments)
             status, _, body = until(lambda: get(clients, "/full-update/stream"))
@@ -311,7 +311,7 @@ class Activation(unittest.TestCase):
         self.assertEqual(get(admin, "/livez")[0], 200)
         self.assertEqual(process.stop(), 0)
 
-    def test_a_socket_that_nothing_is_served_on_is_a_wrong_configuration(self):
+    def test_an_unused_socket_is_a_configuration_error(self):
         own = f"[backend]\nurl = 'http://127.0.0.1:{free_port()}'\nlisten = '127.0.0.1:{free_port()}'\n"
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
             file.write(own)
@@ -320,7 +320,7 @@ class Activation(unittest.TestCase):
                 process, (address,) = self.activated(names, "--config", file.name)
                 with self.subTest(names), socket.create_connection(("127.0.0.1", port_of(address, process))):
                     self.assertTrue(process.wait_for_line(lambda line, wanted=wanted: wanted in line))
-                    self.assertEqual(process.popen.wait(PATIENCE), 78)
+                    self.assertEqual(process.popen.wait(TIMEOUT), 78)
 
 
 def port_of(address, process):
@@ -339,7 +339,7 @@ exec "$@"
 
 
 class Machine:
-    """A systemd that has booted, with this machine's programs and none of its services."""
+    """A booted systemd with the programs of this machine, but none of its services."""
 
     def __init__(self, binds):
         self.directory = tempfile.mkdtemp(prefix="proxbox-bridge-machine-")
@@ -347,9 +347,9 @@ class Machine:
         (place / "tree").mkdir()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind(str(place / "ready"))
-            ready.settimeout(PATIENCE)
+            ready.settimeout(TIMEOUT)
             self.process = Process(
-                # The mounts are seen by it alone, and gone with it.
+                # The mounts exist only in its namespace.
                 *["unshare", "--mount", "--propagation", "private", "sh", "-ec", BOOT, "sh", place / "tree"],
                 *["systemd-nspawn", "--quiet", f"--directory={place / 'tree/root'}", f"--machine=bridge{os.getpid()}"],
                 *["--register=no", "--keep-unit", "--private-network", "--link-journal=no", "--console=pipe"],
@@ -357,17 +357,17 @@ class Machine:
                 *["--notify-ready=yes", "--boot", "--", "systemd.unit=basic.target"],
                 env={"NOTIFY_SOCKET": str(place / "ready")},
             )
-            said = ""
+            messages = ""
             try:
-                while "READY=1" not in said.splitlines():
-                    said += ready.recv(65536).decode() + "\n"
+                while "READY=1" not in messages.splitlines():
+                    messages += ready.recv(65536).decode() + "\n"
             except TimeoutError:
                 self.stop()
-                raise AssertionError(f"it did not boot: {said}{''.join(self.process.lines)}") from None
-        self.leader = re.search(r"^X_NSPAWN_LEADER_PID=(\d+)$", said, re.MULTILINE)[1]
+                raise AssertionError(f"it did not boot: {messages}{''.join(self.process.lines)}") from None
+        self.leader = re.search(r"^X_NSPAWN_LEADER_PID=(\d+)$", messages, re.MULTILINE)[1]
 
     def run(self, *command):
-        """What a command says in there; it has to end well."""
+        """The output of a command in the machine, which must succeed."""
         return output("nsenter", f"--target={self.leader}", "--all", *command)
 
     def shell(self, script):
@@ -423,15 +423,15 @@ class UnderSystemd(unittest.TestCase):
         """)
 
     def drain(self, value):
-        """Writes another limits.drain into the configuration."""
+        """Changes limits.drain in the configuration."""
         self.machine.run("sed", "-i", f's/^drain = .*/drain = "{value}"/', "/etc/proxbox-bridge/proxbox-bridge.toml")
 
     def curl(self, *arguments):
-        return self.machine.run("curl", "--silent", "--show-error", "--no-buffer", "--max-time", PATIENCE, *arguments)
+        return self.machine.run("curl", "--silent", "--show-error", "--no-buffer", "--max-time", TIMEOUT, *arguments)
 
-    def test_it_does_its_work_behind_every_wall(self):
+    def test_it_runs_in_the_sandbox_of_the_unit(self):
         self.machine.run("systemctl", "start", "proxbox-bridge")
-        # Started means ready: no second try.
+        # Started means ready: no retry.
         self.curl("--fail", "http://127.0.0.1:8801/livez")
         stream = self.curl("--fail", "http://127.0.0.1:8800/full-update/stream")
         self.assertRegex(stream, r'event: complete\ndata: \{"ok": true')
@@ -446,12 +446,12 @@ class UnderSystemd(unittest.TestCase):
         self.assertEqual(int(status["CapBnd"], 16), 0)
         self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"))
 
-        # The record is there, nobody else can read it, and it is the only place that has changed hands.
+        # The ledger exists, and only the user of the service can read it.
         kept = self.machine.run("find", "/var/lib/proxbox-bridge", "-printf", "%U %m %f\n").splitlines()
         self.assertIn(f"{uid} 600 ledger.sqlite3", kept)
         self.assertIn(f"{uid} 700 proxbox-bridge", kept)
 
-    def test_a_reload_takes_the_new_configuration_and_a_wrong_one_changes_nothing(self):
+    def test_a_reload_applies_the_new_configuration_and_an_invalid_one_changes_nothing(self):
         self.drop_in("[Service]\nEnvironment=PROXBOX_BRIDGE_ADMIN_OPEN_METRICS=on\n")
         self.machine.run("systemctl", "start", "proxbox-bridge")
         pid = self.machine.shown("MainPID")
@@ -459,7 +459,7 @@ class UnderSystemd(unittest.TestCase):
             self.drain(value)
             self.machine.run("systemctl", "reload", "proxbox-bridge")
             until(lambda counts=counts: reloads(self.curl("http://127.0.0.1:8801/metrics")) == counts)
-            # systemd has been told that it is over.
+            # The reload has ended for systemd.
             until(lambda: self.machine.shown("SubState") == {"SubState": "running"})
         self.assertEqual(self.machine.shown("MainPID"), pid)
 
@@ -468,14 +468,14 @@ class UnderSystemd(unittest.TestCase):
         self.machine.run("systemctl", "stop", "proxbox-bridge")
         self.assertEqual(self.machine.shown("Result", "ExecMainStatus"), {"Result": "success", "ExecMainStatus": "0"})
 
-    def test_a_bridge_that_hangs_is_started_again(self):
+    def test_a_hung_bridge_is_restarted(self):
         self.drop_in("[Service]\nWatchdogSec=2\nRestartSec=0\n")
         self.machine.run("systemctl", "start", "proxbox-bridge")
         pid = self.machine.shown("MainPID")["MainPID"]
-        # Once it has been fed for longer than the watchdog waits, it is the feeding that kept it alive.
-        fed = "WatchdogTimestampMonotonic"
-        begin = int(self.machine.shown(fed)[fed])
-        until(lambda: int(self.machine.shown(fed)[fed]) > begin + 3_000_000)
+        # After more than WatchdogSec=, only the keep-alive messages explain that it still runs.
+        watchdog = "WatchdogTimestampMonotonic"
+        begin = int(self.machine.shown(watchdog)[watchdog])
+        until(lambda: int(self.machine.shown(watchdog)[watchdog]) > begin + 3_000_000)
         self.assertEqual(self.machine.shown("MainPID", "NRestarts"), {"MainPID": pid, "NRestarts": "0"})
 
         self.machine.run("kill", "-STOP", pid)
@@ -483,7 +483,7 @@ class UnderSystemd(unittest.TestCase):
         self.assertIn("Watchdog timeout", self.machine.log())
         self.curl("--fail", "http://127.0.0.1:8801/livez")
 
-    def test_a_wrong_configuration_is_not_tried_again(self):
+    def test_an_invalid_configuration_is_not_restarted(self):
         self.drain("late")
         with self.assertRaises(AssertionError):
             self.machine.run("systemctl", "start", "proxbox-bridge")
@@ -497,7 +497,7 @@ class UnderSystemd(unittest.TestCase):
         self.assertRegex(self.curl("http://127.0.0.1:8800/full-update/stream"), r'"ok": true')
         self.curl("--fail", "http://127.0.0.1:8801/livez")
         self.assertEqual(self.machine.shown("ActiveState")["ActiveState"], "active")
-        # Whoever comes while it is started again waits, and is not refused.
+        # Connections during the restart wait instead of being refused.
         self.machine.shell("""
             systemctl restart --no-block proxbox-bridge
             for i in $(seq 50); do
@@ -506,7 +506,7 @@ class UnderSystemd(unittest.TestCase):
         """)
         until(lambda: self.machine.shown("ActiveState")["ActiveState"] == "active")
 
-    def test_the_token_comes_as_a_credential_that_only_root_can_read(self):
+    def test_the_token_is_a_credential_that_only_root_can_read(self):
         self.machine.shell("""
             (umask 077; head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n' >/etc/proxbox-bridge/admin-token)
             install -D -m 644 /srv/deploy/systemd/credentials.conf \\

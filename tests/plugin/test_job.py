@@ -87,7 +87,7 @@ class Replay:
         environment = {f"PROXBOX_BRIDGE_{name}": value for name, value in (settings or {}).items()}
         with contextlib.ExitStack() as running:
             self.backend = running.enter_context(backend.Backend(version, instead))
-            bridge = running.enter_context(support.Bridge.before(self.backend.address, env=environment))
+            bridge = running.enter_context(support.Bridge.for_backend(self.backend.address, env=environment))
             self.url = f"http://{bridge.address}"
             self._fill(bridge.address, nodes)
             self._register()
@@ -147,7 +147,7 @@ class Replay:
         return job
 
     def _get(self, path):
-        return requests.get(self.url + path, headers={"X-Proxbox-API-Key": KEY}, timeout=support.PATIENCE)
+        return requests.get(self.url + path, headers={"X-Proxbox-API-Key": KEY}, timeout=support.TIMEOUT)
 
     def _check(self, settings):
         """The outcomes of the jobs that `check` predicts, by kind."""
@@ -161,7 +161,7 @@ class Replay:
                 env=environment | settings,
                 stdout=subprocess.PIPE,
                 text=True,
-                timeout=support.PATIENCE,
+                timeout=support.TIMEOUT,
             )
         verdicts = json.loads(output.stdout)["backends"][0]["plugin_job"]["verdicts"]
         return {verdict["kind"]: verdict["ending"] for verdict in verdicts}

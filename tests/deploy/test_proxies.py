@@ -1,10 +1,10 @@
-"""What stands in deploy/ for nginx, Caddy, HAProxy and Traefik, run in front of a bridge.
+"""The configurations of nginx, Caddy, HAProxy and Traefik in deploy/, run in front of a bridge.
 
-Each program is started with the files that are shipped. Replaced are addresses and paths, and where tests may run
-without root, the user: see `Shipped`. A replacement that finds nothing is a failure.
+Each program runs with the shipped files, in which addresses, paths and, without root, the user are replaced
+(`Shipped`). A sample value that is not found is a failure.
 
-It needs nginx, caddy, haproxy, openssl and curl on the PATH, traefik there or beside this Python, and the package
-websockets.
+Needs nginx, caddy, haproxy, openssl and curl on the PATH, traefik there or in the environment of this Python, and the
+package websockets.
 """
 
 import asyncio
@@ -40,18 +40,18 @@ import support
 
 HTTP_VERSIONS = ["1.1", "2"]
 NAME = "proxbox.example"
-# What NetBox's plugin sends with every stream.
+# Headers of the NetBox plugin on streams.
 KEY = {"X-Proxbox-API-Key": "any", "Accept-Encoding": "gzip, deflate"}
 STREAM = "/full-update/stream"
-# The ports of `listening_place`.
-GIVEN = set()
+# Ports that `free_address` has returned.
+USED_PORTS = set()
 
 
 # --- the proxies -------------------------------------------------------------------------------------
 
 
 class Shipped:
-    """A copy of a file in deploy/ in which the documented sample values are replaced."""
+    """A copy of a file in deploy/ with the sample values replaced."""
 
     def __init__(self, name, replaced):
         text = (support.DEPLOY / name).read_text()
@@ -67,25 +67,24 @@ class Shipped:
         return path
 
 
-class Front:
-    """A proxy before the bridge at the address `bridge`, and with `admin` before an admin listener too. At `live`
-    is a bridge's /livez.
+class Proxy:
+    """A proxy in front of the bridge at the address `bridge` and, if set, of the admin listener at `admin`. `live` is
+    the address of a bridge's /livez.
 
-    Clients come to `address`, operators to `admin_address`.
+    `address` serves clients, `admin_address` operators.
     """
 
     program = None
-    # The files of its configuration, and the one in which `changed` is replaced, for tests of what a line is for.
+    # The configuration files, and the one to which `changed` applies.
     files = []
     main = None
-    # The limits that it has on silence, each with that of the bridge that it must be longer than; None: it has no
-    # such limit if it is not set.
-    longer = {}
-    # How long it keeps a connection to the bridge that is not used.
-    shorter = []
-    # What it warns of in a configuration that is right.
-    harmless = []
-    # Whether clients come without TLS.
+    # Its timeouts, each with the limit of the bridge that it must exceed. None: the timeout must not be set.
+    timeouts = {}
+    # Its timeouts of idle connections to the bridge.
+    idle_timeouts = []
+    # Expected warnings.
+    expected_warnings = []
+    # Whether clients connect without TLS.
     plain = False
 
     def __init__(self, bridge, folder, admin=None, live=None, changed=None):
@@ -94,8 +93,8 @@ class Front:
         self.admin = admin
         self.folder = pathlib.Path(folder)
         self.changed = changed or {}
-        self.address = listening_place()
-        self.admin_address = listening_place()
+        self.address = free_address()
+        self.admin_address = free_address()
         self.home = {"HOME": str(self.folder)}
         self.write()
 
@@ -104,25 +103,25 @@ class Front:
         return Shipped(name, {**changed, **replaced})
 
     def write(self):
-        """Writes its configuration into its folder."""
+        """Writes the configuration."""
         raise NotImplementedError
 
     def command(self):
-        """The command that runs it in the foreground."""
+        """The command that runs the proxy in the foreground."""
         raise NotImplementedError
 
-    def checking(self):
-        """The command that says whether the configuration is right."""
+    def check_command(self):
+        """The command that checks the configuration."""
         raise NotImplementedError
 
     def check(self):
-        """What it says about the configuration, if that is right."""
+        """The output of the check of the configuration, which must succeed."""
         environment = {**os.environ, **self.home}
-        checked = subprocess.run(self.checking(), env=environment, capture_output=True, text=True)
-        said = checked.stdout + checked.stderr
+        checked = subprocess.run(self.check_command(), env=environment, capture_output=True, text=True)
+        output = checked.stdout + checked.stderr
         if checked.returncode != 0:
-            raise AssertionError(said)
-        return said
+            raise AssertionError(output)
+        return output
 
     @contextlib.contextmanager
     def running(self):
@@ -141,36 +140,36 @@ class Front:
             yield self
 
     def serves(self, address):
-        """Whether it knows by now what to do with requests to `address`."""
-        with Reading(address, "/is-it-ready", plain=self.plain) as reading:
+        """Whether the proxy is ready for requests to `address`."""
+        with CurlResponse(address, "/is-it-ready", plain=self.plain) as reading:
             reading.wait_for(lambda reading: reading.ended)
             return reading.popen.wait() == 0 and reading.body != b"404 page not found\n"
 
 
-class Nginx(Front):
+class Nginx(Proxy):
     program = "nginx"
     main = "nginx/proxbox-bridge.conf"
     files = [main]
-    longer = {"proxy_read_timeout": "response_head", "proxy_send_timeout": "client_body"}
-    shorter = ["keepalive_timeout"]
+    timeouts = {"proxy_read_timeout": "response_head", "proxy_send_timeout": "client_body"}
+    idle_timeouts = ["keepalive_timeout"]
 
     def write(self):
         tls = CERTIFICATE.for_samples("/etc/nginx/tls")
         addresses = {
             "server 127.0.0.1:8800;": f"server {self.bridge};",
             "listen 443 ssl": f"listen {self.address} ssl",
-            "listen [::]:443 ssl": f"listen {listening_place()} ssl",
+            "listen [::]:443 ssl": f"listen {free_address()} ssl",
         }
         files = [self.shipped(self.main, {**tls, **addresses}).at(self.folder / "bridge.conf")]
         if self.admin:
             addresses = {
                 "server 192.0.2.10:8801;": f"server {self.admin};",
                 "listen 8843 ssl": f"listen {self.admin_address} ssl",
-                "listen [::]:8843 ssl": f"listen {listening_place()} ssl",
+                "listen [::]:8843 ssl": f"listen {free_address()} ssl",
             }
             admin = self.shipped("nginx/proxbox-bridge-admin.conf", {**tls, **addresses})
             files.append(admin.at(self.folder / "admin.conf"))
-        # What is around them is the distribution's. This one compresses whatever it may, as some do.
+        # In place of the distribution's nginx.conf. It enables compression, as some distributions do.
         here = self.folder
         kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         (here / "nginx.conf").write_text(
@@ -194,22 +193,22 @@ class Nginx(Front):
         program = found(self.program)
         return [program, "-p", self.folder, "-c", self.folder / "nginx.conf", "-e", "stderr", "-g", "daemon off;"]
 
-    def checking(self):
+    def check_command(self):
         return [*self.command(), "-t"]
 
 
-class Caddy(Front):
+class Caddy(Proxy):
     program = "caddy"
     main = "caddy/Caddyfile"
     files = [main]
-    longer = {"read_timeout": None, "write_timeout": None, "response_header_timeout": None, "timeouts": None}
-    shorter = ["keepalive"]
-    harmless = ["stapling OCSP", "automatic HTTPS is completely disabled"]
+    timeouts = {"read_timeout": None, "write_timeout": None, "response_header_timeout": None, "timeouts": None}
+    idle_timeouts = ["keepalive"]
+    expected_warnings = ["stapling OCSP", "automatic HTTPS is completely disabled"]
 
     def write(self):
         tls = CERTIFICATE.for_samples("/etc/caddy/tls")
         addresses = {
-            "admin localhost:2019": f"admin {listening_place()}",
+            "admin localhost:2019": f"admin {free_address()}",
             "\n:443 {": f"\n:{port(self.address)} {{\n\tbind 127.0.0.1",
             "reverse_proxy 127.0.0.1:8800": f"reverse_proxy {self.bridge}",
         }
@@ -225,17 +224,17 @@ class Caddy(Front):
     def command(self):
         return [found(self.program), "run", "--config", self.folder / "Caddyfile"]
 
-    def checking(self):
+    def check_command(self):
         return [found(self.program), "validate", "--config", self.folder / "Caddyfile"]
 
 
-class Haproxy(Front):
+class Haproxy(Proxy):
     program = "haproxy"
     main = "haproxy/haproxy.cfg"
     files = [main]
-    longer = {f"timeout {side}": "response_head" for side in ("client", "server", "tunnel")}
-    # HAProxy closes half of them every 5 s, if nothing else is said.
-    shorter = []
+    timeouts = {f"timeout {side}": "response_head" for side in ("client", "server", "tunnel")}
+    # By default HAProxy closes half of them every 5 s.
+    idle_timeouts = []
     certificate = "/etc/haproxy/tls/proxbox-bridge.pem"
 
     @property
@@ -243,7 +242,7 @@ class Haproxy(Front):
         return any(self.certificate in line for line in self.changed)
 
     def write(self):
-        # It is gone where `changed` takes TLS away.
+        # `changed` may have removed TLS.
         tls = {} if self.plain else {self.certificate: str(CERTIFICATE.both)}
         if os.geteuid() == 0:
             (self.folder / "empty").mkdir()
@@ -270,26 +269,26 @@ class Haproxy(Front):
     def command(self):
         return [found(self.program), "-db", *(part for file in self.written for part in ("-f", file))]
 
-    def checking(self):
-        # -dW: a warning is an error.
+    def check_command(self):
+        # -dW: warnings are errors.
         return [*self.command(), "-c", "-dW"]
 
 
-class Traefik(Front):
+class Traefik(Proxy):
     program = "traefik"
     static = "traefik/traefik.yml"
     main = "traefik/dynamic/proxbox-bridge.yml"
     files = [static, main]
-    longer = {"readTimeout": "response_head", "writeTimeout": "total", "responseHeaderTimeout": "response_head"}
-    shorter = ["idleConnTimeout"]
-    # Backends take encoded characters for what they are, and no header for another one.
-    harmless = ["Traefik can reject some encoded characters", "aliasHeadersStrategy is not configured"]
+    timeouts = {"readTimeout": "response_head", "writeTimeout": "total", "responseHeaderTimeout": "response_head"}
+    idle_timeouts = ["idleConnTimeout"]
+    # Neither applies: backends decode paths themselves and use no header aliases.
+    expected_warnings = ["Traefik can reject some encoded characters", "aliasHeadersStrategy is not configured"]
 
     def write(self):
         dynamic = self.folder / "dynamic"
         static = {'":443"': f'"{self.address}"', "/etc/traefik/dynamic": str(dynamic)}
         if self.admin:
-            # As the file for the admin listener says.
+            # As described in admin.yml.
             entry = f'entryPoints:\n  admin:\n    address: "{self.admin_address}"\n'
             static["entryPoints:\n"] = entry
         self.file = self.shipped(self.static, static).at(self.folder / "traefik.yml")
@@ -304,22 +303,21 @@ class Traefik(Front):
         return [found(self.program), f"--configfile={self.file}"]
 
     def check(self):
-        # It has no command for that: it does not start with a static configuration that is wrong, and leaves out
-        # of the dynamic one what is, and says so.
+        # Traefik has no such command. It does not start with an invalid static configuration, and logs errors of the
+        # dynamic one.
         with self.running():
             pass
         return "".join(self.lines)
 
 
-def listening_place():
-    """An address that nobody listens on. Its port is below those that the kernel gives to clients, so that no
-    connection takes it before the proxy does."""
+def free_address():
+    """A free address. Its port is below the ephemeral ports, so that no client connection takes it before the proxy."""
     while True:
         number = random.randrange(20_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
-            if number not in GIVEN:
+            if number not in USED_PORTS:
                 probe.bind(("127.0.0.1", number))
-                GIVEN.add(number)
+                USED_PORTS.add(number)
                 return f"127.0.0.1:{number}"
 
 
@@ -328,7 +326,7 @@ def port(address):
 
 
 def found(program):
-    """The path of `program`, which may stand beside this Python, as what pip installs does, or where servers are."""
+    """The path of `program`: in the environment of this Python, on the PATH, or in /usr/sbin."""
     path = shutil.which(program, path=f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin")
     if path is None:
         raise AssertionError(f"{program} is not installed; tests/install.sh installs it")
@@ -336,7 +334,7 @@ def found(program):
 
 
 class Certificate:
-    """A certificate that is its own authority."""
+    """A self-signed certificate."""
 
     def __init__(self, folder):
         self.chain, self.key, self.both = folder / "fullchain.pem", folder / "key.pem", folder / "both.pem"
@@ -347,7 +345,7 @@ class Certificate:
         self.both.write_text(self.chain.read_text() + self.key.read_text())
 
     def for_samples(self, folder):
-        """What the names of such files in `folder` are replaced with."""
+        """Replacements for the sample paths in `folder`."""
         return {f"{folder}/{file.name}": str(file) for file in (self.chain, self.key)}
 
     def context(self):
@@ -363,8 +361,8 @@ def setUpModule():
 # --- clients -----------------------------------------------------------------------------------------
 
 
-class Reading:
-    """An answer that curl reads, as far as it has come. It is over TLS unless `plain` says otherwise."""
+class CurlResponse:
+    """A response that curl reads, as received so far. It uses TLS unless `plain` is set."""
 
     def __init__(self, address, path, *more, version="1.1", headers=None, plain=False, stdin=subprocess.DEVNULL):
         url = f"{'http' if plain else 'https'}://{address}{path}"
@@ -389,11 +387,11 @@ class Reading:
             self.news.notify_all()
 
     def wait_for(self, wanted):
-        """Waits until `wanted` is true of what has come."""
+        """Waits until `wanted` is true for the response so far."""
         with self.news:
-            self.news.wait_for(lambda: wanted(self) or self.ended, support.PATIENCE)
+            self.news.wait_for(lambda: wanted(self) or self.ended, support.TIMEOUT)
             if not wanted(self):
-                raise AssertionError(f"it never came; ended: {self.ended}, received:\n{self.received.decode()}")
+                raise AssertionError(f"timed out or ended; ended: {self.ended}, received:\n{self.received.decode()}")
 
     def _parts(self):
         received = self.received
@@ -422,15 +420,15 @@ class Reading:
 
     @property
     def events(self):
-        """The whole events that have come, without comments."""
+        """The complete events so far, without comments."""
         frames = self.body.decode().split("\n\n")[:-1]
         return [frame for frame in frames if not frame.startswith(":")]
 
     def end(self):
-        """Waits for the end, and makes sure that it was a clean one."""
+        """Waits for the end, which must not be an error."""
         self.wait_for(lambda reading: reading.ended)
         complaint = self.popen.stderr.read().decode()
-        if self.popen.wait(support.PATIENCE) != 0:
+        if self.popen.wait(support.TIMEOUT) != 0:
             raise AssertionError(f"curl: {complaint}")
         return self
 
@@ -438,44 +436,44 @@ class Reading:
         return self
 
     def __exit__(self, *_):
-        """Goes away, whether or not the answer has ended."""
+        """Disconnects, also before the end of the response."""
         self.popen.kill()
         self.popen.wait()
-        self.reader.join(support.PATIENCE)
+        self.reader.join(support.TIMEOUT)
         for pipe in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
             if pipe:
                 pipe.close()
 
 
-def answer(address, path, *more, **options):
-    """The whole answer to a request."""
-    with Reading(address, path, *more, **options) as reading:
+def fetch(address, path, *more, **options):
+    """The complete response to a request."""
+    with CurlResponse(address, path, *more, **options) as reading:
         return reading.end()
 
 
-# --- a backend that tests lead by the hand -----------------------------------------------------------
+# --- a mock backend ----------------------------------------------------------------------------------
 
 
 class Backend(http.server.ThreadingHTTPServer):
-    """Says what it was asked, unless the path ends with one of these:
+    """Responds with a description of the request, except to paths that end with:
 
-    /stream  an event stream of `FRAMES` frames, of which each is sent when the client has `seen` the one before
-    /drop    ends the connection instead of an answer
+    /stream  an event stream of `FRAMES` frames, of which each is sent after the test has `seen` the previous one
+    /drop    closes the connection without a response
     """
 
     FRAMES = 20
     daemon_threads = True
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Asked)
+        super().__init__(("127.0.0.1", 0), Handler)
         self.address = f"127.0.0.1:{self.server_address[1]}"
-        self.asked = []
+        self.requests = []
         self.received = 0
         self.seen = threading.Semaphore(0)
         self.left = threading.Event()
 
     def handle_error(self, request, client_address):
-        """Connections that end early are what some tests are about."""
+        """Ignores connections that end early, as in some tests."""
 
     def __enter__(self):
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -486,11 +484,11 @@ class Backend(http.server.ThreadingHTTPServer):
         self.server_close()
 
 
-class Asked(http.server.BaseHTTPRequestHandler):
+class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def pieces(self):
-        """The body, as it comes."""
+        """The body in chunks."""
         if self.headers.get("Transfer-Encoding") == "chunked":
             while size := int(self.rfile.readline(), 16):
                 while size:
@@ -508,9 +506,9 @@ class Asked(http.server.BaseHTTPRequestHandler):
                 left -= len(piece)
                 yield piece
 
-    def answer(self):
+    def respond(self):
         backend = self.server
-        backend.asked.append((self.command, self.path, self.client_address))
+        backend.requests.append((self.command, self.path, self.client_address))
         digest = hashlib.sha256()
         self.server.received = 0
         for piece in self.pieces():
@@ -522,21 +520,21 @@ class Asked(http.server.BaseHTTPRequestHandler):
         if self.path.endswith("/stream"):
             self.stream()
             return
-        said = {
+        description = {
             "method": self.command,
             "target": self.path,
             "headers": {name.lower(): value for name, value in self.headers.items()},
             "bytes": backend.received,
             "sha256": digest.hexdigest(),
         }
-        body = json.dumps(said).encode()
+        body = json.dumps(description).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = do_PUT = do_DELETE = answer
+    do_GET = do_POST = do_PUT = do_DELETE = respond
 
     def stream(self):
         self.send_response(200)
@@ -562,10 +560,10 @@ class Asked(http.server.BaseHTTPRequestHandler):
 # --- the tests ---------------------------------------------------------------------------------------
 
 
-class Behind:
-    """What holds behind every proxy."""
+class ProxyTests:
+    """Tests for every proxy."""
 
-    front = None
+    proxy_class = None
 
     def start(self, thing):
         return self.enterContext(thing)
@@ -573,44 +571,44 @@ class Behind:
     def folder(self):
         return pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
-    def before(self, bridge, **options):
-        """The proxy, running before the bridge at that address."""
-        return self.start(self.front(bridge, self.folder(), **options).running())
+    def start_proxy(self, bridge, **options):
+        """Starts the proxy in front of the bridge at that address."""
+        return self.start(self.proxy_class(bridge, self.folder(), **options).running())
 
     def bridge(self, backend, **variables):
-        # Jobs that never end are not waited for when the test is over.
+        # The end of a test does not wait for running jobs.
         variables = {"TRUSTED_PROXIES": "127.0.0.1", "LIMITS_DRAIN": "0s", **variables}
         environment = {f"PROXBOX_BRIDGE_{name}": value for name, value in variables.items()}
-        return self.start(support.Bridge.before(backend, env=environment))
+        return self.start(support.Bridge.for_backend(backend, env=environment))
 
-    def in_front_of(self, bridge):
-        return self.before(bridge.address, live=bridge.admin)
+    def proxy_for(self, bridge):
+        return self.start_proxy(bridge.address, live=bridge.admin)
 
     # Configuration
 
-    def test_the_program_itself_finds_no_fault_with_the_configuration(self):
+    def test_the_proxy_accepts_the_configuration(self):
         backend = self.start(Backend())
-        front = self.front(backend.address, self.folder(), admin=backend.address)
-        said = front.check()
-        for harmless in front.harmless:
-            said = re.sub(f".*{harmless}.*", "", said)
-        self.assertNotRegex(said, r"(?i)\b(warn|error)")
+        proxy = self.proxy_class(backend.address, self.folder(), admin=backend.address)
+        output = proxy.check()
+        for warning in proxy.expected_warnings:
+            output = re.sub(f".*{warning}.*", "", output)
+        self.assertNotRegex(output, r"(?i)\b(warn|error)")
 
-    def test_a_sample_value_that_is_not_there_is_noticed(self):
+    def test_a_missing_sample_value_is_an_error(self):
         with self.assertRaisesRegex(AssertionError, "does not have 'no such line'"):
-            Shipped(self.front.main, {"no such line": ""})
+            Shipped(self.proxy_class.main, {"no such line": ""})
 
     # Streams
 
-    def test_the_events_of_a_sync_are_those_of_the_bridge(self):
+    def test_the_events_of_a_sync_are_forwarded_unchanged(self):
         replay = self.start(support.Replay("0.0.11.post2", "--speed", "max"))
         bridge = self.bridge(replay.address)
-        direct = answer(bridge.address, STREAM, headers=KEY, plain=True)
+        direct = fetch(bridge.address, STREAM, headers=KEY, plain=True)
         self.assertIn("event: complete\ndata: {\"ok\": true", direct.events[-1])
-        front = self.in_front_of(bridge)
+        proxy = self.proxy_for(bridge)
         for version in HTTP_VERSIONS:
             with self.subTest(http=version):
-                through = answer(front.address, STREAM, headers=KEY, version=version)
+                through = fetch(proxy.address, STREAM, headers=KEY, version=version)
                 self.assertEqual(through.version, f"HTTP/{version}")
                 self.assertEqual(through.status, 200)
                 self.assertEqual(through.events, direct.events)
@@ -619,12 +617,12 @@ class Behind:
                 self.assertNotIn("content-encoding", through.headers)
                 self.assertNotIn("content-length", through.headers)
 
-    def test_a_client_has_every_event_while_the_stream_is_still_open(self):
+    def test_events_arrive_while_the_stream_is_open(self):
         frames = 12
         replay = self.start(support.Replay("0.0.11.post2", "--speed", "max", "--stall-after", str(frames)))
         bridge = self.bridge(replay.address)
-        front = self.in_front_of(bridge)
-        direct = self.start(Reading(bridge.address, STREAM, headers=KEY, plain=True))
+        proxy = self.proxy_for(bridge)
+        direct = self.start(CurlResponse(bridge.address, STREAM, headers=KEY, plain=True))
         direct.wait_for(lambda reading: reading.headers)
         job = direct.headers["x-proxbox-bridge-job"]
         support.until(lambda: record(bridge, job)["frames_in"] == frames)
@@ -632,46 +630,46 @@ class Behind:
         direct.wait_for(lambda reading: len(reading.events) == written)
         for version in HTTP_VERSIONS:
             with self.subTest(http=version):
-                through = self.start(Reading(front.address, STREAM, headers=KEY, version=version))
+                through = self.start(CurlResponse(proxy.address, STREAM, headers=KEY, version=version))
                 through.wait_for(lambda reading: reading.events == direct.events)
                 self.assertEqual(through.headers["x-proxbox-bridge-job"], job)
                 self.assertFalse(through.ended)
         self.assertFalse(direct.ended)
         self.assertEqual(record(bridge, job)["frames_out"], written)
 
-    def test_a_frame_is_not_kept_until_the_next_one_comes(self):
+    def test_frames_are_not_buffered(self):
         for version in HTTP_VERSIONS:
             with self.subTest(http=version):
                 with Backend() as backend:
-                    front = self.in_front_of(self.bridge(backend.address))
-                    in_lockstep(backend, front.address, "/log/stream", version=version)
+                    proxy = self.proxy_for(self.bridge(backend.address))
+                    in_lockstep(backend, proxy.address, "/log/stream", version=version)
 
-    def test_the_bridge_knows_at_once_when_the_client_of_a_sync_has_gone(self):
+    def test_a_disconnect_from_a_sync_reaches_the_bridge(self):
         replay = self.start(support.Replay("0.0.11.post2", "--speed", "max", "--stall-after", "12"))
         bridge = self.bridge(replay.address, JOBS_ON_DISCONNECT="cancel")
-        front = self.in_front_of(bridge)
+        proxy = self.proxy_for(bridge)
         for version in HTTP_VERSIONS:
             with self.subTest(http=version):
-                with Reading(front.address, STREAM, headers=KEY, version=version) as reading:
+                with CurlResponse(proxy.address, STREAM, headers=KEY, version=version) as reading:
                     reading.wait_for(lambda reading: reading.events)
                     job = reading.headers["x-proxbox-bridge-job"]
                     self.assertIsNone(record(bridge, job)["outcome"])
                 support.until(lambda: record(bridge, job)["outcome"] == "cancelled")
 
-    def test_the_backend_knows_when_the_client_of_anything_else_has_gone(self):
+    def test_a_disconnect_from_another_stream_reaches_the_backend(self):
         for version in HTTP_VERSIONS:
             with self.subTest(http=version):
                 with Backend() as backend:
-                    front = self.in_front_of(self.bridge(backend.address))
-                    with Reading(front.address, "/log/stream", version=version) as reading:
+                    proxy = self.proxy_for(self.bridge(backend.address))
+                    with CurlResponse(proxy.address, "/log/stream", version=version) as reading:
                         reading.wait_for(lambda reading: reading.events)
                         self.assertFalse(backend.left.is_set())
-                    self.assertTrue(backend.left.wait(support.PATIENCE))
+                    self.assertTrue(backend.left.wait(support.TIMEOUT))
 
     # Requests
 
-    def test_what_a_client_says_of_where_it_is_from_is_replaced(self):
-        lies = {
+    def test_forwarding_headers_of_clients_are_replaced(self):
+        spoofed = {
             "X-Forwarded-For": "203.0.113.9",
             "X-Forwarded-Proto": "gopher",
             "X-Forwarded-Host": "elsewhere.example",
@@ -684,29 +682,29 @@ class Behind:
         }
         replay = self.start(support.Replay("0.0.11.post2", "--speed", "max"))
         bridge = self.bridge(replay.address)
-        front = self.in_front_of(bridge)
+        proxy = self.proxy_for(bridge)
         backend = self.start(Backend())
-        seen = self.in_front_of(self.bridge(backend.address))
-        # A machine that is not the one of the proxy.
+        seen = self.proxy_for(self.bridge(backend.address))
+        # An address other than that of the proxy.
         elsewhere = ["--interface", "127.0.0.2"]
         for version in HTTP_VERSIONS:
             with self.subTest(http=version):
-                options = {"version": version, "headers": {**KEY, **lies}}
-                through = answer(front.address, STREAM, *elsewhere, **options)
+                options = {"version": version, "headers": {**KEY, **spoofed}}
+                through = fetch(proxy.address, STREAM, *elsewhere, **options)
                 who = record(bridge, through.headers["x-proxbox-bridge-job"])["who"]
                 self.assertEqual(who["address"], "127.0.0.2")
 
                 resolved = ["--resolve", f"{NAME}:{port(seen.address)}:127.0.0.1"]
                 name = f"{NAME}:{port(seen.address)}"
-                told = json.loads(answer(name, "/what", *resolved, *elsewhere, **options).body)["headers"]
-                self.assertEqual(told["host"], name)
-                self.assertEqual(told["x-forwarded-for"], "127.0.0.2, 127.0.0.1")
-                self.assertEqual(told["x-forwarded-proto"], "https")
-                self.assertEqual(told["x-forwarded-host"], name)
-                for lie in list(lies)[3:]:
-                    self.assertNotIn(lie.lower(), told)
+                request = json.loads(fetch(name, "/what", *resolved, *elsewhere, **options).body)["headers"]
+                self.assertEqual(request["host"], name)
+                self.assertEqual(request["x-forwarded-for"], "127.0.0.2, 127.0.0.1")
+                self.assertEqual(request["x-forwarded-proto"], "https")
+                self.assertEqual(request["x-forwarded-host"], name)
+                for header in list(spoofed)[3:]:
+                    self.assertNotIn(header.lower(), request)
 
-    def test_headers_paths_and_queries_pass(self):
+    def test_headers_paths_and_queries_are_forwarded(self):
         headers = {
             "X-Proxbox-API-Key": "key",
             "X-Proxbox-Actor": "anna",
@@ -715,53 +713,53 @@ class Behind:
             "X-Request-Id": "7b1f",
         }
         backend = self.start(Backend())
-        front = self.in_front_of(self.bridge(backend.address))
-        # A head as large as the bridge takes it, nearly: 16 KiB of target, 64 KiB together.
+        proxy = self.proxy_for(self.bridge(backend.address))
+        # Nearly the largest head that the bridge accepts: 16 KiB of target, 64 KiB in total.
         padding = {f"X-Padding-{n}": "x" * 15_000 for n in range(3)}
         target = f"/a//b%2Fc/caf%C3%A9?x=%zz&y=a+b&z={{}}&&p=http://h/&pad={'y' * 16_000}"
         for version in HTTP_VERSIONS:
             with self.subTest(http=version):
-                told = json.loads(answer(front.address, target, version=version, headers={**headers, **padding}).body)
-                self.assertEqual(told["target"], target)
+                request = json.loads(fetch(proxy.address, target, version=version, headers={**headers, **padding}).body)
+                self.assertEqual(request["target"], target)
                 for name, value in {**headers, **padding}.items():
-                    self.assertEqual(told["headers"][name.lower()], value)
-                # Traefik writes it as %3B.
-                told = json.loads(answer(front.address, "/a?x=1;2", version=version).body)
-                self.assertEqual(urllib.parse.unquote(told["target"]), "/a?x=1;2")
+                    self.assertEqual(request["headers"][name.lower()], value)
+                # Traefik encodes `;` as %3B.
+                request = json.loads(fetch(proxy.address, "/a?x=1;2", version=version).body)
+                self.assertEqual(urllib.parse.unquote(request["target"]), "/a?x=1;2")
 
-    def test_a_large_body_passes(self):
+    def test_a_large_body_is_forwarded(self):
         backend = self.start(Backend())
-        front = self.in_front_of(self.bridge(backend.address))
+        proxy = self.proxy_for(self.bridge(backend.address))
         body = os.urandom(1 << 20) * 20
         file = self.folder() / "body"
         file.write_bytes(body)
         for version in HTTP_VERSIONS:
             with self.subTest(http=version):
-                told = json.loads(answer(front.address, "/up", "--data-binary", f"@{file}", version=version).body)
-                self.assertEqual(told["method"], "POST")
-                self.assertEqual(told["bytes"], len(body))
-                self.assertEqual(told["sha256"], hashlib.sha256(body).hexdigest())
+                request = json.loads(fetch(proxy.address, "/up", "--data-binary", f"@{file}", version=version).body)
+                self.assertEqual(request["method"], "POST")
+                self.assertEqual(request["bytes"], len(body))
+                self.assertEqual(request["sha256"], hashlib.sha256(body).hexdigest())
 
-    def test_the_bridge_may_refuse_a_body_before_it_has_come(self):
+    def test_the_bridge_can_refuse_a_body_early(self):
         backend = self.start(Backend())
-        front = self.in_front_of(self.bridge(backend.address, LIMITS_BODY_BYTES="1024"))
+        proxy = self.proxy_for(self.bridge(backend.address, LIMITS_BODY_BYTES="1024"))
         file = self.folder() / "body"
-        # Of more than 256 KiB the bridge leaves the rest unread, and what it answered may be lost on the way.
+        # The bridge does not read more than 256 KiB of a refused body, and the response could be lost.
         file.write_bytes(b"x" * 100_000)
         for version in HTTP_VERSIONS:
             with self.subTest(http=version):
-                refused = answer(front.address, "/up", "--data-binary", f"@{file}", version=version)
+                refused = fetch(proxy.address, "/up", "--data-binary", f"@{file}", version=version)
                 self.assertEqual(refused.status, 413)
                 self.assertIn("detail", json.loads(refused.body))
 
-    def test_a_body_passes_while_it_is_sent(self):
+    def test_a_body_is_forwarded_while_it_is_sent(self):
         backend = self.start(Backend())
-        front = self.in_front_of(self.bridge(backend.address))
+        proxy = self.proxy_for(self.bridge(backend.address))
         first, rest = b"x" * 1000, b"x" * 200_000
         for version in HTTP_VERSIONS:
             with self.subTest(http=version):
                 upload = ["-X", "POST", "-T", "-"]
-                with Reading(front.address, "/up", *upload, version=version, stdin=subprocess.PIPE) as reading:
+                with CurlResponse(proxy.address, "/up", *upload, version=version, stdin=subprocess.PIPE) as reading:
                     reading.popen.stdin.write(first)
                     reading.popen.stdin.flush()
                     support.until(lambda: backend.received == len(first))
@@ -769,68 +767,68 @@ class Behind:
                     reading.popen.stdin.close()
                     self.assertEqual(json.loads(reading.end().body)["bytes"], len(first + rest))
 
-    def test_connections_to_the_bridge_are_used_again_and_a_post_is_not_repeated(self):
-        # In the place of the bridge, which takes care of this itself.
+    def test_connections_to_the_bridge_are_reused_and_a_post_is_not_retried(self):
+        # A mock bridge, because the real one does not retry either.
         backend = self.start(Backend())
-        front = self.before(backend.address)
-        client = http.client.HTTPSConnection(front.address, timeout=support.PATIENCE, context=CERTIFICATE.context())
+        proxy = self.start_proxy(backend.address)
+        client = http.client.HTTPSConnection(proxy.address, timeout=support.TIMEOUT, context=CERTIFICATE.context())
         with contextlib.closing(client):
             client.request("GET", "/warm")
             client.getresponse().read()
             client.request("POST", "/again/drop", body=b"x")
-            # HAProxy closes, as a server may do with a connection that has been used.
+            # HAProxy closes the connection, as a server may close a reused one.
             with contextlib.suppress(http.client.RemoteDisconnected):
                 self.assertEqual(client.getresponse().status, 502)
-        first = answer(front.address, "/first/drop", "--data", "x")
+        first = fetch(proxy.address, "/first/drop", "--data", "x")
         self.assertEqual(first.status, 502)
         self.assertNotIn("retry-after", first.headers)
-        asked = [one for one in backend.asked if one[1] in ("/warm", "/again/drop", "/first/drop")]
-        self.assertEqual([path for _, path, _ in asked], ["/warm", "/again/drop", "/first/drop"])
-        self.assertEqual(asked[0][2], asked[1][2])
+        requests = [one for one in backend.requests if one[1] in ("/warm", "/again/drop", "/first/drop")]
+        self.assertEqual([path for _, path, _ in requests], ["/warm", "/again/drop", "/first/drop"])
+        self.assertEqual(requests[0][2], requests[1][2])
 
-    def test_it_is_more_patient_than_the_bridge(self):
-        text = "\n".join((support.DEPLOY / name).read_text() for name in self.front.files)
+    def test_its_timeouts_exceed_those_of_the_bridge(self):
+        text = "\n".join((support.DEPLOY / name).read_text() for name in self.proxy_class.files)
         text = re.sub(r"^\s*#.*", "", text, flags=re.MULTILINE)
         limits = support.defaults()
-        for key, limit in self.front.longer.items():
+        for key, limit in self.proxy_class.timeouts.items():
             if limit is None:
                 self.assertNotIn(key, text)
             else:
-                # For Traefik, 0 is no limit.
+                # In Traefik, 0 is no limit.
                 self.assertGreater(seconds(text, key) or math.inf, seconds_of(limits[f"limits.{limit}"]), key)
-        # And closes its connections to the bridge before the bridge does.
-        for key in self.front.shorter:
+        # Idle connections are closed before the bridge closes them.
+        for key in self.proxy_class.idle_timeouts:
             self.assertLess(seconds(text, key), seconds_of(limits["limits.client_idle"]), key)
 
     # WebSockets
 
-    def test_a_page_speaks_through_it_on_ws(self):
+    def test_a_page_uses_ws_through_it(self):
         replay = self.start(support.Replay("0.0.2.post1", "--speed", "max"))
         bridge = self.bridge(replay.address)
-        front = self.in_front_of(bridge)
-        direct = asyncio.run(conversation(f"ws://{bridge.address}/ws"))
+        proxy = self.proxy_for(bridge)
+        direct = asyncio.run(ws_messages(f"ws://{bridge.address}/ws"))
         self.assertIn("pve3", "".join(direct))
-        through = asyncio.run(conversation(f"wss://{front.address}/ws", ssl=CERTIFICATE.context()))
+        through = asyncio.run(ws_messages(f"wss://{proxy.address}/ws", ssl=CERTIFICATE.context()))
         self.assertEqual(through, direct)
 
-    def test_any_other_websocket_is_a_tunnel(self):
+    def test_other_websockets_are_tunnels(self):
         def console(socket):
             for message in socket:
                 if message == "enough":
-                    return socket.close(4001, "enough said")
+                    return socket.close(4001, "done")
                 socket.send(message)
 
-        # It would complain of the request that asks whether the proxy is ready.
+        # It would log errors about the readiness request.
         quiet = logging.Logger("quiet", logging.CRITICAL + 1)
         server = self.start(serve(console, "127.0.0.1", 0, subprotocols=["binary"], logger=quiet))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.addCleanup(server.shutdown)
         bridge = self.bridge(f"127.0.0.1:{server.socket.getsockname()[1]}")
-        front = self.in_front_of(bridge)
-        asyncio.run(self.at_the_console(f"wss://{front.address}/console/100?ticket=%2B"))
+        proxy = self.proxy_for(bridge)
+        asyncio.run(self.use_console(f"wss://{proxy.address}/console/100?ticket=%2B"))
 
-    async def at_the_console(self, url):
-        async with asyncio.timeout(support.PATIENCE):
+    async def use_console(self, url):
+        async with asyncio.timeout(support.TIMEOUT):
             async with connect(url, ssl=CERTIFICATE.context(), subprotocols=["binary"], proxy=None) as socket:
                 self.assertEqual(socket.subprotocol, "binary")
                 for message in ["text", b"\x00\xff", "x" * 300_000]:
@@ -839,131 +837,131 @@ class Behind:
                 await socket.send("enough")
                 with self.assertRaises(ConnectionClosed) as closed:
                     await socket.recv()
-        self.assertEqual((closed.exception.rcvd.code, closed.exception.rcvd.reason), (4001, "enough said"))
+        self.assertEqual((closed.exception.rcvd.code, closed.exception.rcvd.reason), (4001, "done"))
 
     # The admin listener
 
-    def test_what_the_admin_listener_knows_is_the_backends_to_answer(self):
+    def test_admin_paths_on_the_client_port_reach_the_backend(self):
         backend = self.start(Backend())
-        front = self.in_front_of(self.bridge(backend.address))
+        proxy = self.proxy_for(self.bridge(backend.address))
         for method, path in [("GET", "/livez"), ("GET", "/metrics"), ("GET", "/jobs"), ("POST", "/reload")]:
-            told = json.loads(answer(front.address, path, "-X", method).body)
-            self.assertEqual((told["method"], told["target"]), (method, path))
+            request = json.loads(fetch(proxy.address, path, "-X", method).body)
+            self.assertEqual((request["method"], request["target"]), (method, path))
 
-    def test_operators_sign_in_through_the_file_for_the_admin_listener(self):
+    def test_operators_sign_in_through_the_admin_file(self):
         token = "0123456789abcdef"
         file = self.folder() / "token"
         file.write_text(token)
         backend = self.start(Backend())
         bridge = self.bridge(backend.address, ADMIN_TOKEN_FILE=file)
-        front = self.before(bridge.address, admin=bridge.admin, live=bridge.admin)
-        name = f"{NAME}:{port(front.admin_address)}"
+        proxy = self.start_proxy(bridge.address, admin=bridge.admin, live=bridge.admin)
+        name = f"{NAME}:{port(proxy.admin_address)}"
 
-        def ask(path, *more, **headers):
+        def get(path, *more, **headers):
             resolved = ["--resolve", f"{name}:127.0.0.1"]
-            return answer(name, path, *resolved, *more, headers={"Origin": f"https://{name}", **headers})
+            return fetch(name, path, *resolved, *more, headers={"Origin": f"https://{name}", **headers})
 
-        # The listener is on a loopback address here, and free to read for whoever calls it by one: not by a name.
-        self.assertEqual(ask("/jobs").status, 401)
-        self.assertEqual(ask("/jobs", Authorization=f"Bearer {token}").status, 200)
-        # A page of this site asks, and none of another one.
-        self.assertEqual(ask("/reload", "-X", "POST", Authorization=f"Bearer {token}").status, 200)
-        signed_in = ask("/session", "--data", f"token={token}")
+        # The admin listener is on a loopback address, but a request with a host name needs the token.
+        self.assertEqual(get("/jobs").status, 401)
+        self.assertEqual(get("/jobs", Authorization=f"Bearer {token}").status, 200)
+        # The origin is that of the site.
+        self.assertEqual(get("/reload", "-X", "POST", Authorization=f"Bearer {token}").status, 200)
+        signed_in = get("/session", "--data", f"token={token}")
         self.assertEqual((signed_in.status, signed_in.headers["location"]), (303, "/"))
         cookie = signed_in.headers["set-cookie"]
         self.assertIn("secure", cookie.lower())
-        self.assertEqual(ask("/jobs", Cookie=cookie.partition(";")[0]).status, 200)
+        self.assertEqual(get("/jobs", Cookie=cookie.partition(";")[0]).status, 200)
 
-    def test_the_file_for_the_admin_listener_lets_the_token_and_the_events_of_jobs_through(self):
-        # In the place of the listener.
+    def test_the_admin_file_forwards_the_token_and_the_events_of_jobs(self):
+        # A mock admin listener.
         listener = self.start(Backend())
         bridge = self.start(Backend())
-        front = self.before(bridge.address, admin=listener.address)
+        proxy = self.start_proxy(bridge.address, admin=listener.address)
         for version in HTTP_VERSIONS:
             with self.subTest(http=version):
-                told = json.loads(answer(front.admin_address, "/jobs", version=version).body)
-                self.assertNotIn("authorization", told["headers"])
-                self.assertEqual(told["headers"]["host"], front.admin_address)
+                request = json.loads(fetch(proxy.admin_address, "/jobs", version=version).body)
+                self.assertNotIn("authorization", request["headers"])
+                self.assertEqual(request["headers"]["host"], proxy.admin_address)
                 token = {"Authorization": "Bearer 0123456789abcdef", "X-Forwarded-For": "203.0.113.9"}
-                told = json.loads(answer(front.admin_address, "/jobs", version=version, headers=token).body)
-                self.assertEqual(told["headers"]["authorization"], "Bearer 0123456789abcdef")
-                self.assertEqual(told["headers"]["x-forwarded-for"], "127.0.0.1")
-                in_lockstep(listener, front.admin_address, "/jobs/1/stream", version=version)
+                request = json.loads(fetch(proxy.admin_address, "/jobs", version=version, headers=token).body)
+                self.assertEqual(request["headers"]["authorization"], "Bearer 0123456789abcdef")
+                self.assertEqual(request["headers"]["x-forwarded-for"], "127.0.0.1")
+                in_lockstep(listener, proxy.admin_address, "/jobs/1/stream", version=version)
 
 
-class BehindOneThatDoesAsItIsTold(Behind):
-    """What holds behind those that can be told what to say, and to add nothing: all but Traefik."""
+class CustomErrorTests(ProxyTests):
+    """Tests for all proxies but Traefik, which cannot send custom errors."""
 
-    def test_a_bridge_that_is_away_is_worth_waiting_for(self):
-        front = self.before(listening_place())
+    def test_requests_get_503_while_the_bridge_is_down(self):
+        proxy = self.start_proxy(free_address())
         for version in HTTP_VERSIONS:
             with self.subTest(http=version):
-                away = answer(front.address, "/health", version=version)
+                away = fetch(proxy.address, "/health", version=version)
                 self.assertEqual(away.status, 503)
                 self.assertEqual(away.headers["retry-after"], "30")
                 self.assertEqual(away.headers["content-type"], "application/json")
                 self.assertEqual(sorted(json.loads(away.body)), ["detail", "message"])
 
-    def test_a_stream_is_refused_to_a_client_of_http_1_0(self):
+    def test_streams_over_http_1_0_are_refused(self):
         backend = self.start(Backend())
-        front = self.in_front_of(self.bridge(backend.address))
+        proxy = self.proxy_for(self.bridge(backend.address))
         for path in (STREAM, f"{STREAM}/"):
-            old = answer(front.address, path, "--no-alpn", version="1.0")
+            old = fetch(proxy.address, path, "--no-alpn", version="1.0")
             self.assertEqual(old.status, 505)
             self.assertEqual(sorted(json.loads(old.body)), ["detail", "message"])
-        self.assertEqual(answer(front.address, "/other", "--no-alpn", version="1.0").status, 200)
+        self.assertEqual(fetch(proxy.address, "/other", "--no-alpn", version="1.0").status, 200)
 
-    def test_nothing_is_asked_for_that_the_client_does_not_ask_for(self):
+    def test_no_headers_are_added_to_a_request(self):
         backend = self.start(Backend())
-        front = self.in_front_of(self.bridge(backend.address))
-        told = json.loads(answer(front.address, "/what", "-H", "Accept:", "-H", "User-Agent:").body)["headers"]
+        proxy = self.proxy_for(self.bridge(backend.address))
+        request = json.loads(fetch(proxy.address, "/what", "-H", "Accept:", "-H", "User-Agent:").body)["headers"]
         of_the_bridge = {"via", "x-request-id", "traceparent"}
         of_the_proxy = {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"}
-        self.assertEqual(set(told), {"host"} | of_the_bridge | of_the_proxy)
+        self.assertEqual(set(request), {"host"} | of_the_bridge | of_the_proxy)
 
 
-class BehindNginx(BehindOneThatDoesAsItIsTold, unittest.TestCase):
-    front = Nginx
+class NginxTest(CustomErrorTests, unittest.TestCase):
+    proxy_class = Nginx
 
 
-class BehindCaddy(BehindOneThatDoesAsItIsTold, unittest.TestCase):
-    front = Caddy
+class CaddyTest(CustomErrorTests, unittest.TestCase):
+    proxy_class = Caddy
 
 
-class BehindHaproxy(BehindOneThatDoesAsItIsTold, unittest.TestCase):
-    front = Haproxy
+class HaproxyTest(CustomErrorTests, unittest.TestCase):
+    proxy_class = Haproxy
 
-    def test_every_frame_would_be_late_without_http_no_delay(self):
+    def test_frames_are_delayed_without_http_no_delay(self):
         backend = self.start(Backend())
         bridge = self.bridge(backend.address)
-        # Over TLS, HAProxy 2.6 does not wait.
+        # HAProxy 2.6 corks only connections without TLS.
         plain = {f" ssl crt {Haproxy.certificate} alpn h2,http/1.1": " "}
         took = {}
         for name, changed in [("with", {}), ("without", {"    option http-no-delay\n": ""})]:
-            front = self.before(bridge.address, changed={**plain, **changed})
+            proxy = self.start_proxy(bridge.address, changed={**plain, **changed})
             began = time.monotonic()
-            in_lockstep(backend, front.address, "/log/stream", plain=True)
+            in_lockstep(backend, proxy.address, "/log/stream", plain=True)
             took[name] = time.monotonic() - began
-        # The kernel holds each back for a tenth of a second at the least, on however fast a machine.
+        # The kernel delays each frame by at least 0.1 s.
         self.assertGreater(took["without"], Backend.FRAMES * 0.1)
         self.assertLess(took["with"], took["without"] / 2)
 
 
-class BehindTraefik(Behind, unittest.TestCase):
-    front = Traefik
+class TraefikTest(ProxyTests, unittest.TestCase):
+    proxy_class = Traefik
 
-    def test_a_bridge_that_is_away_is_worth_waiting_for(self):
-        front = self.before(listening_place())
-        # The first ones are told 502, until Traefik has asked for /livez.
-        support.until(lambda: answer(front.address, "/health").status == 503)
+    def test_requests_get_503_while_the_bridge_is_down(self):
+        proxy = self.start_proxy(free_address())
+        # It answers 502 until the first health check.
+        support.until(lambda: fetch(proxy.address, "/health").status == 503)
 
-    def test_nothing_keeps_a_client_of_http_1_0_from_a_stream(self):
-        # What the README says of Traefik. If this fails, say there that it is over.
+    def test_streams_over_http_1_0_are_not_refused(self):
+        # A limitation that deploy/README.md describes. If this fails, update it.
         backend = self.start(Backend())
-        front = self.in_front_of(self.bridge(backend.address))
+        proxy = self.proxy_for(self.bridge(backend.address))
         for _ in range(Backend.FRAMES):
             backend.seen.release()
-        old = answer(front.address, "/log/stream", "--no-alpn", version="1.0")
+        old = fetch(proxy.address, "/log/stream", "--no-alpn", version="1.0")
         self.assertEqual((old.version, old.status), ("HTTP/1.0", 200))
 
 
@@ -974,18 +972,18 @@ def record(bridge, job):
 
 
 def in_lockstep(backend, address, path, **options):
-    """Reads the stream of `backend`, which sends a frame only when the one before has been seen."""
-    with Reading(address, path, **options) as reading:
+    """Reads the stream of `backend`, which sends a frame only after the previous one was received."""
+    with CurlResponse(address, path, **options) as reading:
         for number in range(backend.FRAMES):
             reading.wait_for(lambda reading: f"data: {number}\n\n".encode() in reading.body)
             backend.seen.release()
         reading.end()
         if reading.events != [f"data: {number}" for number in range(backend.FRAMES)]:
-            raise AssertionError(f"not what was sent: {reading.events}")
+            raise AssertionError(f"unexpected events: {reading.events}")
 
 
 def seconds(text, key):
-    """How many seconds the one `key` of a configuration is set to."""
+    """The value of `key` in a configuration, in seconds."""
     (value,) = re.findall(rf"^\s*{key}:? +(\w+);?$", text, flags=re.MULTILINE)
     return seconds_of(value)
 
@@ -995,15 +993,15 @@ def seconds_of(duration):
     return sum(int(amount) * {"s": 1, "m": 60, "h": 3600}[unit] for amount, unit in parts)
 
 
-async def conversation(url, **options):
-    """What a page is told that has the nodes synchronised."""
-    told = []
-    async with asyncio.timeout(support.PATIENCE), connect(url, proxy=None, **options) as socket:
-        told.append(await socket.recv())
+async def ws_messages(url, **options):
+    """The messages of a sync of the nodes over /ws."""
+    messages = []
+    async with asyncio.timeout(support.TIMEOUT), connect(url, proxy=None, **options) as socket:
+        messages.append(await socket.recv())
         await socket.send("Sync Nodes")
-        while told[-1] != '{"object":"device","end":true}':
-            told.append(await socket.recv())
-    return told
+        while messages[-1] != '{"object":"device","end":true}':
+            messages.append(await socket.recv())
+    return messages
 
 
 if __name__ == "__main__":
