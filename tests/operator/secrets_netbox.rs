@@ -189,7 +189,6 @@ async fn nowhere_else(streams: &'static [&'static str]) {
     let settings = [("jobs.recording", "on"), ("backend.netbox_listen", "127.0.0.1:0")];
     let mut bridge = RunningBridge::start(backend.address, &settings);
     let listener = bridge.process.listening();
-    bridge.process.read_ahead();
     assert_eq!(bridge.admin("PUT", "/log?filter=trace").await.status, 200);
 
     for token in [V1, V2] {

@@ -1,11 +1,12 @@
 //! The bridge, or a recorded backend, as a process of its own, which can be killed.
 #![allow(dead_code, reason = "not everybody uses all of it")]
 
-use std::io::{BufRead, BufReader, Cursor, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 
 /// A command that runs. It is killed with the test.
 pub struct Process {
@@ -15,7 +16,7 @@ pub struct Process {
     /// What was read of its log.
     pub lines: String,
     child: Child,
-    log: BufReader<Box<dyn Read + Send>>,
+    log: Receiver<String>,
 }
 
 /// A bridge on `data`, in front of `backend`, with further settings as in a file.
@@ -45,11 +46,17 @@ impl Process {
         process
     }
 
-    /// Starts a command, whose log can be read.
+    /// Starts a command. A thread reads its log, because a program blocks when the pipe of its log is full.
     pub fn spawn(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let log: Box<dyn Read + Send> = Box::new(child.stderr.take().unwrap());
-        let log = BufReader::new(log);
+        let mut pipe = BufReader::new(child.stderr.take().unwrap());
+        let (sender, log) = channel();
+        thread::spawn(move || {
+            let mut line = Vec::new();
+            while pipe.read_until(b'\n', &mut line).is_ok_and(|read| read > 0)
+                && sender.send(String::from_utf8(std::mem::take(&mut line)).unwrap()).is_ok()
+            {}
+        });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         Self { address: nowhere, admin: nowhere, lines: String::new(), child, log }
     }
@@ -62,30 +69,13 @@ impl Process {
     /// Reads its log up to the line with `message`, and gives that line.
     pub fn read_to(&mut self, message: &str) -> serde_json::Value {
         loop {
-            let mut line = String::new();
-            assert!(self.log.read_line(&mut line).unwrap() > 0, "the log ended: {}", self.lines);
+            let Ok(line) = self.log.recv() else { panic!("the log ended: {}", self.lines) };
             self.lines.push_str(&line);
             let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
             if line["fields"]["message"] == message {
                 return line;
             }
         }
-    }
-
-    /// Reads its log from now on also while nobody waits for a line: it stops where its log is not read.
-    pub fn read_ahead(&mut self) {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        let nothing: Box<dyn Read + Send> = Box::new(std::io::empty());
-        let mut log = std::mem::replace(&mut self.log, BufReader::new(nothing));
-        std::thread::spawn(move || {
-            let mut line = Vec::new();
-            while log.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-                if sender.send(std::mem::take(&mut line)).is_err() {
-                    break;
-                }
-            }
-        });
-        self.log = BufReader::new(Box::new(Lines { receiver, line: Cursor::default() }));
     }
 
     /// Its number in the system.
@@ -131,26 +121,8 @@ impl Process {
 
     /// Waits for its end. Gives its exit code, and everything that it has logged.
     pub fn ended(mut self) -> (Option<i32>, String) {
-        self.log.read_to_string(&mut self.lines).unwrap();
+        self.lines.extend(self.log.iter());
         (self.child.wait().unwrap().code(), std::mem::take(&mut self.lines))
-    }
-}
-
-/// The lines of a log that are read by a thread.
-struct Lines {
-    receiver: Receiver<Vec<u8>>,
-    line: Cursor<Vec<u8>>,
-}
-
-impl Read for Lines {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.line.read(buffer)?;
-        if read > 0 || buffer.is_empty() {
-            return Ok(read);
-        }
-        let Ok(line) = self.receiver.recv() else { return Ok(0) };
-        self.line = Cursor::new(line);
-        self.line.read(buffer)
     }
 }
 
