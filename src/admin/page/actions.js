@@ -35,7 +35,7 @@ function drawKinds() {
 function drawKindNote() {
   const { known, channel, without } = chosenKind();
   let note = "The channel is chosen when the sync starts.";
-  if (known) note = `Runs over ${channelList([channel])}${without.length === 0 ? "" : `, without ${kindList(without)}`}.`;
+  if (known) note = `Runs via ${channelList([channel])}${without.length === 0 ? "" : `, without ${kindList(without)}`}.`;
   if (known && channel === null) note = "The backend does not support this sync.";
   setText(byId("start-note"), note);
 }

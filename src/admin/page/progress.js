@@ -104,7 +104,7 @@ function drawCard(card, job) {
   drawCancel(card.cancel, job);
   const parts = [
     bridgeState.backends.length > 1 ? `on ${backendName(job.backend)}` : null,
-    job.channels.length > 0 ? `over ${channelList(job.channels)}` : null,
+    job.channels.length > 0 ? `via ${channelList(job.channels)}` : null,
     job.user === null ? null : `requested by ${job.user}`,
   ];
   const time = job.started === null ? ["Queued for ", elapsedElement(job.created)] : ["Running for ", elapsedElement(job.started)];
