@@ -1,4 +1,4 @@
-//! `proxbox-bridge check`, as an operator and a program see it.
+//! `proxbox-bridge check`: its text for operators, its JSON and its exit codes.
 
 mod configuration;
 mod keys;
@@ -134,7 +134,7 @@ async fn nothing_is_started_and_no_socket_is_opened() {
 }
 
 #[tokio::test]
-async fn nothing_is_asked_twice() {
+async fn no_request_is_sent_twice() {
     let key = file(KEY);
     for version in VERSIONS {
         let backend = replay(version).await;
@@ -150,7 +150,7 @@ async fn nothing_is_asked_twice() {
 }
 
 #[tokio::test]
-async fn a_channel_that_is_no_use_is_told() {
+async fn a_channel_that_cannot_sync_is_reported() {
     let key = file(KEY);
     let backend = default_mode().await;
     let args = ["--channel", "websocket", "--key-file", key.path().to_str().unwrap()];

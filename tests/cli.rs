@@ -1,4 +1,4 @@
-//! The command itself: exit codes, signals, and what it never writes.
+//! The command line: exit codes, signals, and output that must not be written.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -140,7 +140,7 @@ fn the_sample_configuration_is_all_that_it_needs_to_start() {
 }
 
 #[test]
-fn a_hangup_makes_it_read_its_configuration_again_and_a_bad_one_is_told_of_and_changes_nothing() {
+fn sighup_reloads_the_configuration_and_a_bad_one_is_logged_and_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bridge.toml");
     let write = |url: &str, more: &str| {
@@ -239,7 +239,7 @@ fn an_expired_certificate_and_handshakes_that_fail_are_warnings() {
 }
 
 #[test]
-fn what_is_not_safe_is_said_at_every_start() {
+fn unsafe_settings_are_logged_at_every_start() {
     let args = [
         "serve",
         "--backend",

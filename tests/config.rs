@@ -292,7 +292,7 @@ fn a_file_that_cannot_be_read_is_named_with_what_named_it() {
 }
 
 #[test]
-fn every_bad_sample_is_told_what_is_wrong_with_it() {
+fn every_bad_sample_gets_its_expected_error() {
     let mut seen = 0;
     for entry in fs::read_dir(repository("fixtures/config")).unwrap() {
         let path = entry.unwrap().path();
@@ -316,7 +316,7 @@ fn every_bad_sample_is_told_what_is_wrong_with_it() {
 }
 
 #[test]
-fn a_bad_variable_or_flag_is_told_in_the_words_of_the_file() {
+fn errors_in_variables_and_flags_name_the_key_of_the_file() {
     assert_eq!(
         minimal().env("BACKEND_CHANNEL", "sse").error(),
         "PROXBOX_BRIDGE_BACKEND_CHANNEL: backend.channel must be auto, native, websocket or json, not \"sse\""
@@ -588,7 +588,7 @@ fn one_backend_may_have_limits_of_its_own_too() {
 }
 
 #[test]
-fn several_backends_are_told_apart_or_refused() {
+fn several_backends_must_be_distinguishable() {
     let blocks = |first: &str, second: &str| {
         let block = |url: u8, more: &str| format!("[[backend]]\nurl = \"http://10.0.0.{url}\"\n{more}\n");
         Setup::file(&(block(1, first) + &block(2, second)))

@@ -1,4 +1,4 @@
-//! The rules that real readers depend on, R1 to R16, each on the bytes that a client gets.
+//! The rules of the wire contract, R1 to R16, each checked on the bytes that a client receives.
 
 use std::time::Duration;
 
@@ -163,7 +163,7 @@ async fn r08_a_failure_is_an_error_and_then_an_end_that_is_not_ok() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r09_the_failure_of_one_object_is_a_step_of_a_run_that_goes_on() {
+async fn r09_the_failure_of_one_object_is_a_step_and_the_run_continues() {
     let failed = "event: item_progress\ndata: {\"phase\": \"devices\", \"status\": \"failed\", \
                   \"item\": {\"name\": \"pve1\"}, \"error\": \"no IP\"}\n\n";
     let detail = "event: error_detail\ndata: {\"phase\": \"devices\", \"item\": \"pve2\", \"message\": \"no rack\"}\n\n";

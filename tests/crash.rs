@@ -1,8 +1,8 @@
-//! A bridge that dies at any moment: what its readers were told is what its ledger says, and nothing looks
-//! as if it ran.
+//! A bridge that is killed at any moment: its ledger agrees with the outcomes that readers received, and no job
+//! is left running.
 //!
-//! The process is the real one, and it is killed without a warning. What it had given to the system is
-//! there after that; a loss of power, which takes that too, cannot be had here.
+//! The real process runs and gets SIGKILL. Data that it had written to the operating system survives that; a
+//! power loss, which loses that data too, cannot be tested here.
 
 mod reader;
 mod rounds;

@@ -1,4 +1,4 @@
-//! The front: what passes through it, what does not, and what it makes up for.
+//! The client listener: requests that are forwarded, refused, answered and adapted.
 
 mod backends;
 mod compat;

@@ -1,4 +1,4 @@
-//! Every recorded version, every documented endpoint: the exact bytes that come out, and what the
+//! Every recorded version and every documented endpoint: the exact bytes of the stream, and the job that the
 //! plugin makes of them.
 
 use std::fmt::Write;

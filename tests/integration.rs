@@ -1,4 +1,4 @@
-//! The tests that run within their own process.
+//! The tests that run in their own process.
 #![allow(unreachable_pub, reason = "the parts of a test are nobody's interface")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 

@@ -1,4 +1,4 @@
-//! A sync belongs to the bridge: clients come to it, leave it, and find it again.
+//! Jobs outlive their clients: clients attach to a running job, detach and resume.
 
 mod broken;
 mod cooldown;
@@ -156,7 +156,7 @@ async fn as_many_run_at_once_as_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_wants_a_job_of_their_own_is_told_of_the_one_that_runs() {
+async fn a_fresh_sync_is_refused_while_one_runs() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[]).await;
     let reader = StreamReader::open(&front, DEVICES, &[]).await;
@@ -185,7 +185,7 @@ async fn a_full_queue_refuses_and_says_when_to_come_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_comes_back_within_the_grace_sees_every_frame_once() {
+async fn a_reader_that_reconnects_within_the_grace_period_gets_every_frame_once() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[]).await;
     let mut reader = StreamReader::open(&front, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
@@ -264,7 +264,7 @@ async fn another_credential_gets_nothing_of_a_job() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_nobody_watches_is_cancelled_after_the_grace() {
+async fn a_job_without_watchers_is_cancelled_after_the_grace_period() {
     for (policy, seconds) in [("grace", 60), ("cancel", 0)] {
         let folder = tempfile::tempdir().unwrap();
         let mut backend = ManualBackend::start().await;
@@ -286,7 +286,7 @@ async fn a_job_that_nobody_watches_is_cancelled_after_the_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_goes_on_without_watchers_if_it_is_to() {
+async fn a_job_continues_without_watchers_if_configured() {
     let folder = tempfile::tempdir().unwrap();
     let mut backend = ManualBackend::start().await;
     let settings = [("jobs.on_disconnect", "continue"), ("data_dir", folder.path().to_str().unwrap())];
@@ -366,7 +366,7 @@ async fn a_reader_that_takes_nothing_is_dropped_after_the_write_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_comes_late_to_a_long_job_is_told_what_is_gone_and_sees_every_failure() {
+async fn a_late_watcher_of_a_long_job_gets_a_notice_of_evicted_events_and_every_failure() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[("limits.job_log_bytes", "65536")]).await;
     let mut reader = StreamReader::open(&front, DEVICES, &[]).await;
@@ -390,7 +390,7 @@ async fn whoever_comes_late_to_a_long_job_is_told_what_is_gone_and_sees_every_fa
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_comes_late_to_a_job_that_fails_without_end_is_told_how_many_failures_are_gone() {
+async fn a_late_watcher_of_a_job_with_many_failures_gets_the_number_of_evicted_failures() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[("limits.job_log_bytes", "65536")]).await;
     let mut reader = StreamReader::open(&front, DEVICES, &[]).await;
@@ -566,7 +566,7 @@ async fn what_was_refused_before_it_began_is_recorded_with_the_backends_detail()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_backend_said_is_recorded_without_the_key_and_a_stream_can_be_replayed() {
+async fn a_run_is_recorded_without_the_key_and_can_be_replayed() {
     for (version, channel) in
         [("0.0.2.post1", "websocket"), ("0.0.30.post2", "native"), ("0.0.11.post2", "websocket")]
     {
@@ -813,7 +813,7 @@ async fn a_job_that_began_before_the_ledger_was_open_is_resumed_by_its_own_clien
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_wants_payloads_of_a_job_that_keeps_none_is_told_when_it_resumes() {
+async fn resuming_with_payloads_a_job_without_payloads_gets_a_notice() {
     for (replay, first, notice) in [
         ("0s", "bridge.payload=1", Some("This job has ended, and the rest of its record has no payloads.")),
         ("5m", "bridge.ids=1", Some("This job was there already, and keeps no payloads.")),
@@ -850,7 +850,7 @@ async fn a_client_that_wants_payloads_of_a_job_that_keeps_none_is_told_when_it_r
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_wants_all_events_of_a_job_whose_record_has_none_is_told_when_it_resumes() {
+async fn resuming_with_all_events_a_job_recorded_without_them_gets_a_notice() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[("limits.replay", "0s")]).await;
     for (first, is_told) in [("bridge.ids=1", true), ("bridge.events=all", false)] {
@@ -929,7 +929,7 @@ async fn nothing_runs_without_a_record_where_that_is_forbidden_also_when_it_is_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_comes_to_a_job_that_is_being_cancelled() {
+async fn no_client_attaches_to_a_job_that_is_being_cancelled() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[("jobs.on_disconnect", "cancel")]).await;
     for _ in 0..10 {
@@ -946,7 +946,7 @@ async fn nobody_comes_to_a_job_that_is_being_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_hears_something_while_all_that_comes_is_for_others() {
+async fn a_reader_gets_heartbeats_while_all_events_are_filtered_out() {
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &[]).await;
     let all = StreamReader::open(&front, &format!("{DEVICES}?bridge.events=all"), &[]).await;

@@ -1,4 +1,4 @@
-//! The jobs, as whoever asks the admin listener sees them. Every answer is compared with the OpenAPI document.
+//! The jobs API of the admin listener. Every response is validated against the OpenAPI document.
 
 mod begin;
 mod document;

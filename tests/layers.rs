@@ -1,4 +1,4 @@
-//! Which module may know which: dependencies point one way, and the core does no I/O.
+//! Which module may import which: dependencies point one way, and the core does no I/O.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 #[path = "layers/imports.rs"]
@@ -204,7 +204,7 @@ fn no_file_is_too_long_to_be_read_at_once() {
 }
 
 #[test]
-fn what_happens_in_the_bridge_is_told_by_telemetry_alone() {
+fn only_telemetry_writes_log_events() {
     // A recorded backend is none.
     for (part, _) in
         LAYERS.into_iter().filter(|(part, _)| !["telemetry", "replay", "recording"].contains(part))

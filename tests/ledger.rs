@@ -1,5 +1,4 @@
-//! The ledger of a bridge, from outside: what is written is there, whatever happens to the bridge and
-//! to the disk.
+//! The public interface of the ledger: committed records survive crashes, restarts and disk errors.
 
 mod age;
 mod damage;
@@ -186,7 +185,7 @@ async fn what_was_written_survives_a_bridge_that_is_killed() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn nobody_else_can_read_the_files() {
+async fn the_files_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let folder = folder();
     let ledger = open(folder.path()).await;
@@ -305,7 +304,7 @@ async fn a_file_that_is_locked_later_on_loses_nothing() {
 }
 
 #[tokio::test]
-async fn jobs_of_a_bridge_that_crashed_are_interrupted_when_they_were_last_heard_of() {
+async fn jobs_of_a_crashed_bridge_are_interrupted_at_their_last_recorded_time() {
     let folder = folder();
     let ledger = open(folder.path()).await;
     let done = full();
@@ -446,7 +445,7 @@ async fn an_inspection_of_copied_files_leaves_no_file_behind() {
 }
 
 #[tokio::test]
-async fn an_end_stays_whatever_comes_late() {
+async fn a_recorded_end_survives_late_writes() {
     let ledger = in_memory().await;
     let job = full();
     put(&ledger, &Record { end: None, ..job.clone() }, vec![]).await;

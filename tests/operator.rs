@@ -1,4 +1,4 @@
-//! What an operator sees and may do: metrics, health, the log, the live stream of changes, and who is let in.
+//! The interfaces of operators: metrics, health, the log, the event stream, and access control.
 
 mod access;
 mod feed;

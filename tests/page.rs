@@ -1,4 +1,4 @@
-//! The live page in Chromium, by `tests/page/page.mjs`.
+//! The live page in a browser, driven by `tests/page/page.mjs`.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Whatever a backend does, and however its bytes are cut, the contract holds.
+//! Property tests: the contract holds for any backend behaviour and any chunking.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -236,7 +236,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn in_whatever_order_a_truth_is_told_the_counts_are_the_same(
+    fn the_counts_do_not_depend_on_the_order_of_events(
         objects in prop::collection::vec((0usize..6, any::<bool>(), any::<bool>()), 1..12),
         order in prop::collection::vec(any::<prop::sample::Index>(), 60),
     ) {

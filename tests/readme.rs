@@ -1,4 +1,4 @@
-//! What the documents claim, and that their links and commands work.
+//! The documents: their links, commands, configuration files and metric names are valid.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};

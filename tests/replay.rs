@@ -1,4 +1,4 @@
-//! The fake backend, seen from the wire.
+//! The replay server, tested over the network.
 
 mod client;
 mod fixtures;

@@ -1,4 +1,4 @@
-//! One run after the other, told by backends of every age, and what their readers are told of it.
+//! Sessions without a network: recorded and invented backend events of every release, and the stream that results.
 
 mod composed;
 mod ends;

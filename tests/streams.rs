@@ -1,4 +1,4 @@
-//! What clients of a stream endpoint see of the bridge, and what the backend sees.
+//! A stream endpoint of the bridge, seen by its client and by the backend.
 
 use crate::support::bridge::{
     BridgedReplay, Client, DEVICES, DISKS, Forwarder, KEY, MACHINES, TestBridge, WITH_KEY, config, fast,
@@ -91,7 +91,7 @@ async fn a_key_from_a_file_takes_the_place_of_the_clients() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_key_a_new_backend_is_asked_nothing_that_could_lock_the_address_out() {
+async fn without_a_key_a_new_backend_gets_no_request_that_could_lock_the_address_out() {
     let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[]).await;
     let answer = pair.front.get(DEVICES, &[]).await;
     assert_eq!(
@@ -359,7 +359,7 @@ async fn the_admin_listener_says_that_the_process_lives_and_what_it_did() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pings_of_the_backend_are_answered_while_nobody_reads_us() {
+async fn pings_of_the_backend_are_answered_while_no_client_reads() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let backend = listener.local_addr().unwrap();
     let front = TestBridge::start(config(backend, &[("backend.channel", "websocket")])).await;

@@ -1,9 +1,9 @@
-//! Everything that backends say they answer, asked of them directly and through the bridge.
+//! Every documented path of the backends, requested directly and through the bridge.
 //!
-//! `fixtures/openapi` has the paths and methods of five releases. Each is asked as it is meant to be, and in
-//! ways that nobody means and HTTP allows. What comes back must be the same both ways but for what belongs to
-//! one connection and what the bridge adds, and so must what the backend was asked. The bridge's own answers
-//! have no `Via`: they come where [`own::Own`] says so, and nowhere else.
+//! `fixtures/openapi` has the paths and methods of five releases. Each is requested as documented, and in other
+//! ways that HTTP allows. Both responses must be equal except for per-connection headers and the headers that the
+//! bridge adds, and so must the requests that the backend received. The bridge's own responses have no `Via`: they
+//! appear for the paths of [`own::BridgePaths`], and for no others.
 
 mod calls;
 mod headers;
@@ -85,21 +85,21 @@ async fn the_surface_of_the_recorded_0_0_30_as_shipped_is_the_same_through_the_b
 }
 
 #[tokio::test]
-async fn whatever_an_old_backend_is_asked_and_answers_passes_over_http_1() {
+async fn every_exchange_with_an_old_backend_passes_over_http_1() {
     walk_scripted(OLD, Version::HTTP_11).await;
 }
 
 #[tokio::test]
-async fn whatever_an_old_backend_is_asked_and_answers_passes_over_http_2() {
+async fn every_exchange_with_an_old_backend_passes_over_http_2() {
     walk_scripted(OLD, Version::HTTP_2).await;
 }
 
 #[tokio::test]
-async fn whatever_a_young_backend_is_asked_and_answers_passes_over_http_1() {
+async fn every_exchange_with_a_new_backend_passes_over_http_1() {
     walk_scripted(YOUNG, Version::HTTP_11).await;
 }
 
 #[tokio::test]
-async fn whatever_a_young_backend_is_asked_and_answers_passes_over_http_2() {
+async fn every_exchange_with_a_new_backend_passes_over_http_2() {
     walk_scripted(YOUNG, Version::HTTP_2).await;
 }

@@ -1,4 +1,4 @@
-//! What is left of a secret in the memory of the process once it was replaced or dropped: nothing.
+//! A replaced or dropped secret leaves no copy in the memory of the process.
 #![cfg(target_os = "linux")]
 
 use std::fs::{self, File};

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_door_that_nobody_could_come_in_by_is_open_again_although_nobody_comes() {
+    async fn an_accept_error_of_a_listener_expires_without_a_new_connection() {
         let (listeners, address) = (Listeners::default(), "127.0.0.1:8800".parse().unwrap());
         assert_eq!(listeners.problem().as_deref(), Some("no listener is open"));
         listeners.open("listen", address, address);

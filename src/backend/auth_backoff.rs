@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_said_once_that_a_client_is_held_back_and_once_that_all_are() {
+    async fn throttling_is_reported_once_for_a_client_and_once_for_all() {
         let backoff = Arc::new(AuthBackoff::default());
         let refuse = |number| backoff.refuse(client(number), key(number), "Invalid API key.", MOST);
         let held_back = [1, 1, 1, 2, 3, 4].map(refuse);
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_without_words_counts_unless_the_key_was_accepted_before() {
+    async fn a_refusal_without_a_detail_counts_unless_the_key_was_accepted_before() {
         let backoff = Arc::new(AuthBackoff::default());
         backoff.accept(key(1));
         for _ in 0..MOST.wrong_keys {

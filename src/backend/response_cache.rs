@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_is_for_those_who_waited_and_for_nobody_else() {
+    async fn a_failure_is_shared_by_waiting_requests_and_not_cached() {
         let cache = ResponseCache::default();
         let fail = || {
             cache.get_or_fetch(HERE, KEEP, async {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_to_what_was_asked_before_all_were_forgotten_is_not_kept() {
+    async fn a_response_to_a_request_before_a_clear_is_not_cached() {
         let cache = ResponseCache::default();
         let old = cache.get_or_fetch(HERE, KEEP, async {
             sleep(KEEP).await;

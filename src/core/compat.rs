@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readers_are_told_that_0_0_1_overlooks_what_was_deleted() {
+    fn a_notice_says_that_0_0_1_overlooks_deleted_endpoints() {
         let told = |release: &str| overlooks_deleted(release.parse().ok());
         assert!(told("0.0.1").unwrap().contains("Restart it"));
         assert_eq!((told("0.0.2"), told("")), (None, None));

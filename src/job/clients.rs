@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_is_told_once_for_each_job() {
+    async fn a_client_gets_a_notice_once_per_job() {
         let clients = Clients::default();
         let notice = || vec!["no firewalls".to_owned()];
         clients.begins_job(netbox());

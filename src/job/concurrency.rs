@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_nobody_waits_for_any_more_is_given_to_the_next() {
+    fn a_slot_whose_waiter_is_gone_goes_to_the_next() {
         let config = config(&[("a", "http://127.0.0.1:1", 1)]);
         let (places, backend) = (ConcurrencyLimit::new(Arc::clone(&config)), backend(&config, 0));
         let running = places.request(&backend);

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_trusted_proxies_say_otherwise_only_what_can_be_read_goes_on() {
+    fn only_readable_values_of_trusted_proxies_are_forwarded() {
         let (_, headers) = forwarded_header_bytes(
             "10.0.0.1",
             &[

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_trouble_comes_at_its_count() {
+    fn each_fault_is_due_at_its_count() {
         let options =
             ReplayOptions { cut_after: Some(2), garbage_after: Some(1), ..ReplayOptions::default() };
         let mut count = FaultCounter::new(&options);

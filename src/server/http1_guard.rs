@@ -366,8 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_goes_on_to_send_behind_its_last_request_is_cut_off_and_one_that_leaves_is_noticed()
-    {
+    async fn a_client_that_sends_after_its_last_request_is_cut_off_and_a_disconnect_is_noticed() {
         let head = b"GET /full-update/stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
         let bounds = HeadLimits { head_bytes: 1024, header_count: 10, target_bytes: 100 };
         for (sent, expected) in [(MAX_DISCARDED - 1, None), (MAX_DISCARDED, Some(io::ErrorKind::InvalidData))]
@@ -397,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn no_sync_stream_becomes_a_tunnel_and_no_other_path_is_kept_from_it() {
+    fn a_sync_stream_never_becomes_a_tunnel_and_other_paths_may() {
         for (target, expected) in [
             ("/full-update/stream", KeepAlive::No),
             ("http://a/full-update%2fstream/?x=1", KeepAlive::No),

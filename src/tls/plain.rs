@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn http_is_told_from_tls_by_its_first_byte() {
+    fn http_is_distinguished_from_tls_by_its_first_byte() {
         for http in ["GET / HTTP/1.1\r\n", "P", "OPTIONS *", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
             assert!(looks_like_http(http.as_bytes()), "{http:?}");
         }

@@ -1,8 +1,8 @@
-//! What clients that read nothing cost in memory, while a million frames arrive: progress, or failures.
+//! Memory of the bridge with clients that read nothing, over a million frames of progress or failures.
 //!
-//! The process is the real one. What it takes more than before the sync must stay within the bound on the
-//! log of a job (`limits.job_log_bytes`), what each client may hold, and a slack for everything else: what is on its
-//! way to the ledger, and what the allocator keeps back. If it does not, this fails.
+//! The real process runs. Its growth over the resident size before the sync must stay within the bound on the
+//! log of a job (`limits.job_log_bytes`), the buffers of each client, and a slack for the rest: events on their
+//! way to the ledger, and memory that the allocator retains. Otherwise the benchmark fails.
 #![allow(unreachable_pub, reason = "nobody uses a benchmark as a library")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark that cannot go on must fail")]
 #![allow(clippy::print_stdout, reason = "that is where its table goes")]

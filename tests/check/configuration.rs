@@ -1,4 +1,4 @@
-//! What is wrong before any backend is asked.
+//! Configuration errors that are found before any request to a backend.
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -112,7 +112,7 @@ async fn a_ledger_of_a_newer_bridge_is_78_and_left_alone() {
 }
 
 #[tokio::test]
-async fn what_others_can_reach_is_told() {
+async fn listeners_that_other_hosts_reach_are_reported() {
     let backend = replay("0.0.2.post1").await;
     let token = file("operators-0123456789");
     let token = token.path().to_str().unwrap();
@@ -131,7 +131,7 @@ async fn what_others_can_reach_is_told() {
 }
 
 #[tokio::test]
-async fn several_backends_are_told_one_after_the_other() {
+async fn several_backends_are_reported_one_after_the_other() {
     let (old, backend_with_keys) = (replay("0.0.2.post1").await, replay("0.0.30.post2").await);
     let key = file(KEY);
     let config = |more: &str| {

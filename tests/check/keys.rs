@@ -1,4 +1,4 @@
-//! Keys: what is tried, how often, and what is said of it.
+//! API keys: which requests carry them, how often they are tried, and how the result is reported.
 
 use serde_json::json;
 
@@ -56,7 +56,7 @@ async fn a_wrong_key_is_refused_once() {
 }
 
 #[tokio::test]
-async fn without_a_key_only_what_everybody_may_ask_is_asked() {
+async fn without_a_key_only_public_paths_are_requested() {
     for version in WITH_KEYS {
         let backend = replay(version).await;
         let run = CheckRun::against(&backend.local_addr(), &[], &[]).await;
@@ -107,7 +107,7 @@ async fn a_key_for_a_release_that_takes_none_is_a_note() {
 }
 
 #[tokio::test]
-async fn whoever_is_locked_out_is_told_to_wait() {
+async fn a_lockout_is_reported_with_its_waiting_time() {
     let key = file(KEY);
     let backend = replay("0.0.11.post2").await;
     for _ in 0..5 {
@@ -137,7 +137,7 @@ async fn backend_with_keys(version: (u16, &'static str), streams: u16) -> Backen
 }
 
 #[tokio::test]
-async fn whatever_else_a_backend_says_to_a_key_is_told_with_a_way_out() {
+async fn other_responses_to_a_key_are_reported_with_a_hint() {
     let key = file(KEY);
     let release = r#"{"version":"0.0.11"}"#;
     for (version, streams, parts) in [
@@ -207,7 +207,7 @@ async fn a_backend_that_repeats_the_key_does_not_make_it_known() {
 }
 
 #[tokio::test]
-async fn a_release_that_says_its_age_and_wants_no_key_is_asked_without_one() {
+async fn a_keyless_release_that_reports_its_version_is_checked_without_a_key() {
     let backend = Backend::start(|request| async move {
         match request.uri().path() {
             "/" => answer(200, &[], r#"{"message":"Proxbox Backend made in FastAPI framework"}"#),

@@ -1,4 +1,4 @@
-//! The way from a backend to NetBox: what its release needs, what is there, and what is missing.
+//! The checks of the path from a backend to NetBox: the listener, the endpoint row, the token and the rules.
 
 use std::sync::{Arc, Mutex};
 
@@ -56,7 +56,7 @@ async fn push(front: &TestBridge, path: &str, row: Value) {
 }
 
 #[tokio::test]
-async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
+async fn every_missing_part_of_the_netbox_listener_is_reported() {
     let rows = Arc::default();
     let (backend, netbox) = (old(&rows).await, netbox().await);
     let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
@@ -138,7 +138,7 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
 }
 
 #[tokio::test]
-async fn a_rule_that_is_off_and_a_token_that_needs_it_are_told() {
+async fn a_disabled_rule_and_a_token_that_needs_it_are_reported() {
     let rows = Arc::new(Mutex::new(vec![json!({
         "id": 1, "name": "netbox", "ip_address": "10.0.0.5", "port": 443, "token": "nbt_key.s3cret",
     })]));
@@ -174,7 +174,7 @@ async fn a_rule_that_is_off_and_a_token_that_needs_it_are_told() {
 }
 
 #[tokio::test]
-async fn a_release_that_needs_no_listener_is_told_and_a_netbox_that_is_not_there() {
+async fn a_release_that_needs_no_listener_and_an_unreachable_netbox_are_reported() {
     let key = file(KEY);
     let backend = replay("0.0.11.post2").await;
     let args = ["--key-file", key.path().to_str().unwrap()];

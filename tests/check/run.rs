@@ -1,4 +1,4 @@
-//! One run of the command.
+//! Runs the command and checks its output.
 
 use std::fmt::Display;
 use std::fs;

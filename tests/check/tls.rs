@@ -251,7 +251,7 @@ async fn a_certificate_that_ends_soon_is_a_warning_even_if_it_is_pinned() {
 }
 
 #[tokio::test]
-async fn a_backend_without_tls_is_told_from_one_with_a_bad_certificate() {
+async fn a_backend_without_tls_is_distinguished_from_a_bad_certificate() {
     let plain = Backend::start(|_| async { answer(200, &[], "{}") }).await;
     let url = format!("https://{}", plain.address);
     let run = CheckRun::with(&["--backend", &url], &[]).await;
@@ -267,7 +267,7 @@ async fn a_backend_without_tls_is_told_from_one_with_a_bad_certificate() {
 }
 
 #[tokio::test]
-async fn a_backend_that_wants_a_client_certificate_is_told() {
+async fn a_backend_that_requires_a_client_certificate_is_reported() {
     let (folder, ca, people) = (Folder::new(), authority("The CA"), authority("people"));
     let ca_file = folder.write("ca.pem", &ca.pem());
     let backend = TlsBackend::with(&Leaf::issued_by(&ca, &params("pve1", &HERE)), Some(&people)).await;

@@ -1,4 +1,4 @@
-//! The way to a backend, and what is found at the end of it.
+//! Connection checks: names, addresses, ports, and servers that are no backend.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -11,7 +11,7 @@ use crate::support::bridge::{KEY, fast, recordings, unused_address};
 use crate::support::scripted::{Backend, answer};
 
 #[tokio::test]
-async fn a_backend_that_is_down_is_told() {
+async fn a_backend_that_is_down_is_reported() {
     let address = unused_address().await;
     let run = CheckRun::against(&address, &[], &[]).await;
     run.assert_output(
@@ -27,7 +27,7 @@ async fn a_backend_that_is_down_is_told() {
 }
 
 #[tokio::test]
-async fn a_name_that_nobody_knows_is_told() {
+async fn a_host_name_that_does_not_resolve_is_reported() {
     let run = CheckRun::against(&"nowhere.invalid:8000", &[], &[]).await;
     run.assert_output(
         1,
@@ -72,7 +72,7 @@ async fn a_backend_on_ipv6_is_as_good() {
 }
 
 #[tokio::test]
-async fn what_is_no_proxbox_backend_is_told_and_not_given_the_key() {
+async fn a_server_that_is_no_proxbox_backend_is_reported_and_not_sent_the_key() {
     let key = file(KEY);
     for (status, headers, body, parts) in [
         (
@@ -127,7 +127,7 @@ async fn what_is_no_proxbox_backend_is_told_and_not_given_the_key() {
 }
 
 #[tokio::test]
-async fn what_does_not_speak_http_is_told() {
+async fn a_server_that_does_not_speak_http_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let task = tokio::spawn(async move {
@@ -170,7 +170,7 @@ async fn a_backend_that_hangs_takes_no_longer_than_its_limit() {
 }
 
 #[tokio::test]
-async fn a_backend_that_hangs_in_the_middle_is_told_where() {
+async fn a_backend_that_hangs_is_reported_at_the_check_that_timed_out() {
     let key = file(KEY);
     let cases = [
         ("/health", "  ok       /ws          dialect 0.0.7\n"),

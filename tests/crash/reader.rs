@@ -1,4 +1,4 @@
-//! A client that takes what it is given, and is not surprised when that ends in the middle.
+//! A client that keeps all bytes it received, also from a stream that was cut off.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Many lives on one data directory, each of which ends somewhere in a sync.
+//! Repeated kills and restarts on one data directory, each at some point of a sync.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -260,7 +260,7 @@ async fn run_rounds(stages: &[MeasuredBackend], data: &Path, mut chance: SplitMi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whenever_the_bridge_dies_an_outcome_that_was_told_is_recorded_and_nothing_looks_as_if_it_ran() {
+async fn whenever_the_bridge_is_killed_every_reported_outcome_is_recorded_and_no_job_is_left_running() {
     let seed = Seed::choose();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: String| folder.path().join(name);

@@ -1,4 +1,4 @@
-//! A bridge that is asked to end, and a second one that is not wanted.
+//! A bridge that is asked to stop, and a second one on the same data directory.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ async fn stalled() -> ReplayHandle {
     replayed(recordings("0.0.11.post2", &[]), options).await
 }
 
-async fn begun(bridge: &Process) -> CrashReader {
+async fn started(bridge: &Process) -> CrashReader {
     let mut reader = CrashReader::open(bridge.address, MACHINES).await;
     assert!(reader.read_until(|reader| reader.events().len() > 1).await);
     reader
@@ -40,7 +40,7 @@ async fn recorded_as_stopped(data: &std::path::Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bridge_does_not_start_on_a_data_dir_that_never_worked_unless_it_is_told_to() {
+async fn a_bridge_does_not_start_on_an_unusable_data_dir_unless_configured_to() {
     let (backend, nowhere) = (stalled().await, Path::new("/proc/nope"));
     let (status, said) = refused(nowhere, backend.local_addr());
     assert_eq!(status.code(), Some(78), "{said}");
@@ -65,7 +65,7 @@ async fn a_second_bridge_on_the_same_data_says_what_to_do_and_does_not_serve() {
     let folder = tempfile::tempdir().unwrap();
     let backend = stalled().await;
     let first = Process::start(folder.path(), backend.local_addr(), &[]);
-    let reader = begun(&first).await;
+    let reader = started(&first).await;
     let (status, said) = refused(folder.path(), backend.local_addr());
     assert_eq!(status.code(), Some(1), "{said}");
     for part in [folder.path().to_str().unwrap(), "another bridge", "stop it, or set another data_dir"] {
@@ -84,7 +84,7 @@ async fn a_backend_that_may_be_at_work_for_a_bridge_that_was_killed_is_waited_fo
     let folder = tempfile::tempdir().unwrap();
     let backend = stalled().await;
     let first = Process::start(folder.path(), backend.local_addr(), &[]);
-    let reader = begun(&first).await;
+    let reader = started(&first).await;
     let job = reader.job().unwrap();
     first.kill();
     let second = Process::start(folder.path(), backend.local_addr(), &[]);
@@ -101,7 +101,7 @@ async fn a_sync_that_outlasts_the_drain_ends_as_interrupted_for_its_reader_and_i
     let folder = tempfile::tempdir().unwrap();
     let backend = stalled().await;
     let bridge = Process::start(folder.path(), backend.local_addr(), &[("limits.drain", "100ms")]);
-    let reader = begun(&bridge).await;
+    let reader = started(&bridge).await;
     bridge.terminate();
     interrupted(reader).await;
     let (code, log) = bridge.ended();
@@ -114,7 +114,7 @@ async fn while_it_drains_nothing_begins_and_a_second_signal_ends_it_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let backend = stalled().await;
     let mut bridge = Process::start(folder.path(), backend.local_addr(), &[("limits.drain", "7days")]);
-    let reader = begun(&bridge).await;
+    let reader = started(&bridge).await;
     assert_eq!(Client::send(bridge.admin, "GET", "/readyz", &[]).await.answer().await.status, 200);
     bridge.terminate();
     bridge.read_to("Draining: no new job starts.");

@@ -1,4 +1,4 @@
-//! Several backends behind one bridge, told apart by address or name.
+//! Several backends behind one bridge, selected by listening address or host name.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ async fn named(name: &'static str) -> Backend {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_comes_to_the_backend_that_its_host_or_its_port_stands_for() {
+async fn a_client_is_routed_to_a_backend_by_host_or_port() {
     let [lab, rest, own] = [named("lab").await, named("rest").await, named("own").await];
     let front = TestBridge::start(configured(&format!(
         r#"

@@ -1,4 +1,4 @@
-//! What the NetBox plugin asks for beside the streams, in front of what real backends of each age answered.
+//! Requests of the NetBox plugin beside the streams, with the recorded responses of each backend release.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -489,7 +489,7 @@ async fn a_backend_without_keys_is_known_to_a_client_without_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scope_is_put_in_the_words_of_the_release() {
+async fn the_endpoint_scope_is_sent_in_the_form_of_the_release() {
     let status = "/proxmox/cluster/status?proxmox_endpoint_ids=1";
     for (version, scoped) in [
         ("0.0.4", "&endpoint_ids=1"),
@@ -934,7 +934,7 @@ async fn a_backend_that_waits_for_a_restart_does_so_under_another_url_too_and_an
 }
 
 #[tokio::test]
-async fn a_backend_goes_on_waiting_for_its_restart_when_the_bridge_starts_again_with_another_url_for_it() {
+async fn a_pending_backend_restart_survives_a_bridge_restart_with_another_url() {
     let rows = Rows::default();
     rows.0.lock().unwrap().push(Rows::row(1, 80));
     let backend = Backend::start(move |request| rows.clone().answer(request)).await;

@@ -121,7 +121,7 @@ async fn a_head_that_does_not_come_in_time_is_answered_and_silence_is_just_close
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_takes_no_body_and_the_backend_is_not_asked() {
+async fn a_stream_request_with_a_body_is_refused_without_a_backend_request() {
     let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     for length in ["Content-Length: 2\r\n\r\nhi", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"] {
@@ -136,7 +136,7 @@ async fn a_stream_takes_no_body_and_the_backend_is_not_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_body_behind_a_good_request_is_told_to_its_own_sender_alone() {
+async fn a_malformed_body_after_a_good_request_fails_only_its_own_request() {
     let backend = Backend::start(|request| async {
         use http_body_util::BodyExt;
         let path = request.uri().path().to_owned();
@@ -176,7 +176,7 @@ async fn an_upgrade_that_is_not_taken_up_ends_the_connection_at_either_door() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_of_http_1_0_without_a_host_goes_on_with_one() {
+async fn an_http_1_0_request_without_a_host_is_forwarded_with_one() {
     let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     let mut stream = TcpStream::connect(front.address).await.unwrap();

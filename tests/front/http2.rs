@@ -1,4 +1,4 @@
-//! HTTP/2 in front, and clients that misuse it.
+//! HTTP/2 on the client listener, and clients that misuse it.
 
 use std::time::Duration;
 
@@ -177,7 +177,7 @@ async fn a_client_that_opens_and_resets_streams_for_ever_is_sent_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_is_too_large_harms_nobody_but_its_own_request() {
+async fn a_head_that_is_too_large_fails_only_its_own_request() {
     let (backend, front) = served_backend().await;
     let mut client = Http2Client::open(&front).await;
     let large = "x".repeat(8000);
@@ -266,7 +266,7 @@ async fn floods_of_frames_that_ask_for_nothing_end_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_opens_no_window_is_dropped_and_the_sync_goes_on() {
+async fn a_reader_that_opens_no_window_is_dropped_and_the_sync_continues() {
     let mut backend = ManualBackend::start().await;
     let settings = [("limits.client_write", "20s"), ("jobs.on_disconnect", "continue")];
     let front = TestBridge::start(config(backend.address, &settings)).await;

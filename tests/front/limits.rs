@@ -1,4 +1,4 @@
-//! How much clients may have at once.
+//! Limits on the concurrent connections, requests and watchers of clients.
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -14,7 +14,7 @@ async fn metric(front: &TestBridge, limit: &str) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_connection_too_many_is_told_so_and_closed() {
+async fn a_connection_over_the_limit_gets_an_error_and_is_closed() {
     let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
     for (key, limit, status) in [
         ("limits.connections", "connections", 503),

@@ -1,4 +1,4 @@
-//! The listener on which the bridge stands in front of NetBox, for backends.
+//! The NetBox listener: the proxy through which backends reach NetBox.
 
 mod limits;
 mod upstream;
@@ -172,7 +172,7 @@ async fn a_request_is_forwarded_and_authorised_and_its_links_lead_back() {
 }
 
 #[tokio::test]
-async fn no_header_says_where_a_request_comes_from_however_it_is_written() {
+async fn no_spelling_of_a_forwarding_header_reaches_netbox() {
     let (_, _backend, netbox, _, front, listener) = between(&[]).await;
     push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
     let removed = [
@@ -197,7 +197,7 @@ async fn no_header_says_where_a_request_comes_from_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn proxmox_credentials_are_filled_in_for_whom_netbox_authorises_and_for_nobody_else() {
+async fn proxmox_credentials_are_filled_in_only_for_requests_that_netbox_authorises() {
     let (_, backend, netbox, _, front, listener) = between(&[]).await;
     push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
     let endpoint = json!({
@@ -595,7 +595,7 @@ async fn release_0_0_1_is_given_no_listener_that_it_cannot_reach_and_no_sync_who
 }
 
 #[tokio::test]
-async fn release_0_0_1_is_asked_for_the_endpoints_of_netbox_and_shows_no_token_anywhere() {
+async fn release_0_0_1_is_queried_for_the_endpoints_of_netbox_and_exposes_no_token() {
     let (backend, _server, _, front, _) = first(&[]).await;
     push(&front, "POST", "/proxmox/endpoints", &json!({ "name": "pve (nb:7)", "token_value": "x" })).await;
     let read = front.get("/proxmox/cluster/status?source=database&proxmox_endpoint_ids=7", &WITH_KEY).await;
@@ -667,7 +667,7 @@ async fn get_secured(listener: SocketAddr, authority: &Authority, target: &str) 
 }
 
 #[tokio::test]
-async fn a_listener_with_a_certificate_speaks_tls_and_the_backend_is_told_so() {
+async fn a_netbox_listener_with_a_certificate_speaks_tls_and_the_pushed_row_says_so() {
     let authority = Authority::new("ours");
     authority.issue("listener", "127.0.0.1");
     let [certificate, key] = ["listener.pem", "listener-key.pem"].map(|name| authority.path(name));

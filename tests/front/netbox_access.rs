@@ -1,4 +1,4 @@
-//! Who is let in at the NetBox listener, and who gets secrets there.
+//! Access to the NetBox listener, and to the secrets that it fills in.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};

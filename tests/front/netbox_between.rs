@@ -1,4 +1,4 @@
-//! A bridge between a backend of some release and a NetBox that authorises, as the tests of the NetBox listener use it.
+//! The setup of the NetBox listener tests: a bridge between a backend of some release and a NetBox.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

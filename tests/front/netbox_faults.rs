@@ -1,4 +1,4 @@
-//! A NetBox that is not there, hangs, or breaks off, behind the NetBox listener.
+//! A NetBox that is unreachable, hangs, or cuts off its response, behind the NetBox listener.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ async fn serve(mut stream: TcpStream, fault: Fault, seen: mpsc::UnboundedSender<
 }
 
 #[tokio::test]
-async fn a_backend_is_told_why_netbox_did_not_answer_and_waits_no_longer_than_the_limit() {
+async fn a_netbox_fault_is_reported_to_the_backend_within_the_limit() {
     let chunk =
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n{\"re";
     let large = cut(40 << 20, &" ".repeat(33 << 20));
@@ -173,7 +173,7 @@ async fn a_netbox_that_is_not_there_is_502_and_found_again_when_it_is() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_json_comes_as_far_as_netbox_sends_it_and_is_not_ended_for_it() {
+async fn a_truncated_response_that_is_not_json_is_forwarded_truncated() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n";
     let faulty = Faulty::start("0.0.2.post1", Fault::closing(format!("{head}5\r\n<h1>N\r\n")), &[]).await;
     let request = format!("GET {SITES} HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\n\r\n", authorization(V1));
@@ -184,7 +184,7 @@ async fn an_answer_that_is_not_json_comes_as_far_as_netbox_sends_it_and_is_not_e
 }
 
 #[tokio::test]
-async fn what_only_says_that_it_is_json_comes_as_it_is() {
+async fn a_response_with_invalid_json_is_forwarded_unchanged() {
     for text in ["{\"results\": [{\"id\": 7", "\u{feff}[]", "{\"url\": \"http://", "", "nul\0l"] {
         let fault = Fault::closing(cut(text.len(), text));
         let faulty = Faulty::start("0.0.2.post1", fault, &[]).await;
@@ -196,7 +196,7 @@ async fn what_only_says_that_it_is_json_comes_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_large_page_comes_whole_and_all_of_its_links_lead_back() {
+async fn a_large_page_is_forwarded_complete_with_all_links_rewritten() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let netbox = server.local_addr().unwrap();
     let rows: Vec<Value> = (0..20_000)

@@ -1,4 +1,4 @@
-//! What old backends send to NetBox, sent to the NetBox listener again (see `fixtures/README.md`).
+//! Recorded requests of old backends to NetBox, sent to the NetBox listener (see `fixtures/README.md`).
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The rules of the NetBox listener: what they change, that they can be turned off, and how often each was needed.
+//! The rules of the NetBox listener: what each changes, its switch and its counter.
 
 use std::fs;
 use std::net::SocketAddr;

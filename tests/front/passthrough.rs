@@ -1,4 +1,4 @@
-//! Everything that is not the bridge's own passes through, as if the bridge were not there.
+//! Paths that the bridge does not serve itself are forwarded unchanged.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn method_path_query_headers_and_body_arrive_byte_for_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_comes_back_as_it_is_whatever_its_status() {
+async fn a_response_of_any_status_is_forwarded_unchanged() {
     let backend = Backend::start(|request| async move {
         let status: u16 = request.uri().path()[1..].parse().unwrap();
         let headers = [("x-odd", "1"), ("set-cookie", "a=1"), ("set-cookie", "b=2"), ("server", "uvicorn")];
@@ -103,7 +103,7 @@ async fn what_belongs_to_one_connection_stays_on_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_backend_is_told_who_asks_and_by_which_name() {
+async fn the_backend_gets_forwarded_headers_with_the_client_and_the_host() {
     let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     let lies =
@@ -123,7 +123,7 @@ async fn the_backend_is_told_who_asks_and_by_which_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_has_a_name_that_backend_and_client_are_told() {
+async fn a_request_id_is_sent_to_the_backend_and_the_client() {
     let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     let answer = front.get("/x", &[]).await;
@@ -202,7 +202,7 @@ async fn pieces_of_an_upload_arrive_before_the_next_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_asks_before_it_sends_is_told_to_go_on_when_the_backend_takes_it() {
+async fn expect_100_continue_is_answered_when_the_backend_reads_the_body() {
     let backend = Backend::start(|request| async {
         let body = request.into_body().collect().await.unwrap().to_bytes();
         Response::new(full_body(body))
@@ -375,7 +375,7 @@ async fn a_body_that_does_not_come_or_is_too_long_is_the_clients_own_fault() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_redirect_of_the_backend_to_itself_reaches_nobody_who_asks_for_a_stream() {
+async fn a_redirect_of_the_backend_to_itself_reaches_no_client_of_a_stream() {
     let backend = Backend::start(|request| async move {
         let path = request.uri().path().to_owned();
         match path.as_str() {
@@ -430,7 +430,7 @@ async fn a_connection_that_the_backend_has_closed_costs_no_request() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_on_to_send_what_was_refused_is_listened_to_for_a_while() {
+async fn a_refused_body_is_drained_for_a_while() {
     let backend = Backend::start(|_| async { answer(200, &[], "never") }).await;
     let front = TestBridge::start(config(backend.address, &[("limits.body_bytes", "1024")])).await;
     let mut stream = TcpStream::connect(front.address).await.unwrap();
@@ -447,7 +447,7 @@ async fn a_client_that_goes_on_to_send_what_was_refused_is_listened_to_for_a_whi
 }
 
 #[tokio::test(start_paused = true)]
-async fn te_goes_on_if_the_connection_names_it_and_is_named_again() {
+async fn te_is_forwarded_only_if_the_connection_header_names_it() {
     let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     for (connection, passed) in [("TE", Some("trailers")), ("keep-alive", None)] {

@@ -1,4 +1,4 @@
-//! Reading the configuration again while the bridge serves.
+//! Reloading the configuration while the bridge serves.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

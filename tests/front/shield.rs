@@ -1,4 +1,4 @@
-//! What the backend is not asked, because it was a moment ago, or is down.
+//! Requests that are not sent to the backend: cached responses, refused keys, an open circuit breaker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use crate::support::scripted::{Backend, answer};
 use proxbox_bridge::replay::{ReplayOptions, Speed};
 
 #[tokio::test(start_paused = true)]
-async fn the_same_cheap_question_is_asked_once_a_second_and_others_every_time() {
+async fn an_equal_cheap_request_is_cached_for_a_second_and_others_are_not() {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
     let backend = Backend::start(move |_| {
@@ -39,7 +39,7 @@ async fn the_same_cheap_question_is_asked_once_a_second_and_others_every_time() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_hangs_is_asked_the_same_cheap_question_once_and_whoever_waits_is_a_request() {
+async fn equal_cheap_requests_to_a_hanging_backend_are_sent_once_and_each_counts_as_a_request() {
     for path in ["/", "/version", "/health"] {
         let (release, released) = tokio::sync::watch::channel(false);
         let backend = Backend::start(move |_| {
@@ -71,7 +71,7 @@ async fn a_backend_that_hangs_is_asked_the_same_cheap_question_once_and_whoever_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrong_key_costs_one_attempt_and_the_right_one_goes_on_working() {
+async fn a_wrong_key_costs_one_attempt_and_the_right_one_still_works() {
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let backend = replayed(recordings("0.0.11.post2", &[]), options).await;
     let front = TestBridge::start(config(backend.local_addr(), &[])).await;
@@ -116,7 +116,7 @@ async fn guarded() -> (proxbox_bridge::replay::ReplayHandle, TestBridge) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_tries_one_wrong_key_after_the_other_locks_nobody_out() {
+async fn a_client_that_tries_many_wrong_keys_locks_out_no_other_client() {
     let (backend, front) = guarded().await;
     let targets = ["/proxmox/version", "/dcim/devices/create/stream", "/version"];
     for number in 0..9 {
@@ -209,7 +209,7 @@ async fn while_a_backend_answers_nothing_no_more_unknown_keys_reach_it_than_a_cl
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_was_right_for_the_version_holds_nobody_up_while_a_stream_takes_long_to_begin() {
+async fn a_key_accepted_by_the_version_delays_no_request_while_a_stream_opens_slowly() {
     let backend = Backend::start(|request| async move {
         match (request.method().as_str(), request.uri().path()) {
             (_, "/version") => answer(200, &[], r#"{"version":"0.0.11.post2"}"#),
@@ -308,7 +308,7 @@ async fn a_path_is_the_same_when_it_is_percent_encoded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_was_told_to_wait_waits_and_is_told_how_long_still() {
+async fn a_rate_limited_client_is_refused_with_the_remaining_wait() {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
     let backend = Backend::start(move |_| {
@@ -373,7 +373,7 @@ async fn a_new_backend_in_the_old_place_is_not_judged_by_the_old_ones_keys_for_l
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_where_none_is_asked_for_is_never_announced_without_being_sent() {
+async fn an_unexpected_body_is_never_announced_without_being_sent() {
     let backend = Backend::start(|request| async move {
         use http_body_util::BodyExt;
         let path = request.uri().path().to_owned();
@@ -418,7 +418,7 @@ async fn what_an_answer_depends_on_is_never_mixed_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_goes_on_being_tried_is_asked_for_again_all_the_same() {
+async fn a_repeatedly_tried_wrong_key_is_still_retried_after_five_minutes() {
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let backend = replayed(recordings("0.0.11.post2", &[]), options).await;
     let front = TestBridge::start(config(backend.local_addr(), &[])).await;

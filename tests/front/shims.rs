@@ -1,4 +1,4 @@
-//! What plugins ask for and old backends do not have.
+//! Paths that plugins request and old backends lack.
 
 use serde_json::{Value, json};
 
@@ -120,7 +120,7 @@ async fn health_is_503_when_the_backend_is_down_and_never_502() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_is_busy_is_ready_if_it_has_no_word_for_it_and_else_503_in_time() {
+async fn a_busy_backend_without_a_health_path_is_ready_and_another_is_503_in_time() {
     let hangs = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     for (status, expected) in [(404, 200), (200, 503)] {
         let busy = std::sync::Arc::clone(&hangs);

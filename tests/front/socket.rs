@@ -1,4 +1,4 @@
-//! `/ws`, as pages and clients that know nothing else use it.
+//! `/ws`, as used by old pages and WebSocket clients.
 
 use futures::{SinkExt, StreamExt};
 use proxbox_bridge::replay::ReplayOptions;
@@ -224,7 +224,7 @@ async fn what_is_no_command_is_answered_and_harmless() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_key_is_refused_with_4001_and_the_backend_is_asked_once() {
+async fn a_bad_key_is_refused_with_4001_and_the_backend_gets_one_request() {
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let pair = BridgedReplay::start(recordings(NEW, &[]), options, &[]).await;
     for target in ["/ws", "/ws?x=1", "/%77s"] {
@@ -357,7 +357,7 @@ async fn a_page_is_pinged_and_dropped_when_it_gives_no_sign_of_life() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deep_or_broken_text_is_no_command_and_harms_nobody() {
+async fn deeply_nested_or_broken_text_is_no_command_and_breaks_nothing() {
     let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let mut page = Page::greeted(&pair.front).await;
     for hostile in ["[".repeat(30_000), format!("{}1", "{\"a\":".repeat(5_000)), "{\"command\":".to_owned()] {

@@ -1,4 +1,4 @@
-//! TLS in front of clients and towards the backend.
+//! TLS for clients and to the backend.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,7 +100,7 @@ fn secured(backend: &Backend, authority: &Authority, more: &str) -> String {
 }
 
 #[tokio::test]
-async fn clients_are_served_over_tls_and_one_that_speaks_http_is_told_so() {
+async fn clients_are_served_over_tls_and_plain_http_gets_an_error() {
     let authority = Authority::new("ours");
     authority.issue("front", "bridge.test");
     let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
@@ -120,7 +120,7 @@ async fn clients_are_served_over_tls_and_one_that_speaks_http_is_told_so() {
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_to_whoever_wants_it() {
+async fn http_2_is_negotiated_over_tls() {
     let authority = Authority::new("ours");
     authority.issue("front", "bridge.test");
     let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
@@ -439,7 +439,7 @@ async fn server_without_tls(answer: Option<&'static [u8]>) -> (std::net::SocketA
 }
 
 #[tokio::test]
-async fn a_backend_that_may_speak_tls_behind_http_is_told_from_one_whose_http_is_bad() {
+async fn a_backend_that_may_speak_tls_gets_a_hint_and_one_with_bad_http_does_not() {
     let ours = Authority::new("ours");
     ours.issue("backend", "127.0.0.1");
     let hint = "; if it speaks TLS, write https:// in backend.url";

@@ -1,7 +1,7 @@
-//! WebSockets that the bridge does not own: what one peer says, the other hears.
+//! WebSocket tunnels to paths that the bridge does not serve itself.
 //!
-//! Three languages speak through the bridge, each with its own library, and every one with every one. What no
-//! library does is done with bytes, in `bytes.rs`.
+//! Clients and backends in three languages, each with its own library, exchange messages through the bridge in
+//! every combination. `bytes.rs` covers byte sequences that no library sends.
 
 mod bytes;
 mod frames;

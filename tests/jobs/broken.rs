@@ -1,4 +1,4 @@
-//! A job whose own code fails: it ends all the same, for its readers, in the record and on its backend.
+//! A job whose own code panics: it ends for its readers, in its record and on its backend.
 
 use std::fmt;
 use std::sync::Arc;

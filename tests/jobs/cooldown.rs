@@ -1,4 +1,4 @@
-//! The place of a job on its backend, after its end: it stays taken while the backend may still be at work.
+//! Cool-down: a job keeps its slot after its end while the backend may still be working.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -23,14 +23,18 @@ async fn open(front: &TestBridge, path: &str) -> StreamReader {
 }
 
 /// A job that has begun, and the backend's side of it.
-async fn begun(front: &TestBridge, backend: &mut ManualBackend, path: &str) -> (StreamReader, ManualStream) {
+async fn started(
+    front: &TestBridge,
+    backend: &mut ManualBackend,
+    path: &str,
+) -> (StreamReader, ManualStream) {
     let reader = open(front, path).await;
     (reader, backend.next_stream().await)
 }
 
 /// A job that the backend cuts off. Gives its id, and when that was.
 async fn cut(front: &TestBridge, backend: &mut ManualBackend, path: &str) -> (String, Instant) {
-    let (reader, stream) = begun(front, backend, path).await;
+    let (reader, stream) = started(front, backend, path).await;
     drop(stream);
     let (job, began) = (reader.job.clone(), Instant::now());
     assert!(reader.rest().await.contains("\"ok\": false"));
@@ -39,7 +43,7 @@ async fn cut(front: &TestBridge, backend: &mut ManualBackend, path: &str) -> (St
 
 /// For how many seconds after `began` the next job waits for its turn.
 async fn waits(front: &TestBridge, backend: &mut ManualBackend, began: Instant) -> u64 {
-    let (reader, stream) = begun(front, backend, STORAGE).await;
+    let (reader, stream) = started(front, backend, STORAGE).await;
     let seconds = began.elapsed().as_secs();
     stream.complete().await;
     let waited = reader.rest().await.contains("Waiting: the backend may still be at work on job");
@@ -64,7 +68,7 @@ fn up_to(job: &str, seconds: u64) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_after_a_cut_waits_while_an_old_backend_goes_on_and_says_so() {
+async fn a_retry_after_a_lost_stream_waits_for_the_cooldown_and_reports_it() {
     let mut backend = ManualBackend::with_release(OLD).await;
     let front = front(&backend, &[]).await;
     let (job, began) = cut(&front, &mut backend, DEVICES).await;
@@ -91,7 +95,7 @@ async fn how_long_a_place_stays_taken_depends_on_the_release() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_update_of_any_release_goes_on_with_its_stage() {
+async fn a_lost_full_update_of_any_release_cools_down_for_its_stage() {
     for release in [OLD, NEW] {
         let mut backend = ManualBackend::with_release(release).await;
         let front = front(&backend, &[]).await;
@@ -118,7 +122,7 @@ async fn whatever_the_bridge_ends_itself_takes_its_place_too() {
     for settings in [("limits.idle", "10s"), ("limits.total", "10s"), ("jobs.on_disconnect", "cancel")] {
         let mut backend = ManualBackend::with_release(OLD).await;
         let front = front(&backend, &[settings]).await;
-        let (reader, stream) = begun(&front, &mut backend, DEVICES).await;
+        let (reader, stream) = started(&front, &mut backend, DEVICES).await;
         if settings.0 == "jobs.on_disconnect" {
             drop(reader);
         } else {
@@ -130,7 +134,7 @@ async fn whatever_the_bridge_ends_itself_takes_its_place_too() {
     }
     let mut backend = ManualBackend::with_release(OLD).await;
     let front = front(&backend, &[]).await;
-    let (reader, stream) = begun(&front, &mut backend, DEVICES).await;
+    let (reader, stream) = started(&front, &mut backend, DEVICES).await;
     assert_eq!(front.admin_request("DELETE", &format!("/jobs/{}", reader.job), &[]).await.status, 202);
     stream.wait_disconnected().await;
     let began = Instant::now();
@@ -142,7 +146,7 @@ async fn a_failure_that_the_backend_reports_is_its_end_where_its_tasks_stop_with
     for (release, seconds) in [("0.0.0", 30), (OLD, 30), ("0.0.7.post1", 0), (NEW, 0)] {
         let mut backend = ManualBackend::with_release(release).await;
         let front = front(&backend, &[]).await;
-        let (reader, stream) = begun(&front, &mut backend, DEVICES).await;
+        let (reader, stream) = started(&front, &mut backend, DEVICES).await;
         stream.fail().await;
         assert!(reader.rest().await.contains("\"ok\": false"));
         let began = Instant::now();
@@ -155,7 +159,7 @@ async fn a_backend_that_has_ended_its_work_is_not_waited_for() {
     let mut backend = ManualBackend::with_release(OLD).await;
     let front = front(&backend, &[]).await;
     for status in ["completed", "failed"] {
-        let (reader, mut stream) = begun(&front, &mut backend, DEVICES).await;
+        let (reader, mut stream) = started(&front, &mut backend, DEVICES).await;
         stream.device("pve1", status).await;
         stream.complete().await;
         assert_eq!(reader.rest().await.contains("\"ok\": true"), status == "completed");
@@ -174,7 +178,7 @@ async fn a_run_that_never_began_takes_no_place() {
     let began = Instant::now();
     assert_eq!(waits(&front, &mut backend, began).await, 0, "refused");
 
-    let (running, stream) = begun(&front, &mut backend, DEVICES).await;
+    let (running, stream) = started(&front, &mut backend, DEVICES).await;
     let mut waiting = open(&front, FULL_UPDATE).await;
     waiting.until("Waiting for devices").await;
     assert_eq!(front.admin_request("DELETE", &format!("/jobs/{}", waiting.job), &[]).await.status, 202);
@@ -193,15 +197,15 @@ async fn a_run_that_never_began_takes_no_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_earlier_runs_took_says_how_long_an_old_backend_goes_on() {
+async fn the_cooldown_of_an_old_backend_follows_the_duration_of_earlier_runs() {
     let mut backend = ManualBackend::with_release(OLD).await;
     let front = front(&backend, &[("limits.cooldown", "2m")]).await;
     for (before, elapsed, rest) in [(100, 10, 90), (100, 200, 30), (400, 10, 120)] {
-        let (reader, stream) = begun(&front, &mut backend, DEVICES).await;
+        let (reader, stream) = started(&front, &mut backend, DEVICES).await;
         advance(Duration::from_secs(before)).await;
         stream.complete().await;
         reader.rest().await;
-        let (reader, stream) = begun(&front, &mut backend, DEVICES).await;
+        let (reader, stream) = started(&front, &mut backend, DEVICES).await;
         advance(Duration::from_secs(elapsed)).await;
         drop(stream);
         reader.rest().await;
@@ -215,7 +219,7 @@ async fn another_place_on_the_backend_can_be_used_meanwhile() {
     let mut backend = ManualBackend::with_release(OLD).await;
     let front = front(&backend, &[("backend.concurrency", "2")]).await;
     let (job, began) = cut(&front, &mut backend, DEVICES).await;
-    let (second, other) = begun(&front, &mut backend, STORAGE).await;
+    let (second, other) = started(&front, &mut backend, STORAGE).await;
     assert_eq!(began.elapsed().as_secs(), 0);
     let mut third = open(&front, FULL_UPDATE).await;
     let both = format!(
@@ -414,7 +418,7 @@ async fn a_report_that_cannot_be_read_frees_no_place_before_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bridge_may_be_told_not_to_wait() {
+async fn a_cooldown_of_zero_waits_for_nothing() {
     let mut backend = ManualBackend::with_release(OLD).await;
     let front = front(&backend, &[("limits.cooldown", "0s")]).await;
     let (_, began) = cut(&front, &mut backend, DEVICES).await;
@@ -446,10 +450,10 @@ async fn an_operator_frees_a_place_at_once_and_for_good() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_waits_already_is_told_as_soon_as_the_run_before_it_is_cut() {
+async fn a_queued_job_reports_the_cooldown_as_soon_as_the_run_before_it_is_lost() {
     let mut backend = ManualBackend::with_release(NEW).await;
     let front = front(&backend, &[]).await;
-    let (first, stream) = begun(&front, &mut backend, DEVICES).await;
+    let (first, stream) = started(&front, &mut backend, DEVICES).await;
     let mut waiting = open(&front, STORAGE).await;
     waiting.until("Waiting for devices").await;
     drop(stream);
@@ -468,8 +472,8 @@ async fn a_full_update_of_the_bridge_itself_lengthens_no_cool_down() {
     let front = front(&backend, &[("backend.concurrency", "2")]).await;
     backend.report_active();
     let (_, began) = cut(&front, &mut backend, FULL_UPDATE).await;
-    let (second, running) = begun(&front, &mut backend, FULL_UPDATE).await;
-    let (third, stream) = begun(&front, &mut backend, STORAGE).await;
+    let (second, running) = started(&front, &mut backend, FULL_UPDATE).await;
+    let (third, stream) = started(&front, &mut backend, STORAGE).await;
     assert_eq!(began.elapsed().as_secs(), 30);
     running.complete().await;
     stream.complete().await;
@@ -484,7 +488,7 @@ async fn a_sync_of_another_kind_ends_no_cool_down_of_a_reported_full_update() {
     let front = front(&backend, &[("backend.concurrency", "2")]).await;
     backend.report_active();
     let (job, began) = cut(&front, &mut backend, FULL_UPDATE).await;
-    let (running, stream) = begun(&front, &mut backend, STORAGE).await;
+    let (running, stream) = started(&front, &mut backend, STORAGE).await;
     tokio::time::sleep_until(began + Duration::from_secs(40)).await;
     assert_eq!(cooling_down(&front).await, [job]);
     stream.complete().await;

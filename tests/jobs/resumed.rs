@@ -1,4 +1,4 @@
-//! Who may go on behind an event of a job that only the ledger knows.
+//! Resuming a job that only the ledger holds: which clients may.
 
 use super::{StreamReader, front};
 use crate::support::bridge::DEVICES;

@@ -1,4 +1,4 @@
-//! Syncs that are queued, found again, refused and cancelled.
+//! Syncs that are queued, joined, refused and cancelled over the API.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ fn stalling() -> ReplayOptions {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_queued_runs_to_its_end_with_nobody_watching() {
+async fn a_queued_job_runs_to_its_end_without_watchers() {
     let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[("jobs.on_disconnect", "cancel")]).await;
     let api = Api::new(&pair.front).await;
     let job = api.start("/sync/full-update/", &[("X-Proxbox-Actor", "anna")]).await;
@@ -181,7 +181,7 @@ async fn only(version: &str, uses: &[&str], target: &str, settings: &[(&str, &st
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sync_that_failed_is_told_from_one_that_could_not_run() {
+async fn a_failed_sync_is_distinguished_from_one_that_could_not_run() {
     let settings = [("backend.object_failures", "any")];
     let failed = only(NEW, &[], "/sync/virtual-machines/", &settings).await;
     assert_eq!((&failed["status"], &failed["cause"]), (&json!("failed"), &json!("objects_failed")));
@@ -213,7 +213,7 @@ async fn a_sync_that_failed_is_told_from_one_that_could_not_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_are_told_apart_and_never_shown() {
+async fn keys_are_distinguished_by_fingerprint_and_never_shown() {
     let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[]).await;
     let api = Api::new(&pair.front).await;
     let one = api.start("/sync/devices/", &WITH_KEY).await;

@@ -1,4 +1,4 @@
-//! The OpenAPI document as the judge of answers.
+//! Validates responses against the OpenAPI document.
 
 use proxbox_bridge::admin;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Jobs that are looked for, and what is left of them.
+//! Ended jobs: lists, filters, logs and recordings, and their removal.
 
 use std::time::Duration;
 
@@ -197,7 +197,7 @@ async fn after_a_restart_the_ledger_tells_of_the_jobs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_backend_said_is_there_if_it_was_to_be_kept() {
+async fn the_recording_of_a_job_is_served_if_recording_is_on() {
     let folder = tempfile::tempdir().unwrap();
     for recording in ["off", "on"] {
         let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", recording)];

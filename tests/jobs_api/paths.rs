@@ -1,4 +1,4 @@
-//! What is served, and what is written about it.
+//! The served paths and the documented ones are the same.
 
 use std::fs;
 use std::path::Path;
@@ -48,7 +48,7 @@ async fn the_document_has_every_path_that_is_served_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_document_has_the_version_of_the_bridge_and_every_word_that_it_says() {
+async fn the_document_has_the_version_of_the_bridge_and_every_enum_value() {
     let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let api = Api::new(&pair.front).await;
     let document = api.document();

@@ -1,4 +1,4 @@
-//! What is removed for its age, and what no clock can have removed.
+//! Removal by age, which a clock that jumps must not trigger.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -416,7 +416,7 @@ async fn recordings_go_at_once_when_the_log_is_gone_and_not_because_the_ledger_w
 }
 
 #[tokio::test]
-async fn a_clock_that_jumps_once_more_is_held_back_anew_and_it_is_said_by_how_much_it_jumped() {
+async fn a_clock_that_jumps_again_holds_cleaning_again_and_the_jump_is_reported() {
     let clock = SteppedClock::at(NOW);
     let folder = folder();
     let ledger = opened(folder.path(), &clock).await;

@@ -1,4 +1,4 @@
-//! Bytes in the file that no bridge has written.
+//! Corrupt values in the file.
 
 use std::path::Path;
 use std::sync::LazyLock;

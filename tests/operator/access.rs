@@ -1,4 +1,4 @@
-//! Who may do what on the admin listener.
+//! Access control on the admin listener.
 
 use std::net::SocketAddr;
 
@@ -96,7 +96,7 @@ async fn where_reading_is_opened_it_is_free_under_the_machines_own_name_and_acti
 }
 
 #[tokio::test]
-async fn without_a_token_nobody_gets_more_than_health_and_the_answer_says_what_to_do() {
+async fn without_a_configured_token_only_health_is_served_and_the_error_names_the_keys() {
     let backend = replayed(recordings(OLD, &[]), fast()).await;
     let config = |is_open| proxbox_bridge::config::Config {
         admin_token: None,
@@ -171,7 +171,7 @@ async fn the_token_of_operators_never_reaches_a_backend() {
 }
 
 #[tokio::test]
-async fn whom_it_is_asked_for_is_seen_over_http_2_as_well() {
+async fn the_authority_is_checked_over_http_2_as_well() {
     let (_backend, front) = started(&[]).await;
     let request = async |authority: &str| {
         let stream = tokio::net::TcpStream::connect(front.admin).await.unwrap();

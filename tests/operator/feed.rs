@@ -1,4 +1,4 @@
-//! The stream of everything that changes, and the backends: what the live page stands on.
+//! `/events` and `/backends`, which the live page uses.
 
 use serde_json::Value;
 
@@ -42,7 +42,7 @@ impl EventsReader {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_is_told_of_from_its_beginning_to_its_end_and_not_again() {
+async fn a_job_is_reported_from_its_beginning_to_its_end_and_not_again() {
     let mut backend = ManualBackend::start().await;
     let mut front = TestBridge::start(config(backend.address, &[])).await;
     let mut reader = EventsReader::open(&front, &[]).await;
@@ -89,7 +89,7 @@ async fn a_job_is_told_of_from_its_beginning_to_its_end_and_not_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_backends_are_told_with_what_each_kind_will_use_and_nothing_is_started() {
+async fn the_backends_are_listed_with_the_channel_of_each_kind_and_nothing_is_started() {
     let BridgedReplay { backend, front } = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let list = front.admin_request("GET", "/backends", &[]).await.json();
     let old = &list["results"][0];
@@ -109,7 +109,7 @@ async fn the_backends_are_told_with_what_each_kind_will_use_and_nothing_is_start
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_wants_a_key_is_not_asked_without_one() {
+async fn a_backend_that_requires_a_key_is_probed_only_at_health_without_one() {
     let BridgedReplay { backend, front } =
         BridgedReplay::start(recordings("0.0.30.post2", &[]), fast(), &[]).await;
     let list = front.admin_request("GET", "/backends", &[]).await.json();
@@ -132,7 +132,7 @@ async fn ending(mut reader: EventsReader) -> Option<Value> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_job_is_told_although_it_is_forgotten_at_once_or_the_bridge_ends_it() {
+async fn the_end_of_a_job_is_reported_although_it_is_evicted_at_once_or_the_bridge_stops() {
     let mut backend = ManualBackend::start().await;
     let mut front = TestBridge::start(config(backend.address, &[("limits.replay", "0s")])).await;
     let mut reader = EventsReader::open(&front, &[]).await;

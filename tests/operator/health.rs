@@ -1,4 +1,4 @@
-//! Whether the bridge says that it can do its work, and why not.
+//! `/livez` and `/readyz`, and the reasons that they give.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! The log: what its lines say, and how it is filtered.
+//! The log: the content of its lines, and its filter.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What is counted, and that it is counted right.
+//! Metrics have the right values.
 
 use rcgen::{CertificateParams, KeyPair};
 use tokio::net::TcpListener;
@@ -193,7 +193,7 @@ async fn a_backend_that_is_gone_is_down_without_anybody_asking_and_is_back_when_
 }
 
 #[tokio::test]
-async fn when_the_certificate_ends_is_told() {
+async fn the_expiry_of_the_certificate_is_a_metric() {
     let folder = tempfile::tempdir().unwrap();
     let key = KeyPair::generate().unwrap();
     let mut parameters = CertificateParams::new(vec!["bridge.test".to_owned()]).unwrap();

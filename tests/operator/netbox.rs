@@ -1,4 +1,4 @@
-//! What an operator sees of a NetBox listener.
+//! The state of a NetBox listener in the admin API.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Keys that a backend repeats: they are neither logged nor stored.
+//! API keys that a backend repeats are neither logged nor stored.
 
 use std::path::Path;
 

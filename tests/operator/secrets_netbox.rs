@@ -1,4 +1,4 @@
-//! Secrets that are pushed for the NetBox listener, or pass it: they are where they belong and nowhere else.
+//! Secrets that are pushed for the NetBox listener, or pass through it, appear nowhere else.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

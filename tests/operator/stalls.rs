@@ -1,4 +1,4 @@
-//! Readers that take nothing, and a process that is stopped for a while.
+//! Readers that stop reading, and a bridge process that is suspended for a while.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -42,7 +42,7 @@ async fn a_reader_that_takes_nothing_holds_little_memory_and_the_limit_of_all_lo
 }
 
 /// A sync of which the client has read the step of `pve1`.
-async fn begun(bridge: &RunningBridge, backend: &mut ManualBackend) -> (Client, ManualStream) {
+async fn started(bridge: &RunningBridge, backend: &mut ManualBackend) -> (Client, ManualStream) {
     let mut client = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
     let mut stream = backend.next_stream().await;
     assert_eq!(client.head().await.0, 200);
@@ -56,7 +56,7 @@ async fn a_sync_outlives_a_pause_of_the_process_that_is_longer_than_the_idle_lim
     let mut backend = ManualBackend::start().await;
     let limit = Duration::from_secs(2);
     let bridge = RunningBridge::start(backend.address, &[("limits.idle", "2s")]);
-    let (mut client, mut stream) = begun(&bridge, &mut backend).await;
+    let (mut client, mut stream) = started(&bridge, &mut backend).await;
     bridge.process.pause();
     let paused = Instant::now();
     stream.device("pve2", "completed").await;
@@ -74,7 +74,7 @@ async fn a_late_failure_that_came_during_a_pause_is_read_though_the_wait_for_it_
     let limit = Duration::from_secs(2);
     let bridge =
         RunningBridge::start(backend.address, &[("limits.settle", "2s"), ("limits.settle_total", "2s")]);
-    let (mut client, mut stream) = begun(&bridge, &mut backend).await;
+    let (mut client, mut stream) = started(&bridge, &mut backend).await;
     stream.send_complete().await;
     bridge.wait_for_value("backend_frames_total{channel=\"native\",type=\"complete\"}", 1.0).await;
     // It is not silent: what ends the wait is the limit for the whole of it.

@@ -1,4 +1,4 @@
-//! Recordings made by hand, and clients that look at raw bytes.
+//! Handwritten recordings, and clients that expose raw bytes.
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Every recording of a real backend comes out of the replay as it went in.
+//! Every recording of a real backend is replayed as it was recorded.
 
 use crate::support::bridge::replayed;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ async fn using(version: &Path, name: &str) -> ReplayHandle {
 }
 
 #[tokio::test]
-async fn every_recorded_response_comes_out_as_it_was() {
+async fn every_recorded_response_is_replayed_unchanged() {
     for version in versions() {
         for (name, recording) in recordings(&version) {
             if recording.header.protocol == Protocol::Http {

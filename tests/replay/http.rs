@@ -23,7 +23,7 @@ fn ended(recording: Recording) -> Recording {
 }
 
 #[tokio::test]
-async fn a_stream_comes_out_byte_by_byte_however_it_was_cut() {
+async fn a_stream_is_replayed_byte_for_byte_however_it_was_chunked() {
     let text = [ONE, TWO, THREE, "event: odd\r\ndata: caf\u{e9}\n\n"].concat();
     for parts in [vec![text.as_str()], vec![&text[..7], &text[7..60], &text[60..]]] {
         let server = serve(WITH_KEYS, vec![ended(stream(&parts))], AT_ONCE).await;
@@ -122,7 +122,7 @@ async fn a_recorded_answer_to_a_missing_key_is_given() {
 }
 
 #[tokio::test]
-async fn a_recorded_cut_comes_after_every_byte_before_it() {
+async fn a_recorded_cut_is_replayed_after_every_byte_before_it() {
     // More than any buffer on the way holds, so that the cut has to wait for the client.
     let long = "x".repeat(4_000_000);
     let recordings = vec![stream(&[ONE, &long, "\n\n"]).with(900.0, Direction::In, RecordedEvent::Cut)];

@@ -29,7 +29,7 @@ fn recorded() -> ReplayOptions {
 }
 
 #[tokio::test]
-async fn the_greeting_comes_at_once_where_no_key_is_asked_for() {
+async fn the_greeting_is_sent_at_once_if_no_key_is_required() {
     let server = serve(OLD, vec![sync_nodes(OLD)], AT_ONCE).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
     ws.hears(&["Connected!", "Connected 2!"]).await;

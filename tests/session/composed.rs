@@ -1,4 +1,4 @@
-//! A full update that is put together from the stages that a backend has.
+//! A full update that is composed of the stages that a backend has.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ fn stages_are_run_in_order_each_on_its_own_connection() {
 }
 
 #[test]
-fn the_numbers_of_every_stage_are_told_apart() {
+fn the_counts_of_each_stage_are_kept_separate() {
     let mut drive = open_run(composed(
         vec![leg(Kind::Devices, Channel::Native), leg(Kind::VirtualDisks, Channel::Json)],
         vec![],
@@ -292,7 +292,7 @@ fn the_full_update_of_0_0_2_is_one_command_and_names_what_it_lacks() {
 }
 
 #[test]
-fn a_failure_that_another_stage_has_too_is_told_of_in_each() {
+fn an_equal_failure_in_two_stages_is_reported_in_each() {
     let legs = [Kind::Devices, Kind::Storage].map(|kind| leg(kind, Channel::Native)).to_vec();
     let mut drive = open_run(composed(legs, vec![]));
     let trouble = sse("error_detail", json!({"phase": "bootstrap", "message": "No branch"}));

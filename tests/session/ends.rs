@@ -1,4 +1,4 @@
-//! How native streams end: in order, too late, too early, and with an error.
+//! How native streams end: cleanly, late, early, and with an error.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn a_backend_that_forgets_to_hang_up_is_waited_for_no_longer_than_settle() {
 }
 
 #[test]
-fn a_backend_that_goes_on_behind_its_final_event_is_waited_for_no_longer_than_settle_total() {
+fn a_backend_that_sends_after_its_final_event_is_awaited_no_longer_than_settle_total() {
     let mut drive = open_native(Kind::Devices);
     drive.stream(&complete_ok());
     let mut waited = Duration::ZERO;
@@ -54,7 +54,7 @@ fn a_silent_backend_is_waited_for_as_long_as_settle_though_settle_total_is_short
 }
 
 #[test]
-fn what_comes_after_the_end_is_not_passed_on() {
+fn events_after_the_end_are_not_forwarded() {
     let mut drive = open_native(Kind::Devices);
     drive.stream(&complete_ok()).hang_up();
     let length = drive.bytes.len();
@@ -69,7 +69,7 @@ fn what_comes_after_the_end_is_not_passed_on() {
 }
 
 #[test]
-fn a_stream_that_ends_without_a_last_word_is_a_failure_that_says_when() {
+fn a_stream_without_a_final_event_is_a_failure_that_reports_when() {
     let mut drive = open_native(Kind::Devices);
     drive
         .stream(&item_progress("devices", "completed", "pve01"))
@@ -103,7 +103,7 @@ fn a_stream_that_breaks_says_why() {
 }
 
 #[test]
-fn a_last_word_that_was_cut_is_none() {
+fn a_truncated_final_event_does_not_count() {
     let cut = complete_ok();
     for end in 1..=2 {
         let run = native_run(Kind::Devices, &[cut[..cut.len() - end].to_owned()]);
@@ -112,7 +112,7 @@ fn a_last_word_that_was_cut_is_none() {
 }
 
 #[test]
-fn a_connection_that_breaks_after_the_last_word_changes_nothing() {
+fn a_connection_that_breaks_after_the_final_event_changes_nothing() {
     let mut drive = open_native(Kind::Devices);
     drive.stream(&complete_ok()).event(SessionEvent::Closed(CloseReason::Broken("missing last chunk")));
     assert!(drive.run().is_ok());
@@ -172,7 +172,7 @@ fn a_backend_that_says_an_error_and_nothing_more_is_not_waited_for() {
 }
 
 #[test]
-fn a_bridge_that_stops_behind_the_last_word_still_believes_it() {
+fn a_final_event_counts_although_the_bridge_is_stopping() {
     let mut drive = open_native(Kind::Devices);
     drive.stream(&complete_ok()).event(SessionEvent::Stopped(Cause::Stopping));
     assert!(drive.run().is_ok());

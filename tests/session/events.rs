@@ -1,4 +1,4 @@
-//! The event types that only backends have.
+//! Event types that only backends send.
 
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
@@ -172,7 +172,7 @@ fn an_error_detail_about_no_item_is_a_failed_step_of_its_stage() {
 }
 
 #[test]
-fn a_substep_that_failed_is_told_and_no_failure_of_its_object() {
+fn a_failed_substep_is_reported_and_is_no_failure_of_its_object() {
     let substep = sse(
         "substep",
         json!({"phase": "virtual-machines", "substep": "vm_interfaces", "status": "failed",
@@ -187,7 +187,7 @@ fn a_substep_that_failed_is_told_and_no_failure_of_its_object() {
 }
 
 #[test]
-fn a_bootstrap_that_is_not_ok_is_told_and_is_no_failure() {
+fn an_incomplete_bootstrap_is_reported_and_is_no_failure() {
     let bootstrap = sse(
         "bootstrap_done",
         json!({"ok": false, "skipped": false, "reason": null,

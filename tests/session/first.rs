@@ -1,4 +1,4 @@
-//! 0.0.1, whose `/ws` marks no ends and is closed at each failure and at the barrier.
+//! 0.0.1, whose `/ws` marks no ends and closes at each failure and at the barrier.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ fn each_command_is_followed_by_one_whose_first_frame_tells_its_end() {
 }
 
 #[test]
-fn devices_have_ended_when_the_first_of_them_comes_again() {
+fn devices_have_ended_when_the_first_of_them_is_repeated() {
     let mut drive = greeted(Kind::Devices);
     nodes(&mut drive);
     nodes(&mut drive);
@@ -102,7 +102,7 @@ fn a_socket_that_is_closed_before_the_next_command_has_begun_is_a_failure() {
 }
 
 #[test]
-fn virtual_machines_have_ended_when_a_device_comes() {
+fn virtual_machines_have_ended_at_the_first_device() {
     let mut drive = greeted(Kind::VirtualMachines);
     machine(&mut drive, "web01");
     machine(&mut drive, "web02");
@@ -145,7 +145,7 @@ fn a_full_update_of_a_cluster_without_guests_ends_with_the_second_list_of_device
 }
 
 #[test]
-fn what_becomes_of_the_socket_behind_the_end_is_no_matter() {
+fn the_state_of_the_socket_after_the_end_does_not_matter() {
     let ends: [fn(&mut Drive); 2] = [
         |drive| {
             drive.event(SessionEvent::Closed(CloseReason::Broken("reset")));

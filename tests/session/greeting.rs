@@ -27,7 +27,7 @@ fn detail(refusal: &Refusal) -> &str {
 }
 
 #[test]
-fn a_backend_is_told_nothing_before_it_greets() {
+fn nothing_is_sent_to_a_backend_before_its_greeting() {
     for dialect in KEYLESS {
         let mut drive = opened(dialect);
         assert!(drive.sent.is_empty() && !drive.accepted, "{dialect:?}");
@@ -84,7 +84,7 @@ fn every_kind_has_the_command_that_every_release_knows() {
 }
 
 #[test]
-fn without_a_key_a_backend_that_wants_one_is_not_even_asked() {
+fn without_a_key_no_request_is_sent_to_a_backend_that_requires_one() {
     for dialect in KEYED {
         let mut setup = ws_setup(Kind::Devices, Some(dialect));
         setup.credential = None;
@@ -150,7 +150,7 @@ fn a_socket_that_drops_before_it_greets_is_a_502() {
 }
 
 #[test]
-fn what_comes_before_the_greeting_belongs_to_nobody() {
+fn frames_before_the_greeting_are_ignored() {
     let mut drive = opened(Dialect::V0_0_4);
     drive.text(&frame("device", "pve99", "completed")).text(&end("device")).text(&barrier());
     assert!(!drive.accepted && drive.end.is_none() && drive.sent.is_empty());
@@ -189,7 +189,7 @@ fn a_backend_of_unknown_age_that_does_not_greet_gets_the_key() {
 }
 
 #[test]
-fn a_backend_of_unknown_age_that_waits_for_a_key_that_nobody_has_is_a_401() {
+fn a_backend_of_unknown_release_that_waits_for_a_key_gives_a_401_without_one() {
     let mut drive = open_run(ws_setup(Kind::Devices, None));
     drive.wait(LIMITS.settle);
     assert_eq!(drive.refusal().status, 401);

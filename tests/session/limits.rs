@@ -1,4 +1,4 @@
-//! Every wait ends, and says what it waited for.
+//! Every wait has a limit, which its error names.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn a_backend_that_answers_at_once_is_accepted_at_once() {
 }
 
 #[test]
-fn a_refusal_that_comes_too_late_ends_the_stream() {
+fn a_late_refusal_ends_the_stream() {
     let started = || {
         let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));
         drive.wait(LIMITS.accept_wait);
@@ -147,7 +147,7 @@ fn no_run_is_longer_than_the_limit_however_lively_it_is() {
 }
 
 #[test]
-fn the_limit_of_a_run_does_not_take_its_last_word_away() {
+fn the_limit_of_a_run_keeps_a_final_event_that_arrived_in_time() {
     let mut setup = setup(Kind::Devices, Channel::Native);
     setup.limits.total = 10 * SECOND;
     let mut drive = open_run(setup);

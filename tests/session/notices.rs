@@ -1,4 +1,4 @@
-//! What readers are told before the work begins.
+//! Notices that are sent before the first event.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn setup_with_notices(channel: Channel) -> SessionSetup {
 }
 
 #[test]
-fn each_notice_comes_so_late_that_the_plugin_logs_it_and_nothing_is_read_until_then() {
+fn notices_are_spaced_so_that_the_plugin_logs_each_and_no_event_is_read_before() {
     let mut drive = open_run(setup_with_notices(Channel::Native));
     assert!(drive.session.has_notices());
     assert_eq!(drive.deadline(), Some(NOTICE_GAP));
@@ -45,7 +45,7 @@ fn a_run_that_ends_before_its_notices_tells_them_all_the_same() {
 }
 
 #[test]
-fn a_client_that_was_refused_is_told_nothing() {
+fn a_refused_client_gets_no_notices() {
     let mut drive = Drive::start(setup_with_notices(Channel::Native));
     drive.answer(401, r#"{"detail":"Invalid API key."}"#);
     assert_eq!(drive.refusal().status, 401);

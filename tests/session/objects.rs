@@ -1,4 +1,4 @@
-//! Objects of native streams: each told of once, whoever told of it.
+//! Objects of native streams: each is counted once, in whichever forms it is reported.
 
 use proxbox_bridge::core::domain::kind::Kind;
 use serde_json::json;
@@ -90,7 +90,7 @@ fn the_account_of_an_object_is_kept_only_for_clients_that_ask() {
 }
 
 #[test]
-fn the_truth_inside_a_sync_step_comes_out() {
+fn the_payload_of_a_sync_step_is_unwrapped() {
     let sync = |payload: serde_json::Value| {
         step(json!({"step": "sync", "status": "progress", "message": "sync progress", "rowid": null,
             "payload": payload}))
@@ -166,7 +166,7 @@ fn a_failure_inside_a_sync_step_is_a_failed_step_and_not_the_end() {
 }
 
 #[test]
-fn a_disk_that_failed_in_the_words_of_success_failed() {
+fn a_disk_reported_as_completed_with_an_error_has_failed() {
     let disk = |name: &str, status: &str, disks: &str| {
         step(json!({"step": "virtual_disk", "status": "completed", "rowid": name,
             "message": format!("Synced virtual_disk {name}"),
@@ -240,7 +240,7 @@ fn of_many_objects_that_failed_the_first_and_the_last_are_named() {
 }
 
 #[test]
-fn items_of_equal_names_are_told_apart_by_their_machine_too() {
+fn items_of_equal_names_are_distinguished_by_their_machine() {
     let item = |vm: &str| {
         sse(
             "item_progress",
@@ -493,7 +493,7 @@ fn a_synced_nothing_is_not_the_end_of_its_stage() {
 }
 
 #[test]
-fn the_last_word_about_an_object_counts() {
+fn the_last_status_of_an_object_counts() {
     let failed = step(json!({"step": "virtual_machine", "status": "failed", "rowid": "dns01",
         "message": "Could not set primary IP.", "payload": {"object": "virtual_machine",
             "data": {"error": "Could not set primary IP.", "rowid": "dns01"}}}));
@@ -522,7 +522,7 @@ fn the_last_word_about_an_object_counts() {
 }
 
 #[test]
-fn a_warning_is_told_with_the_object_that_it_is_about() {
+fn a_warning_is_reported_with_its_object() {
     let run = native_run(
         Kind::VirtualMachines,
         &[
@@ -563,7 +563,7 @@ fn names_are_given_without_their_markup() {
 }
 
 #[test]
-fn what_a_reader_of_the_job_page_knows_is_said_to_the_letter() {
+fn the_messages_of_the_job_page_are_kept_verbatim() {
     let run = native_run(
         Kind::FullUpdate,
         &[
@@ -592,7 +592,7 @@ fn what_a_reader_of_the_job_page_knows_is_said_to_the_letter() {
 }
 
 #[test]
-fn a_stage_that_nobody_knows_yet_is_told_of_all_the_same() {
+fn an_unknown_stage_is_reported() {
     let run = native_run(
         Kind::FullUpdate,
         &[

@@ -1,4 +1,4 @@
-//! Runs over plain endpoints, which are silent until they are done.
+//! Runs over JSON endpoints, which send nothing until they are done.
 
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;

@@ -1,5 +1,5 @@
-//! Every recording of a real backend: no more is called completed than NetBox held, and no failure that the backend
-//! told of is missing.
+//! Every recording of a real backend: no more objects are called completed than NetBox held, and no failure that
+//! the backend reported is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Answers in place of a stream: the backend's own wherever it has one.
+//! Error responses in place of a stream: the backend's own if it sent one.
 
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
@@ -47,7 +47,7 @@ fn a_json_answer_passes_unchanged() {
 }
 
 #[test]
-fn an_answer_that_is_no_json_object_becomes_one_of_the_same_status() {
+fn a_response_that_is_no_json_object_becomes_one_of_the_same_status() {
     for (status, body, said) in [
         (500, "Internal Server Error", "Internal Server Error"),
         (404, "<html><head><title>404 Not Found</title></head></html>", "404 Not Found"),
@@ -188,7 +188,7 @@ fn what_an_answer_is_in_place_of_a_stream_is_named() {
 }
 
 #[test]
-fn a_key_that_was_refused_in_an_answer_without_a_body_is_told_with_its_time_of_waiting() {
+fn a_refused_key_without_a_response_body_keeps_its_retry_after() {
     for (status, said) in [(401, "Invalid API key."), (429, "Too many failed authentication attempts.")] {
         let refusal = Refusal::key_refused(status, Some("300"));
         let (_, detail) = ours(&refusal);

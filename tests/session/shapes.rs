@@ -1,4 +1,4 @@
-//! Data of wrong shapes and sizes.
+//! Event data of unexpected shapes and sizes.
 
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
@@ -30,7 +30,7 @@ fn page() -> String {
 }
 
 #[test]
-fn an_error_of_any_shape_is_a_failure_with_words() {
+fn an_error_of_any_shape_is_a_failure_with_text() {
     let shapes = [
         json!(null),
         json!("text"),
@@ -69,7 +69,7 @@ fn a_detail_of_any_shape_becomes_text() {
 }
 
 #[test]
-fn of_a_page_of_html_the_words_remain() {
+fn an_html_page_is_reduced_to_its_text() {
     assert!(page().len() > 36_000);
     let run = native_run(
         Kind::FullUpdate,
@@ -141,7 +141,7 @@ fn line_ends_of_every_sort_in_names_stay_inside_of_their_frame() {
 }
 
 #[test]
-fn an_event_that_is_too_large_is_counted_and_the_run_goes_on() {
+fn an_event_that_is_too_large_is_counted_and_the_run_continues() {
     let large = sse("step", json!({"step": "device", "status": "completed", "rowid": "x".repeat(LIMIT)}));
     let run = limited()
         .stream(&large)
@@ -154,7 +154,7 @@ fn an_event_that_is_too_large_is_counted_and_the_run_goes_on() {
 }
 
 #[test]
-fn a_last_word_that_is_too_large_to_read_is_no_success() {
+fn a_final_event_over_the_size_limit_is_no_success() {
     let large =
         sse("complete", json!({"ok": true, "message": "done", "result": {"devices": "x".repeat(LIMIT)}}));
     let run = limited().stream(&large).hang_up().run();

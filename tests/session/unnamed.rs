@@ -1,4 +1,4 @@
-//! Failures without the name of an object, and objects of sorts that nobody knows.
+//! Failures without an object name, and objects of unknown types.
 
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
@@ -56,7 +56,7 @@ fn an_item_without_a_name_counts_only_if_it_failed() {
 }
 
 #[test]
-fn objects_of_sorts_that_nobody_knows_are_told_apart_by_what_the_backend_calls_them() {
+fn objects_of_unknown_types_are_distinguished_by_the_name_of_their_type() {
     let failed = |phase: &str| item_progress(phase, "failed", "x");
     let events = [failed("gpus"), failed("fans"), complete_ok()];
     let run = native_run(Kind::Devices, &events);
@@ -132,7 +132,7 @@ fn what_another_bridge_could_not_name_or_has_counted_stays_as_it_is() {
 }
 
 #[test]
-fn a_failure_without_a_name_that_is_told_in_two_forms_is_one() {
+fn an_unnamed_failure_reported_in_two_forms_is_one() {
     let item = sse(
         "item_progress",
         json!({"phase": "devices", "status": "failed", "message": "no such cluster", "item": {}}),
@@ -155,7 +155,7 @@ fn a_part_that_failed_of_an_object_that_is_done_is_no_second_object() {
 }
 
 #[test]
-fn snapshots_that_an_old_release_found_are_confirmed_by_nobody() {
+fn snapshots_found_by_an_old_release_stay_unconfirmed() {
     let mut setup = setup(Kind::Snapshots, Channel::Native);
     setup.release = Some(Release::new(0, 0, 6));
     let found = step(json!({"step": "snapshot", "status": "progress", "message": "m", "rowid": "web01",

@@ -1,4 +1,4 @@
-//! What a run is worth: by its objects, by the operator's policy, by the backend's last word.
+//! The verdict of a run: from its objects, the configured policy and the backend's final event.
 
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
@@ -510,7 +510,7 @@ fn the_count_of_a_stage_confirms_the_objects_that_no_event_confirms() {
 }
 
 #[test]
-fn a_last_word_that_is_no_boolean_is_no_success() {
+fn a_final_event_without_a_boolean_ok_is_no_success() {
     for ok in ["", "\"ok\": null,", "\"ok\": \"true\",", "\"ok\": 1,", "\"ok\": {},"] {
         let run = native_run(
             Kind::Devices,
@@ -525,7 +525,7 @@ fn a_last_word_that_is_no_boolean_is_no_success() {
 }
 
 #[test]
-fn a_last_word_that_is_not_json_is_no_success() {
+fn a_final_event_that_is_not_json_is_no_success() {
     for data in ["done", "{\"ok\": true", "[]", "null", "true", ""] {
         let run = native_run(Kind::Devices, &[format!("event: complete\ndata: {data}\n\n")]);
         assert_eq!(run.report.cause, Some(Cause::BackendNonsense), "{data}");
@@ -534,7 +534,7 @@ fn a_last_word_that_is_not_json_is_no_success() {
 }
 
 #[test]
-fn of_two_last_words_the_worse_one_is_believed() {
+fn of_two_final_events_the_worse_one_counts() {
     let bad =
         sse("complete", json!({"ok": false, "message": "no", "errors": [{"detail": "on second thought"}]}));
     for words in [[complete_ok(), bad.clone()], [bad, complete_ok()]] {
@@ -546,7 +546,7 @@ fn of_two_last_words_the_worse_one_is_believed() {
 }
 
 #[test]
-fn the_second_last_word_may_come_in_its_own_time() {
+fn a_second_final_event_may_arrive_later() {
     let mut drive = open_native(Kind::Devices);
     drive.stream(&complete_ok()).wait(std::time::Duration::from_secs(2));
     assert!(drive.end.is_none());

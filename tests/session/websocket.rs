@@ -1,4 +1,4 @@
-//! Commands on `/ws`, in the dialect of each release.
+//! Commands over `/ws`, in the dialect of each release.
 
 use std::time::Duration;
 
@@ -160,7 +160,7 @@ fn listed(before: &[&str], behind: &[&str]) -> FinishedRun {
 }
 
 #[test]
-fn the_list_of_guests_names_the_one_that_0_0_2_never_told_of() {
+fn the_list_of_guests_names_the_one_that_0_0_2_never_reported() {
     let run = listed(&["web01"], &["web03"]);
     assert_eq!(run.objects("virtual_machine"), Some([3, 2, 1, 0]));
     assert_eq!(run.report.failed_objects[0].object, "virtual_machine web02");
@@ -371,7 +371,7 @@ fn a_correlated_command_is_ended_by_its_own_barrier() {
 }
 
 #[test]
-fn a_correlated_failure_is_told_with_its_detail() {
+fn a_correlated_failure_is_reported_with_its_detail() {
     let mut drive = ws(Kind::Devices, Dialect::V0_0_27);
     drive.text(&correlated(json!({"event": "error_detail", "phase": "devices", "category": "internal",
         "message": "devices synchronization failed."})));

@@ -1,4 +1,4 @@
-//! The connections of `fixtures/hostile`, read as its README describes them.
+//! The requests of `fixtures/hostile`, read as its README describes them.
 
 use serde::Deserialize;
 

@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Shared test support.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod bridge;

@@ -1,4 +1,4 @@
-//! A NetBox that authorises every request as NetBox 4.7 does, and keeps what it received.
+//! A NetBox that authorises requests as NetBox 4.7 does, and keeps those that it received.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,5 @@
-//! Reads a stream as the NetBox plugin's job does: with `requests`, line by line, appending every line
-//! that it does not know to the data.
+//! Reads a stream as the job of the NetBox plugin does: with `requests`, line by line, appending every unknown
+//! line to the data.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! The bridge, or a recorded backend, as a process of its own, which can be killed.
+//! The bridge, or a replayed backend, in its own process, which can be killed.
 #![allow(dead_code, reason = "not everybody uses all of it")]
 
 use std::io::{BufRead, BufReader};

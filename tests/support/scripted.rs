@@ -1,4 +1,4 @@
-//! A backend that answers as a test wants it.
+//! A backend whose responses a test computes from the requests.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What is asked: everything in a listing, as it is meant and as nobody means it.
+//! The requests: every documented one of a listing, and variants that HTTP allows.
 
 use std::fmt;
 

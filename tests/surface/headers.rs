@@ -1,4 +1,4 @@
-//! Headers, and which of them may differ.
+//! Compares headers, and knows which may differ.
 
 use std::collections::BTreeMap;
 

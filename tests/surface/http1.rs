@@ -1,4 +1,4 @@
-//! A client of HTTP/1.1 that keeps its connection as long as it can.
+//! An HTTP/1.1 client that keeps its connection open as long as it can.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! A client of HTTP/2 that knows that the other side speaks it.
+//! An HTTP/2 client with prior knowledge.
 
 use std::net::SocketAddr;
 

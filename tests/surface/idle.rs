@@ -1,4 +1,4 @@
-//! Clients that hold a connection and do nothing with it.
+//! Clients that keep a connection open without using it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const NO_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 const GOAWAY: u8 = 7;
 
 #[tokio::test(start_paused = true)]
-async fn an_http_2_client_that_does_nothing_is_asked_to_leave_and_left_if_it_does_not() {
+async fn an_idle_http_2_client_gets_a_goaway_and_is_disconnected() {
     let front = TestBridge::start(config(NOWHERE, &[])).await;
     let mut client = TcpStream::connect(front.address).await.unwrap();
     client.write_all(&[PREFACE, &NO_SETTINGS].concat()).await.unwrap();

@@ -1,4 +1,4 @@
-//! What backends say that they answer.
+//! The documented paths of the backends.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Answers that no backend of today gives, and what stands in front of one may.
+//! Responses that no current backend sends, but a proxy in front of one may.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

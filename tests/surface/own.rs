@@ -1,4 +1,4 @@
-//! What the bridge answers itself.
+//! The responses of the bridge itself.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;

@@ -1,4 +1,4 @@
-//! A backend that has an answer to everything, the same to the same.
+//! A backend that answers every request, equal requests with equal responses.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

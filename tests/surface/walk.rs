@@ -1,4 +1,4 @@
-//! Asks the same of the backend and of the bridge, and says what differs.
+//! Sends each request to the backend and to the bridge, and reports the differences.
 
 use std::time::Duration;
 

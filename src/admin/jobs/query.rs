@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_found_in_escapes_too() {
+    fn percent_encoded_filters_are_decoded() {
         let page =
             JobQuery::parse("&backend=http%3A%2F%2FPVE%3a8000%2f&since=1h%2030m&limit=7&", NOW).unwrap();
         assert_eq!(page.filter.backend, "http://pve:8000".parse().ok());

@@ -43,7 +43,7 @@ async fn listening() -> (TcpListener, Backend) {
 }
 
 #[tokio::test]
-async fn what_was_asked_before_a_backend_was_forgotten_is_asked_again_and_not_kept() {
+async fn capabilities_requested_before_an_invalidation_are_requested_again_and_not_cached() {
     let (listener, backend) = listening().await;
     let key = Some("a-key-0123456789abcdef0123456789ab".parse().unwrap());
     let identity = RequestIdentity { key, ..RequestIdentity::default() };
@@ -65,7 +65,7 @@ async fn what_was_asked_before_a_backend_was_forgotten_is_asked_again_and_not_ke
 }
 
 #[tokio::test]
-async fn a_release_that_was_asked_for_before_a_backend_was_forgotten_is_asked_for_again() {
+async fn a_release_requested_before_an_invalidation_is_requested_again() {
     let (listener, backend) = listening().await;
     let key = Some("a-key-0123456789abcdef0123456789ab".parse().unwrap());
     let identity = RequestIdentity { key, ..RequestIdentity::default() };

@@ -140,7 +140,7 @@ mod tests {
     use crate::core::compat::plugin::{JobEnding, RequestHandling};
 
     #[test]
-    fn the_schema_knows_every_word_and_no_other() {
+    fn the_schema_lists_every_enum_value_and_no_other() {
         let schema: Value =
             serde_json::from_str(include_str!("../../../fixtures/check.schema.json")).unwrap();
         let kinds: Vec<&str> = Kind::all().map(Kind::as_str).collect();

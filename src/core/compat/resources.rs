@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_are_kept_and_told_apart() {
+    fn guests_are_kept_and_distinguished() {
         let mut list = Resources::parse(LIST.as_bytes()).unwrap();
         list.retain_guests().unwrap();
         assert_eq!(list.nodes().into_iter().collect::<Vec<_>>(), ["pve1"]);

@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_sync_of_0_0_1_is_told_with_one_endpoint_alone() {
+    fn the_end_of_a_sync_of_0_0_1_is_known_only_with_one_endpoint() {
         let why = |release: &str, enabled| cannot_tell_end(release.parse().ok(), enabled);
         assert!(why("0.0.1", 2).unwrap().contains("2 are enabled"));
         assert!(why("0.0.1", 0).unwrap().contains("0.0.2.post1 or newer"));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn only_0_0_1_is_not_asked_for_another_source_than_netbox() {
+    fn only_for_0_0_1_the_source_parameter_is_removed() {
         let query = "type=vm&source=database&proxmox_endpoint_ids=1";
         let changed = without_source(query, "0.0.1".parse().ok());
         assert_eq!(changed.as_deref(), Some("type=vm&proxmox_endpoint_ids=1"));
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn each_release_is_told_in_the_words_that_it_knows() {
+    fn each_release_has_its_endpoint_selector() {
         for (release, selector) in [
             ("0.0.2.post3", EndpointSelector::Address),
             ("0.0.3", EndpointSelector::Name),

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_names_its_choice() {
+    fn every_name_parses_to_its_choice() {
         for (choice, word) in ChannelChoice::ALL.into_iter().zip(ChannelChoice::NAMES) {
             assert_eq!(word.parse(), Ok(choice));
             assert_eq!(choice.to_string(), word);

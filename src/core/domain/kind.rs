@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_for_a_stage_means_one_kind() {
+    fn every_name_of_a_stage_means_one_kind() {
         for row in &TABLE {
             for word in [row.kind.as_str(), row.step].iter().chain(row.aliases) {
                 assert_eq!(Kind::from_stage(word), Some(row.kind), "{word}");

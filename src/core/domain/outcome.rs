@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_of_the_record_is_understood_again() {
+    fn every_recorded_name_parses() {
         for outcome in Outcome::ALL {
             assert_eq!(Outcome::from_name(outcome.as_str()), Some(outcome));
         }

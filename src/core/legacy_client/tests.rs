@@ -205,7 +205,7 @@ fn the_frames_of_recorded_runs_are_these() {
 }
 
 #[test]
-fn a_bridge_in_front_of_this_one_comes_to_the_same_end_and_counts_the_same_objects() {
+fn a_bridge_in_front_of_this_one_gets_the_same_end_and_counts_the_same_objects() {
     for (name, log) in full_updates() {
         for dialect in [Dialect::V0_0_4, Dialect::V0_0_7, Dialect::V0_0_27] {
             let outer = logs::relayed(&log, Kind::FullUpdate, dialect);
@@ -227,7 +227,7 @@ fn a_bridge_in_front_of_this_one_comes_to_the_same_end_and_counts_the_same_objec
 }
 
 #[test]
-fn what_is_said_of_an_object_is_heard_of_it() {
+fn every_event_of_an_object_becomes_its_frames() {
     let log: Log = vec![
         step("device", StepStatus::Completed, "pve1", json!(null)),
         step("virtual_machine", StepStatus::Progress, "web01", json!(null)),
@@ -278,7 +278,7 @@ fn what_is_said_of_an_object_is_heard_of_it() {
 }
 
 #[test]
-fn an_object_begins_before_anything_else_is_said_of_it_and_is_finished_once() {
+fn an_object_starts_before_its_other_frames_and_finishes_once() {
     use StepStatus::{Completed, Failed, Progress};
     let begun = ("syncing", Some(false));
     let done = ("completed", Some(true));
@@ -539,7 +539,7 @@ fn a_log_that_ends_without_sense_is_no_good_end() {
 }
 
 #[test]
-fn nothing_comes_after_the_end() {
+fn no_frame_follows_the_end() {
     let mut page = LegacyClient::new(WsCommand::FullUpdate, None);
     let mut out = Vec::new();
     page.push_frame(&logs::frame(&end(None)[0]), &mut out);

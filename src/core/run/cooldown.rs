@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_is_cancelled_since_0_0_7_and_goes_on_before() {
+    fn a_stage_is_cancelled_since_0_0_7_and_continues_before() {
         let durations = [(Kind::VirtualMachines, seconds(100)), (Kind::Devices, seconds(600))];
         let of = |text, elapsed| rest(text, Channel::Native, Kind::VirtualMachines, &durations, elapsed);
         for text in ["0.0.7", "0.0.11.post2", "0.0.30"] {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_update_goes_on_with_one_stage() {
+    fn a_lost_full_update_continues_for_one_stage() {
         let full = (Kind::FullUpdate, seconds(500));
         let stages = [full, (Kind::Devices, seconds(20)), (Kind::VirtualMachines, seconds(200))];
         let of =
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_stops_at_its_next_frame_whatever_runs_take_and_a_plain_answer_goes_on() {
+    fn a_socket_stops_at_its_next_frame_and_a_json_request_continues() {
         let durations = [(Kind::Devices, seconds(300))];
         assert_eq!(rest("0.0.2", Channel::Websocket, Kind::Devices, &durations, 10), LEAST);
         assert_eq!(rest("0.0.30", Channel::Json, Kind::Devices, &durations, 10), seconds(290));

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_names_its_policy() {
+    fn every_name_parses_to_its_policy() {
         for (policy, word) in ObjectFailures::ALL.into_iter().zip(ObjectFailures::NAMES) {
             assert_eq!(word.parse(), Ok(policy));
             assert_eq!(policy.to_string(), word);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_names_its_choice() {
+    fn every_name_parses_to_its_choice() {
         for (choice, word) in UnsupportedPolicy::ALL.into_iter().zip(UnsupportedPolicy::NAMES) {
             assert_eq!(word.parse(), Ok(choice));
             assert_eq!(choice.to_string(), word);

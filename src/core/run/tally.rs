@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_in_two_forms_is_said_of_one_object() {
+    fn reports_in_two_forms_are_of_one_object() {
         let mut tally = Tally::default();
         let item = |tally: &mut Tally, state| {
             tally.record(Object::VirtualMachine, &Scope::default(), "web01", report(EventForm::Item, state))
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_a_part_makes_no_second_object() {
+    fn a_report_of_a_part_makes_no_second_object() {
         let mut tally = Tally::default();
         let part = ObjectReport { is_part: true, ..report(EventForm::Frame, ObjectStatus::Processing) };
         for name in ["web01", "web02"] {

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_from_a_record_by_its_fields() {
+    fn an_error_is_distinguished_from_a_record_by_its_fields() {
         for body in [
             r#"[{"detail":"x"}]"#,
             r#"[{"detail":"x","message":"m","count":1}]"#,

@@ -34,7 +34,7 @@ fn numbers(batch: &Batch) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_watcher_gets_everything_once_however_late_it_comes() {
+async fn a_watcher_gets_every_frame_once_however_late_it_attaches() {
     let log = log(PLENTY);
     let mut early = log.watch(FIRST);
     append(&log, vec![progress("a")]);
@@ -97,7 +97,7 @@ async fn over_its_bound_a_log_drops_the_oldest_progress_before_failures_and_neve
 }
 
 #[tokio::test]
-async fn a_watcher_in_the_middle_is_told_only_what_it_has_missed_itself() {
+async fn a_watcher_gets_the_count_of_only_the_frames_it_missed_itself() {
     let log = log(4096);
     let step = || frame(FrameName::Step(StepStatus::Progress), vec![b'x'; 100]);
     append(&log, vec![step(), step(), step()]);

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_is_missing_where_there_is_no_file_and_not_where_that_cannot_be_told() {
+    fn a_ledger_is_missing_only_if_its_file_is_known_to_be_absent_or_empty() {
         let folder = tempfile::tempdir().unwrap();
         let file = file(folder.path());
         assert!(!has_ledger(folder.path()) && !has_ledger(&file));

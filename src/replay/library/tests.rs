@@ -23,7 +23,7 @@ fn answers(library: &Library, path: &str) -> Option<u16> {
 }
 
 #[test]
-fn what_is_asked_for_stands_in_for_the_usual() {
+fn a_selected_recording_replaces_the_default() {
     let dir = folder(&[
         ("sse/devices", get("/a?x=1", RecordedKey::Sent, 200)),
         ("json/b", get("/b", RecordedKey::Sent, 201)),

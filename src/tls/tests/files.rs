@@ -85,7 +85,7 @@ fn a_file_that_cannot_be_read_is_named_with_the_reason() {
 }
 
 #[test]
-fn an_empty_file_is_told_from_one_with_something_else() {
+fn an_empty_file_is_distinguished_from_one_with_other_content() {
     let case = Case::new();
     let certificate = "it must hold the certificate in PEM, and behind it those of its issuers";
     let key = "it must hold the private key of the certificate in PEM";
@@ -258,7 +258,7 @@ fn a_system_without_authorities_is_an_error_that_says_how_to_name_some() {
 }
 
 #[test]
-fn what_rustls_refuses_for_reasons_of_its_own_is_said() {
+fn other_errors_of_rustls_are_reported() {
     let why = TlsError::Setup(rustls::Error::General("no cipher suites".to_owned()));
     assert_eq!(
         why.to_string(),

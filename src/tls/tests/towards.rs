@@ -95,7 +95,7 @@ async fn a_certificate_of_another_authority_is_refused() {
 }
 
 #[tokio::test]
-async fn a_certificate_for_another_name_is_refused_and_its_names_are_said() {
+async fn a_certificate_for_another_name_is_refused_with_its_names() {
     let backend = Backend::new();
     let why =
         backend.meets(&Leaf::issued_by(&backend.authority), &backend.trust(), "pve2").await.unwrap_err();
@@ -219,7 +219,7 @@ async fn any_certificate_is_good_when_nothing_is_to_be_secure() {
 }
 
 #[tokio::test]
-async fn whoever_has_not_the_key_of_the_certificate_is_refused_under_every_trust() {
+async fn a_peer_without_the_key_of_its_certificate_is_refused_under_every_trust() {
     let backend = Backend::new();
     let (leaf, own) = (Leaf::issued_by(&backend.authority), Leaf::self_signed(|_| {}));
     let listed = Trust::Authority(backend.folder.write("self.pem", own.certificate.pem()));
@@ -309,7 +309,7 @@ async fn against<Port: Future<Output = ()>>(port: impl FnOnce(DuplexStream) -> P
 }
 
 #[tokio::test]
-async fn a_port_that_speaks_plain_http_is_told_from_one_that_fails() {
+async fn a_plain_http_port_is_distinguished_from_one_that_fails() {
     for answer in [plain_on_tls(), b"HTTP/1.0 400 Bad request\r\n\r\n".to_vec()] {
         let why = against(async |mut far: DuplexStream| {
             let _hello = far.read(&mut [0; 4096]).await.unwrap();
@@ -412,7 +412,7 @@ fn server_of(identity: SingleCertAndKey) -> Arc<ServerConfig> {
 }
 
 #[tokio::test]
-async fn a_key_that_is_too_short_is_told_from_somebody_in_between() {
+async fn a_key_that_is_too_short_is_distinguished_from_interception() {
     let backend = Backend::new();
     let short = CertificateDer::from_pem_slice(SHORT.as_bytes()).unwrap();
     let listed = Trust::Authority(backend.folder.write("short.pem", SHORT));

@@ -134,7 +134,7 @@ fn the_rarer_faults_of_a_certificate_are_explained() {
 }
 
 #[test]
-fn a_client_whose_key_may_be_too_short_is_told_from_one_of_another_authority() {
+fn a_client_key_that_may_be_too_short_is_distinguished_from_another_authority() {
     let said = |why: CertificateError| {
         let error = io::Error::new(io::ErrorKind::InvalidData, Error::from(why));
         explain_client(&error, Duration::from_secs(1), "tls.certificate")
@@ -160,7 +160,7 @@ fn errors_are_found_however_deep_they_lie() {
 }
 
 #[test]
-fn what_has_nothing_to_do_with_tls_is_said_as_it_is() {
+fn errors_outside_tls_are_reported_unchanged() {
     let reset = explain(Remote::Backend, &io::Error::from(io::ErrorKind::ConnectionReset));
     assert!(
         reset.starts_with("it closed the connection during the TLS handshake: if it speaks plain"),

@@ -1,4 +1,4 @@
-//! A backend that has one stream, and says as much on it as fast as it is taken.
+//! A backend with one stream, which it writes as fast as the client reads.
 #![allow(dead_code, reason = "not everybody uses all of it")]
 
 use std::io::{BufRead, BufReader, Write};

@@ -1,4 +1,4 @@
-//! The limits of the listener of clients hold on a NetBox listener, too.
+//! The limits of the client listener apply to a NetBox listener, too.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! How the bridge reaches NetBox for a backend, and what it says where it cannot.
+//! How the bridge connects to NetBox for a backend, and the errors if it cannot.
 
 use std::time::Duration;
 
@@ -147,7 +147,7 @@ async fn what_is_wrong_with_netbox_names_netbox_its_address_and_a_way_out() {
 }
 
 #[tokio::test]
-async fn a_pushed_netbox_that_cannot_be_reached_is_said_to_be_where_the_plugin_pushed_it() {
+async fn an_unreachable_pushed_netbox_is_reported_as_the_endpoint_that_the_plugin_pushed() {
     let (_, _backend, _netbox, _, front, listener) = between(&[]).await;
     assert_eq!(push(&front, "POST", "/netbox/endpoint", &pushed(NOWHERE)).await.status, 200);
     let failed = get(listener, SITES, V1).await;

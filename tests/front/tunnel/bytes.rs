@@ -1,4 +1,4 @@
-//! What no library does: openings that fail, ends that are none, and bytes that mean nothing.
+//! Byte sequences that no library sends: failed handshakes, half-closed tunnels, bytes that are no frames.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ impl TunnelSetup {
 // --- the opening -----------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
-async fn nothing_passes_before_the_backends_101_and_nothing_said_early_is_lost_or_a_request() {
+async fn no_byte_passes_before_the_backends_101_and_early_bytes_are_neither_lost_nor_a_request() {
     let setup = TunnelSetup::start(&[]).await;
     for more in [0, 1, 2_000, 50_000] {
         let more = SMUGGLED.repeat(more);
@@ -84,7 +84,7 @@ async fn nothing_passes_before_the_backends_101_and_nothing_said_early_is_lost_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_backends_answer_to_an_opening_that_it_refuses_comes_back_and_ends_the_connection() {
+async fn a_refused_handshake_is_forwarded_and_ends_the_connection() {
     let setup = TunnelSetup::start(&[]).await;
     for (status, kind, body) in [
         ("403 Forbidden", "text/html", "<h1>No.</h1>"),
@@ -189,7 +189,7 @@ async fn what_asks_for_something_else_is_a_request_like_any_other_and_the_last_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_a_get_opens_a_tunnel_and_every_other_request_goes_on_as_one() {
+async fn only_a_get_opens_a_tunnel_and_other_methods_stay_requests() {
     for (method, body) in [("POST", "hello"), ("PUT", "hello"), ("HEAD", ""), ("OPTIONS", "")] {
         let setup = TunnelSetup::start(&[]).await;
         let opening = OPENING.replacen("GET", method, 1);
@@ -227,7 +227,7 @@ async fn a_101_to_another_protocol_is_an_error_and_nothing_passes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_101_that_nobody_asked_for_is_no_answer() {
+async fn an_unrequested_101_is_an_error() {
     let setup = TunnelSetup::start(&[]).await;
     for upgrade in ["", "Connection: Upgrade\r\nUpgrade: h2c\r\n"] {
         let request = format!("GET /x HTTP/1.1\r\nHost: bridge\r\n{upgrade}\r\n");
@@ -258,7 +258,7 @@ async fn an_opening_that_no_backend_could_understand_reaches_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_opening_that_nobody_answers_is_refused_and_may_be_tried_again() {
+async fn an_unanswered_handshake_is_refused_with_retry_after() {
     let setup = TunnelSetup::start(&[("limits.response_head", "30s")]).await;
     let refused = async |client: &mut Wire, detail: &str| {
         let head = client.reader.head().await;
@@ -290,7 +290,7 @@ async fn a_client_that_leaves_before_the_answer_takes_its_opening_with_it() {
 // --- what is said ----------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
-async fn what_is_said_in_a_tunnel_arrives_byte_for_byte_whatever_it_is() {
+async fn any_bytes_pass_a_tunnel_unchanged() {
     let setup = TunnelSetup::start(&[]).await;
     let (mut client, mut backend) = setup.tunnel().await;
     // Every close code there can be, also those that no library would send, and what is no frame at all.
@@ -315,7 +315,7 @@ async fn what_is_said_in_a_tunnel_arrives_byte_for_byte_whatever_it_is() {
 // --- the end ---------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
-async fn a_tunnel_that_one_end_has_half_closed_carries_last_words_and_ends_in_time() {
+async fn a_half_closed_tunnel_carries_the_remaining_bytes_and_ends_in_time() {
     let setup = TunnelSetup::start(&[("limits.tunnel_close", "20s")]).await;
     for client_closes in [true, false] {
         let (client, backend) = setup.tunnel().await;
@@ -345,7 +345,7 @@ async fn a_connection_that_breaks_on_one_side_ends_on_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn last_words_arrive_although_the_other_end_goes_on_talking() {
+async fn final_bytes_arrive_although_the_other_end_keeps_sending() {
     let setup = TunnelSetup::start(&[]).await;
     for backend_leaves in [true, false] {
         let mut client = Wire::small(setup.front.address).await;

@@ -1,4 +1,4 @@
-//! Single frames of WebSockets, for what the library would not have: tungstenite takes 1014 for no code.
+//! Single WebSocket frames, for cases that tungstenite does not support: it treats 1014 as no code.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

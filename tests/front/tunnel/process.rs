@@ -1,4 +1,4 @@
-//! Peers in other languages: `tests/peers/peer.py` and `tests/peers/peer.mjs`, as processes of their own.
+//! Peers in other languages: `tests/peers/peer.py` and `tests/peers/peer.mjs`, in their own processes.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;

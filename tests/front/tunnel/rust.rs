@@ -1,4 +1,4 @@
-//! A WebSocket peer made with tokio-tungstenite. `tests/peers/peer.py` says what it does, and does the same.
+//! A WebSocket peer on tokio-tungstenite, with the protocol that `tests/peers/peer.py` documents.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -181,7 +181,7 @@ struct TunnelClient {
 
 impl TunnelClient {
     async fn make_all_exchanges(&mut self) {
-        self.is_asked_as_it_asks().await;
+        self.forwards_the_handshake().await;
         self.echoes(Message::text(TEXT)).await;
         self.echoes(Message::binary((0..=255).collect::<Vec<u8>>())).await;
         self.echoes(Message::text("")).await;
@@ -239,7 +239,7 @@ impl TunnelClient {
         }
     }
 
-    async fn is_asked_as_it_asks(&self) {
+    async fn forwards_the_handshake(&self) {
         let target = "/ssh/sessions/1/ws?do=request&a=%2F%3a;b&&c=+%20%F0%9F%A6%80&d";
         let mut request = format!("ws://{}{target}", self.front).into_client_request().unwrap();
         let origin = "https://netbox.example:8443";

@@ -1,4 +1,4 @@
-//! Connections whose bytes a test reads and writes itself.
+//! Raw connections, whose bytes a test reads and writes itself.
 
 use std::net::SocketAddr;
 use std::time::Duration;

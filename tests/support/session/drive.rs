@@ -1,4 +1,4 @@
-//! Drives a session without a network: events in, everything that it does out.
+//! Drives a session without a network: feeds it events and collects its output.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What backends say, in the words of their releases.
+//! Builders of backend events, in the format of each release.
 
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;

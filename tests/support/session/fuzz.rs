@@ -1,4 +1,4 @@
-//! What the fuzz targets and the test over the saved corpus do with their bytes.
+//! What the fuzz targets, and the test over their saved corpus, do with the input bytes.
 
 use std::time::Duration;
 

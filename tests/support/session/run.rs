@@ -1,4 +1,4 @@
-//! A run that is over, as its readers and its record tell it.
+//! A finished run: its stream and its report.
 
 use proxbox_bridge::core::domain::outcome::RunReport;
 use serde_json::Value;

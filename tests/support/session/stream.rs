@@ -1,4 +1,4 @@
-//! A reader that takes nothing for granted: it checks the wire contract on the bytes.
+//! A strict reader, which checks the wire contract on the bytes of a stream.
 
 use serde_json::Value;
 

@@ -85,7 +85,7 @@ fn what_is_switched_off_fails_and_is_named() {
 }
 
 #[test]
-fn a_job_of_several_stages_is_told_from_a_single_one_by_what_came_before() {
+fn a_stage_of_a_longer_job_is_recognised_by_the_stages_before() {
     use Kind::{Devices, Sdn, Storage, VirtualMachines};
     assert!(continues_job(&[Devices], Storage));
     assert!(continues_job(&[Devices, VirtualMachines], Sdn));
@@ -141,7 +141,7 @@ fn templates_that_a_job_would_delete_are_a_harm_where_they_are_not_looked_up() {
 }
 
 #[test]
-fn what_must_be_so_in_netbox_is_said_for_the_releases_that_need_it() {
+fn the_requirements_on_netbox_are_listed_for_the_releases_that_have_them() {
     let listening = ForecastSettings { netbox_listener: Some(LISTENER), ..SHIPPED };
     let mut narrowed = listening;
     narrowed.on[Shim::LastUpdated as usize] = false;

@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hpack_harms_nobody() {
+    fn invalid_hpack_causes_no_panic() {
         let mut state = 1u64;
         let noise = std::iter::repeat_with(|| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -376,7 +376,7 @@ fn each_head_can_be_changed_and_be_the_last_wherever_it_stands() {
 }
 
 #[test]
-fn nothing_goes_through_behind_the_last_request_whatever_comes_with_it() {
+fn no_byte_passes_after_the_last_request() {
     for (headers, body) in [
         ("", ""),
         ("Content-Length: 2\r\n", "hi"),

@@ -9,7 +9,7 @@ use crate::core::legacy_client::{ClientCommand, parse_command, unknown_command_f
 use crate::core::upstream::dialect::{self, BARRIER, Dialect, InvalidCommand, WsMessage};
 
 #[test]
-fn what_a_client_asks_is_known_by_its_words() {
+fn client_commands_are_parsed() {
     use WsCommand::{FullUpdate, SyncNodes, SyncVirtualMachines};
     let run =
         |command, run_id: Option<&str>| ClientCommand::Sync { command, run_id: run_id.map(str::to_owned) };

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_said_as_people_say_them() {
+    fn durations_are_written_for_people() {
         for (seconds, text) in [
             (4.24, "4.2 s"),
             (60.0, "1 min"),

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_nobody_was_told_of_is_refused_with_a_status() {
+    fn a_run_that_was_not_reported_is_refused_with_a_status() {
         let mut out = SessionOutput::default();
         PendingRun::new(Kind::Devices, NormalizerOptions::default()).stop(Cause::Stopping, 30, &mut out);
         assert_eq!(out.refused.map(|refusal| refusal.status), Some(503));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_was_told_of_ends_as_a_stream() {
+    fn a_reported_run_ends_as_a_stream() {
         let mut out = SessionOutput::default();
         let mut waiting = PendingRun::new(Kind::Devices, NormalizerOptions::default());
         assert!(!waiting.has_begun());

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn two_objects_of_one_name_that_are_told_of_in_both_forms_are_two() {
+    fn two_objects_of_one_name_reported_in_both_forms_are_two() {
         let [frame, item] = [EventForm::Frame, EventForm::Item].map(|form| move |state| (form, state));
         let begun = [frame(Processing), item(Processing), frame(Processing), item(Processing)];
         let failed = [frame(Failed), frame(Failed), item(Failed), item(Failed), frame(Failed), item(Failed)];
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_apart_any_more_takes_no_memory_and_what_is_known_still_ends() {
+    fn names_over_the_tracking_limit_take_no_memory_and_tracked_objects_still_end() {
         let mut known = super::Occurrences::default();
         let mut take = |name: &str, state| {
             let said = ObjectReport {

@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_json_comes_out_on_one_line_in_ascii() {
+    fn foreign_json_is_encoded_on_one_line_in_ascii() {
         let raw: &RawValue = serde_json::from_str("{\r\n \"a\\\"\" : [1,\t\"é\u{85} x\"]\n}").unwrap();
         let (mut stream, _) = SseEncoder::start(&object_step("a", "b"));
         let frame = stream.extra("discovery", raw).unwrap();
@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_the_backend_is_told_from_our_own() {
+    fn an_event_of_the_backend_is_distinguished_from_our_own() {
         let raw = |json: String| RawValue::from_string(json).unwrap();
         let (mut stream, step) = SseEncoder::start(&object_step("a", "b"));
         let longest = raw(format!("\"{}\"", "x".repeat(EXTRA_LIMIT - 2)));

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_over_the_limit_is_measured_in_whatever_pieces_it_comes() {
+    fn an_event_over_the_limit_is_measured_for_any_chunking() {
         let line = [b"data: ".as_slice(), &[b'x'; 5000], b"\n"].concat();
         for size in [1, 7, 5000, 10_000] {
             let pieces: Vec<&[u8]> = line.chunks(size).chain([b"\n".as_slice()]).collect();
