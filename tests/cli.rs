@@ -29,7 +29,7 @@ fn running(args: &[&str], log: &str) -> Process {
     process
 }
 
-/// Ends it. Gives its exit code, and everything that it has logged.
+/// Stops it. Returns its exit code and its log.
 fn terminated(process: Process) -> (Option<i32>, String) {
     process.terminate();
     process.ended()
@@ -53,7 +53,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         let output = command(args).stdout(write).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(!said.contains("standard output"), "{said}");
-        // What check has found counts still.
+        // The result of the check still counts.
         assert_eq!(output.status.code(), Some(i32::from(args[0] == "check")), "{said}");
     }
 }
@@ -221,7 +221,7 @@ fn an_expired_certificate_and_handshakes_that_fail_are_warnings() {
         .read_to("The bridge's certificate (tls.certificate) has expired and clients refuse it: renew it.");
     assert_eq!(line["level"], "WARN");
     let address = bridge.listening();
-    // One that hangs up or resets the connection at once, as health checks do, is no handshake.
+    // A client that closes or resets at once, as health checks do, is no failed handshake.
     drop(TcpStream::connect(address).unwrap());
     bridge.read_to("Connection closed.");
     let resets = TcpStream::connect(address).unwrap();
@@ -252,7 +252,7 @@ fn unsafe_settings_are_logged_at_every_start() {
     let mut command = command(&args);
     command.env("PROXBOX_BRIDGE_BACKEND_INSECURE", "on");
     let mut bridge = Process::spawn(command);
-    // The last thing that it says before it serves.
+    // The last log line before it serves.
     bridge.read_to("Listening.");
     for part in ["backend.insecure", "Listening without TLS on an address that is not loopback"] {
         assert!(bridge.lines.contains(part), "{}", bridge.lines);

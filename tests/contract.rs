@@ -108,7 +108,7 @@ async fn r06_there_is_one_end_and_then_the_body_ends() {
     // `answer` has read the last chunk; `read` has found exactly one `complete`.
     stream::read(&answer.body);
 
-    // A backend that says its last word and does not hang up.
+    // A backend that sends its final event and stays connected.
     let mut recording = exchange(DEVICES, 200, "text/event-stream", COMPLETE);
     recording.frames.pop();
     recording.push(3.0, Direction::Ctl, RecordedEvent::Open);
@@ -331,7 +331,7 @@ async fn r15_a_failure_before_the_stream_is_a_real_answer() {
         assert!(answer.detail().contains("API key"), "{}", answer.text());
     }
 
-    // What is not JSON comes in JSON.
+    // A body that is not JSON is wrapped in JSON.
     let pair = BridgedReplay::start(recordings(OLD, &["fail/ws-netbox-down"]), fast(), &[]).await;
     let answer = pair.front.get(DEVICES, &[]).await;
     assert_eq!((answer.status, answer.detail().as_str()), (500, "Internal Server Error"));

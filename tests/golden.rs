@@ -8,7 +8,7 @@ use crate::support::plugin::{self, JobPage};
 use crate::support::session::stream;
 use proxbox_bridge::core::domain::kind::Kind;
 
-/// What must come of a run.
+/// The expected result of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
     /// A green job.
@@ -33,7 +33,7 @@ async fn run(version: &str, uses: &[&str], channel: &str, kind: Kind) -> Answer 
 fn shown(answer: &Answer) -> String {
     let mut text = format!("{}\n", answer.status);
     for (name, value) in &answer.headers {
-        // Every run has another name.
+        // Job ids are random.
         let value = if name == "x-proxbox-bridge-job" { "<job>" } else { value };
         if !["date", "content-length", "x-request-id"].contains(&name.as_str()) {
             writeln!(text, "{name}: {value}").unwrap();

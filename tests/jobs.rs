@@ -28,7 +28,7 @@ use tokio::time::{Duration, Instant};
 
 const JOB: &str = "x-proxbox-bridge-job";
 
-/// What a client has read so far.
+/// A client of a stream, and the body that it has read so far.
 struct StreamReader {
     client: Client,
     job: String,
@@ -44,7 +44,7 @@ impl StreamReader {
         Self { client, job, body: Vec::new() }
     }
 
-    /// Reads until `text` has come.
+    /// Reads up to and including `text`.
     async fn until(&mut self, text: &str) -> &mut Self {
         while !String::from_utf8_lossy(&self.body).contains(text) {
             let chunk = self.client.chunk().await;
@@ -180,7 +180,7 @@ async fn a_full_queue_refuses_and_says_when_to_come_again() {
     let answer = front.get("/full-update/stream", &[]).await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")));
     assert!(answer.detail().contains("backend.queue"), "{}", answer.text());
-    // To come to one that is there takes no place.
+    // Attaching to a running job takes no slot.
     StreamReader::open(&front, STORAGE, &[]).await;
 }
 
@@ -254,7 +254,7 @@ async fn another_credential_gets_nothing_of_a_job() {
     for other in
         [vec![("Last-Event-ID", id.as_str())], vec![("Last-Event-ID", &id), ("X-Proxbox-API-Key", "wrong")]]
     {
-        // It is another job, and meets the backend's own refusal, in its stream if it had to wait.
+        // It is another job, and gets the backend's own refusal, in its stream if it was queued.
         let answer = pair.front.get(DEVICES, &other).await;
         assert_ne!(answer.header(JOB), Some(reader.job.as_str()));
         let refused = answer.status == 401 || answer.text().contains("\"ok\": false");
@@ -478,7 +478,7 @@ async fn a_bridge_that_stops_lets_jobs_end_begins_none_and_then_ends_them_in_goo
     assert_eq!((readiness.status, &readiness.json()["draining"]), (503, &true.into()));
     let refused = front.get("/full-update/stream", &[]).await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("30")));
-    // Whoever comes to a job that runs still finds it.
+    // Clients still attach to a running job.
     let attached = StreamReader::open(&front, DEVICES, &[]).await;
     ending.complete().await;
     for reader in [ends, attached] {
@@ -649,7 +649,7 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
     let rows = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     rows.execute("UPDATE jobs SET logged = 0 WHERE id <> ?1", [with_log.to_string()]).unwrap();
     drop(rows);
-    // As an earlier release has made them.
+    // As an earlier release of the bridge created them.
     std::fs::create_dir(&recordings).unwrap();
     std::fs::set_permissions(&recordings, Permissions::from_mode(0o755)).unwrap();
     let leg = |job: JobId| if job == cut_off { 2 } else { 1 };

@@ -7,7 +7,7 @@ mod imports;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each part of the crate may use of the others.
+/// Which parts of the crate each part may import.
 const LAYERS: [(&str, &[&str]); 18] = [
     ("core", &["core"]),
     ("deadline", &["deadline"]),
@@ -80,7 +80,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ),
 ];
 
-/// What the core may use: nothing that waits, and nothing that looks at the world.
+/// The crates that the core may use: nothing that waits or does I/O.
 const CORE: [&str; 16] = [
     "std",
     "core",
@@ -194,7 +194,7 @@ fn the_core_does_no_io() {
 #[test]
 fn no_file_is_too_long_to_be_read_at_once() {
     for (part, _) in LAYERS {
-        // What the OpenAPI document says is data.
+        // The OpenAPI document is data.
         for path in sources(part).into_iter().filter(|path| path.extension().is_none_or(|end| end != "json"))
         {
             let lines = fs::read_to_string(&path).unwrap().lines().count();

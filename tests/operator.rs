@@ -20,7 +20,7 @@ use crate::support::process::Process;
 const OLD: &str = "0.0.2.post1";
 const TOKEN: &str = "operators-0123456789abcdef";
 
-/// A bridge as a process of its own, with metrics of its own, that has a token.
+/// A bridge with a token in its own process, so that it has its own metrics.
 struct RunningBridge {
     process: Process,
     _data: tempfile::TempDir,
@@ -31,7 +31,7 @@ impl RunningBridge {
         Self::with_data(tempfile::tempdir().unwrap(), backend, settings)
     }
 
-    /// A bridge on the `data` of one before it.
+    /// A bridge on the data directory of an earlier one.
     fn with_data(data: tempfile::TempDir, backend: SocketAddr, settings: &[(&str, &str)]) -> Self {
         let token = data.path().join("token");
         std::fs::write(&token, TOKEN).unwrap();
@@ -49,7 +49,7 @@ impl RunningBridge {
         Client::send(self.process.admin, method, target, &[("Authorization", &token)]).await.answer().await
     }
 
-    /// The value of the series that is written like this, without `proxbox_bridge_`.
+    /// The value of a series, whose name is given without `proxbox_bridge_`.
     async fn value(&self, series: &str) -> f64 {
         let metrics = self.admin("GET", "/metrics").await;
         let line = format!("proxbox_bridge_{series} ");

@@ -19,7 +19,7 @@ use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use proxbox_bridge::recording::{RecordedEvent as Recorded, Recording};
 use serde_json::json;
 
-/// Something that a backend does, or time.
+/// One input of a session.
 #[derive(Clone, Debug)]
 enum SessionInput {
     Opened,
@@ -34,7 +34,7 @@ enum SessionInput {
     Stopped(Cause),
 }
 
-/// What backends say, and what they never should.
+/// Texts that backends send, and arbitrary ones.
 fn words() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("Connected!".to_owned()),
@@ -226,7 +226,7 @@ fn reported_forms(objects: &[(usize, bool, bool)]) -> (Vec<Vec<String>>, Vec<Str
     (told, numbers)
 }
 
-/// What is counted of a stream of virtual machines.
+/// The counts of a stream of virtual machines.
 fn counted(events: &[String]) -> Vec<(Object, Count)> {
     let run = native_run(Kind::VirtualMachines, events);
     run.report.counts.0
@@ -242,7 +242,7 @@ proptest! {
     ) {
         let (told, numbers) = reported_forms(&objects);
         let in_turn: Vec<String> = told.iter().flatten().cloned().chain(numbers.clone()).collect();
-        // The events of one object in one form keep their order. All else comes as it likes.
+        // The events of one object in one form keep their order. All others are shuffled.
         let mut queues: Vec<VecDeque<String>> =
             told.into_iter().chain(numbers.into_iter().map(|number| vec![number])).map(VecDeque::from).collect();
         let mut mixed = Vec::new();
@@ -279,7 +279,7 @@ proptest! {
         for input in &inputs {
             apply_input(&mut drive, input);
         }
-        // Nothing lasts for ever, whatever the backend does.
+        // Every run ends, whatever the backend does.
         drive.wait(Duration::from_secs(30_000));
         prop_assert!(drive.end.is_some(), "the run has no end");
         prop_assert_eq!(drive.deadline(), None);

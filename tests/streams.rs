@@ -27,7 +27,7 @@ async fn the_query_reaches_the_backend_byte_for_byte_without_the_bridges_own_par
     let query = "proxmox_endpoint_ids=1%2C2&bridge.ids=1&&fetch_max_concurrency=4&x=%20+&bridge.events=all";
     let theirs = "proxmox_endpoint_ids=1%2C2&&fetch_max_concurrency=4&x=%20+";
     for (version, target) in [(NEW, format!("{DEVICES}?{theirs}")), (OLD, format!("/ws?{theirs}"))] {
-        // 0.0.2 does not know the ids, and is not asked with them unless it is to be.
+        // 0.0.2 does not know the ids, and gets them only if configured.
         let pair = BridgedReplay::start(recordings(version, &[]), fast(), &[("shims.scope", "off")]).await;
         assert_eq!(pair.front.get(&format!("{DEVICES}?{query}"), &WITH_KEY).await.status, 200);
         let asked = pair.log().requests();
@@ -307,7 +307,7 @@ async fn what_passes_through_has_its_key_in_the_form_that_backends_read() {
     let pair = BridgedReplay::start(recordings(NEW, &[]), options, &[]).await;
     let bearer = format!("Bearer {KEY}");
     assert_eq!(pair.front.get("/version", &[("Authorization", &bearer)]).await.status, 200);
-    // An offer to change the protocol is not taken, and does no harm.
+    // An upgrade offer is ignored.
     let headers = [
         ("X-Proxbox-API-Key", KEY),
         ("Connection", "Upgrade, HTTP2-Settings"),
@@ -330,7 +330,7 @@ async fn a_backend_that_takes_the_connection_and_says_nothing_is_503() {
     };
     let asked = async {
         let began = tokio::time::Instant::now();
-        // However many ask, each waits no longer than the limit.
+        // With any number of clients, each waits no longer than the limit.
         let (one, two) = (WITH_KEY, WITH_KEY);
         let (first, second) = tokio::join!(front.get(DEVICES, &one), front.get(MACHINES, &two));
         (first, second, began.elapsed().as_secs())
@@ -373,7 +373,7 @@ async fn pings_of_the_backend_are_answered_while_no_client_reads() {
         if head.starts_with(b"GET /ws ") {
             break accept_async(stream).await.unwrap();
         }
-        // What it is asked about itself, it does not know.
+        // Probes get a 404.
         connections.spawn(async move {
             let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
             let _ = stream.read_to_end(&mut Vec::new()).await;

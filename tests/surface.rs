@@ -40,11 +40,11 @@ async fn walk_recorded(recorded: &str, version: &str) {
     walk.all(&calls_with_key(&listing)).await;
 }
 
-/// Walks everything that backends of these versions have in front of one that answers in every possible way.
+/// Walks all paths of these versions before a scripted backend, with responses of every form.
 async fn walk_scripted(versions: &[&str], version: Version) {
     let listing = Listing::for_versions(versions);
     let scripted = EchoBackend::start(&listing).await;
-    // Each question is a new one.
+    // Nothing is cached.
     let config = crate::support::bridge::config(scripted.address(), &[("limits.coalesce", "0s")]);
     let front = crate::support::bridge::TestBridge::start(config).await;
     let mut walk = Walk {

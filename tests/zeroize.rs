@@ -13,7 +13,7 @@ use proxbox_bridge::core::text::redact::{Redactor, secrets_in_json};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-/// A secret that stands nowhere in the program as it is.
+/// A secret that the program does not contain in clear text.
 struct Planted(&'static [u8; 48]);
 
 impl Planted {

@@ -26,11 +26,11 @@ const MIB: u64 = 1 << 20;
 const SLACK: u64 = 8 * MIB;
 /// What a client that reads nothing may take.
 const OF_ONE: u64 = 192 * 1024;
-/// How often it is asked whether the job has ended.
+/// How often the number of ended jobs is polled.
 const PAUSE: Duration = Duration::from_millis(20);
 
 fn main() -> ExitCode {
-    // Without it, whoever compiles all targets and runs them wants to know that it works, and no numbers.
+    // Without `--bench`, all targets are being run as tests: one short run is enough.
     let frames = if std::env::args().any(|arg| arg == "--bench") { 1_000_000 } else { 10_000 };
     println!("{frames} frames; MiB\n");
     println!("bound  stalled  reading  events           before   peak  growth  allowed   frames/s");
@@ -64,7 +64,7 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / MIB as f64
 }
 
-/// A sync, and who watches it.
+/// A sync, and its clients.
 #[derive(Clone, Copy)]
 struct MemoryCase {
     /// `limits.job_log_bytes`.
@@ -86,7 +86,7 @@ const CASES: [MemoryCase; 7] = [
     MemoryCase { bound: 4 * MIB, stalled: 1, is_read: false, events: Events::RepeatedFailure },
 ];
 
-/// What one sync came to.
+/// The memory and time of one sync.
 struct MemoryUse {
     /// Resident before it, in bytes.
     before: u64,
@@ -118,7 +118,7 @@ fn run(frames: usize, sync: MemoryCase) -> MemoryUse {
     }
     let time = began.elapsed();
     let peak = resident(bridge.id(), "VmHWM");
-    // Nobody waits for it to take its last bytes.
+    // They hold bytes that the bridge would otherwise wait for.
     drop(stalled);
     bridge.terminate();
     assert_eq!(bridge.ended().0, Some(0));
@@ -130,7 +130,7 @@ fn run(frames: usize, sync: MemoryCase) -> MemoryUse {
     MemoryUse { before, peak, time }
 }
 
-/// Asks for a stream. Whoever does not read it does not keep the bridge from taking it.
+/// Requests a stream. A client that does not read it does not stop the bridge from reading the backend.
 fn open_stream(bridge: SocketAddr) -> TcpStream {
     let mut client = TcpStream::connect(bridge).unwrap();
     write!(client, "GET {} HTTP/1.1\r\nHost: bridge\r\n\r\n", backend::PATH).unwrap();
@@ -150,7 +150,7 @@ fn ended(admin: SocketAddr) -> usize {
     outcomes
 }
 
-/// What the system says of the memory of a process, in bytes.
+/// A memory field of `/proc/<id>/status`, in bytes.
 fn resident(id: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("only Linux tells it");
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();

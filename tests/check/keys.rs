@@ -23,7 +23,7 @@ fn requests(backend: &ReplayHandle) -> Vec<(String, bool)> {
     requests.collect()
 }
 
-/// Without a key, only what everybody may ask is asked.
+/// The requests of a check without a key.
 fn nothing_is_risked(backend: &ReplayHandle) {
     for (target, has_key) in requests(backend) {
         assert!(has_key || ["/", "/health", "/auth/bootstrap-status"].contains(&target.as_str()), "{target}");
@@ -123,7 +123,7 @@ async fn a_lockout_is_reported_with_its_waiting_time() {
     ]);
 }
 
-/// A young backend that answers `/version` and questions about streams like this.
+/// A backend of a release with keys, with these responses to `/version` and to probes of its streams.
 async fn backend_with_keys(version: (u16, &'static str), streams: u16) -> Backend {
     Backend::start(move |request| async move {
         match request.uri().path() {
@@ -176,7 +176,7 @@ async fn other_responses_to_a_key_are_reported_with_a_hint() {
             CheckRun::against(&backend.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
         run.assert_output(1, &parts);
     }
-    // It takes the key, and does not know what it is.
+    // It accepts the key, and does not report its version.
     let backend = backend_with_keys((200, r#"{"version":"0.0.0"}"#), 405).await;
     let run = CheckRun::against(&backend.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
     run.assert_output(

@@ -12,7 +12,7 @@ use jsonschema::Validator;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug)]
 pub struct CheckRun {
     pub code: i32,
@@ -36,12 +36,12 @@ impl CheckRun {
         Self::with(&[&["--backend", &backend], args].concat(), settings).await
     }
 
-    /// Checks what `args` and `settings` say.
+    /// Runs a check with `args` and `settings`.
     pub async fn with(args: &[&str], settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_proxbox-bridge"));
         command.arg("check").args(args).env_clear().stdin(Stdio::null());
         for (key, value) in settings {
-            // What is no key is a variable already.
+            // An upper-case name is an environment variable already.
             let name = match key.chars().all(|c| c.is_ascii_uppercase() || c == '_') {
                 true => (*key).to_owned(),
                 false => format!("PROXBOX_BRIDGE_{}", key.replace('.', "_").to_uppercase()),
@@ -64,7 +64,7 @@ impl CheckRun {
         run
     }
 
-    /// The object that was printed, which must be what the schema says, and go with the exit code.
+    /// The printed object, which must match the schema and the exit code.
     pub fn json(&self) -> Value {
         let found: Value =
             serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"));
@@ -93,7 +93,7 @@ impl CheckRun {
         line
     }
 
-    /// It ended like this, and all of these were said in this order.
+    /// Asserts the exit code, and that the output has all `parts` in this order.
     pub fn assert_output(&self, code: i32, parts: &[&str]) {
         let mut rest = self.text.as_str();
         for part in parts {
@@ -106,7 +106,7 @@ impl CheckRun {
     }
 }
 
-/// A file with this in it.
+/// A temporary file with `text`.
 pub fn file(text: impl AsRef<[u8]>) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(text.as_ref()).unwrap();

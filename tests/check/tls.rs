@@ -54,7 +54,7 @@ impl Leaf {
     }
 }
 
-/// An old backend that is spoken to over TLS.
+/// An old backend with TLS.
 pub(super) struct TlsBackend {
     pub(super) url: String,
     behind: Backend,

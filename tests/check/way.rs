@@ -67,7 +67,7 @@ async fn a_backend_on_ipv6_is_as_good() {
     let backend = server.spawn();
     let run = CheckRun::against(&backend.local_addr(), &[], &[]).await;
     run.assert_output(0, &[&format!("  ok       connect v6   {}\n", backend.local_addr())]);
-    // An address is no name that has to be looked up.
+    // An IP address needs no lookup.
     assert!(!run.text.contains(" name "), "{}", run.text);
 }
 
@@ -132,7 +132,7 @@ async fn a_server_that_does_not_speak_http_is_reported() {
     let address = listener.local_addr().unwrap();
     let task = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            // As servers of TLS do, it says nothing before it has heard something.
+            // Like a TLS server, it sends nothing before it has received something.
             let _ = stream.peek(&mut [0]).await.unwrap();
             let _ = stream.try_write(b"\x15\x03\x03\x00\x02\x02\x16");
         }

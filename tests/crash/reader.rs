@@ -10,10 +10,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::support::bridge::{KEY, dechunked};
 
-/// What takes so long never comes, and a test must not wait for it.
+/// How long a test waits for data.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Everything that one client was given of one stream.
+/// All bytes that one client received of one stream.
 pub struct CrashReader {
     stream: TcpStream,
     raw: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct CrashReader {
 }
 
 impl CrashReader {
-    /// Asks for the stream at `path`.
+    /// Requests the stream at `path`.
     pub async fn open(address: SocketAddr, path: &str) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nX-Proxbox-API-Key: {KEY}\r\n\r\n");
@@ -29,7 +29,7 @@ impl CrashReader {
         Self { stream, raw: Vec::new(), over: false }
     }
 
-    /// Reads until `enough`, or until there is nothing more, which it says by `false`.
+    /// Reads until `enough`. Returns `false` if the stream ended before that.
     pub async fn read_until(&mut self, enough: impl Fn(&Self) -> bool) -> bool {
         let limit = Instant::now() + LIMIT;
         while !enough(self) {
@@ -38,13 +38,13 @@ impl CrashReader {
             }
             let read = timeout_at(limit, self.stream.read_buf(&mut self.raw)).await;
             let read = read.unwrap_or_else(|_| panic!("that does not come: {:?}", self.events()));
-            // A reset is as good an end as any other: what had come is there.
+            // A reset ends the stream like a close: the bytes received before are kept.
             self.over = read.map_or(true, |bytes| bytes == 0);
         }
         true
     }
 
-    /// Reads what the system still has of a connection whose other end is dead.
+    /// Reads the bytes that are still buffered for a connection whose other end was killed.
     pub async fn drain(&mut self) {
         self.read_until(|_| false).await;
     }
@@ -54,12 +54,12 @@ impl CrashReader {
         Some(std::str::from_utf8(&self.raw[..end]).unwrap())
     }
 
-    /// The status, if the head is there.
+    /// The status, if the head was received.
     pub fn status(&self) -> Option<u16> {
         Some(self.head()?.split(' ').nth(1)?.parse().unwrap())
     }
 
-    /// The job that the stream is of, if the head is there.
+    /// The job id of the stream, if the head was received.
     pub fn job(&self) -> Option<JobId> {
         let lines = self.head()?.lines();
         let id =
@@ -67,17 +67,17 @@ impl CrashReader {
         Some(id.unwrap().1.parse().unwrap())
     }
 
-    /// The body as far as it has come, and whether its last chunk has.
+    /// The body received so far, and whether its last chunk was.
     fn body(&self) -> (Vec<u8>, bool) {
         dechunked(self.head().map_or(&[], |head| &self.raw[head.len() + 4..]))
     }
 
-    /// Whether the body came to its end.
+    /// Whether the body has ended cleanly.
     pub fn has_ended(&self) -> bool {
         self.body().1
     }
 
-    /// The name and the data of every whole event.
+    /// The name and the data of every complete event.
     pub fn events(&self) -> Vec<(String, serde_json::Value)> {
         let body = String::from_utf8_lossy(&self.body().0).into_owned();
         let whole = body.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
@@ -88,7 +88,7 @@ impl CrashReader {
         whole.split("\n\n").filter_map(event).collect()
     }
 
-    /// Whether the job is said to have gone well, if its end was told.
+    /// The `ok` of the final event, if it was received.
     pub fn reported_ok(&self) -> Option<bool> {
         let (name, data) = self.events().pop()?;
         (name == "complete").then(|| data["ok"].as_bool().unwrap())

@@ -13,18 +13,18 @@ use super::reader::CrashReader;
 use crate::support::bridge::{DEVICES, DISKS, FULL_UPDATE, MACHINES, recorded, recordings, replayed};
 use crate::support::process::Process;
 
-/// How many data directories bridges live on at the same time.
+/// How many data directories are used at the same time.
 const DIRECTORIES: u64 = 2;
 /// How often the bridge of each is killed.
 const KILLS: usize = 20;
 /// Names the number that chooses all points, in decimal.
 const SEED: &str = "CRASH_SEED";
-/// No commit here may be given up for a slow disk: then an outcome may be told that is not recorded.
+/// No commit may time out on a slow disk, since an outcome may then be reported that is not recorded.
 const PATIENT: (&str, &str) = ("limits.ledger", "5m");
-/// The backends here are at work on nothing, and the next life may begin at once.
+/// These backends do no work after a disconnect, so the next round may begin at once.
 const AT_ONCE: (&str, &str) = ("limits.cooldown", "0s");
 
-/// Backends, what to ask of them, and how that ends.
+/// Backends, the requests to them, and their outcomes.
 const CASES: [CrashCase; 6] = [
     CrashCase::new("0.0.2.post1", [DEVICES, MACHINES]),
     CrashCase { cut_after: Some(6), ends: [LOST; 2], ..CrashCase::new("0.0.2.post1", [MACHINES, DEVICES]) },
@@ -50,7 +50,7 @@ const CRASHED: End = (Outcome::Interrupted, Some(Cause::Crashed));
 
 struct CrashCase {
     version: &'static str,
-    /// A recording that takes the place of the usual one.
+    /// A recording that replaces the default.
     uses: Option<&'static str>,
     cut_after: Option<u64>,
     paths: [&'static str; 2],
@@ -66,13 +66,13 @@ impl CrashCase {
 /// When the bridge is killed.
 #[derive(Clone, Copy, Debug)]
 enum KillPoint {
-    /// As soon as it is asked.
+    /// As soon as the request is sent.
     RequestSent,
-    /// As soon as the head of its answer is there.
+    /// As soon as the head of the response is received.
     Head,
-    /// As soon as so many events are there.
+    /// As soon as this many events are received.
     Event(usize),
-    /// As soon as the end is there.
+    /// As soon as the final event is received.
     End,
 }
 
@@ -87,7 +87,7 @@ impl KillPoint {
     }
 }
 
-/// Numbers that look random and are the same for the same seed (`SplitMix64`).
+/// Pseudo-random numbers, equal for an equal seed (`SplitMix64`).
 struct SplitMix64(u64);
 
 impl SplitMix64 {
@@ -105,14 +105,14 @@ impl SplitMix64 {
             0 => KillPoint::RequestSent,
             1 => KillPoint::Head,
             2 | 3 => KillPoint::End,
-            // Where the end is on its way to the disk, or from there to the reader.
+            // While the end is being written to the disk or sent to the reader.
             4 | 5 => KillPoint::Event(events - 1),
             _ => KillPoint::Event(1 + self.below(events)),
         }
     }
 }
 
-/// Says how to have the same points again, if the test fails.
+/// Prints the seed if the test fails, so that the run can be repeated.
 struct Seed(u64);
 
 impl Seed {
@@ -131,12 +131,12 @@ impl Drop for Seed {
     }
 }
 
-/// What a reader was told of a job.
+/// A job as a reader saw it.
 struct ReportedJob {
-    /// In which life, and how that ended.
+    /// The round, and when the bridge was killed in it.
     round: String,
     told: Option<bool>,
-    /// How the job ends if it is let to.
+    /// The end of the job if the bridge is not killed.
     end: End,
 }
 
@@ -151,7 +151,7 @@ impl MeasuredBackend {
     /// Runs every stream once to its end.
     async fn set(case: &'static CrashCase, data: &Path) -> Self {
         let library = recordings(case.version, case.uses.as_slice());
-        // So fast that many lives fit into a test, and so slow that one can end in the middle.
+        // Fast enough for many rounds in a test, slow enough to be killed in the middle.
         let options = ReplayOptions {
             speed: Speed::Times(100.0),
             cut_after: case.cut_after,
@@ -171,11 +171,11 @@ impl MeasuredBackend {
     }
 }
 
-/// What the ledger must say after all these lives.
+/// The expected content of the ledger after all rounds.
 #[derive(Default)]
 struct Expected {
     seen: HashMap<JobId, ReportedJob>,
-    /// Jobs that may be there although no reader was told their names.
+    /// How many jobs may be recorded whose ids no reader received.
     unseen: usize,
 }
 
@@ -190,7 +190,7 @@ impl Expected {
         }
     }
 
-    /// Compares it with what the ledger in `data` says.
+    /// Compares it with the ledger in `data`.
     async fn check(&self, data: &Path) {
         let records = recorded(data).await;
         for record in &records {
@@ -209,14 +209,14 @@ impl Expected {
                     assert_eq!(*ok, recorded.0 == Outcome::Completed, "{round}: told, and not recorded");
                     assert_eq!(recorded, *end, "{round}: told, and not recorded");
                 }
-                // It may be recorded and not yet told.
+                // The end may be recorded and not yet sent.
                 None => assert!(recorded == CRASHED || recorded == *end, "{round}: {recorded:?}"),
             }
         }
     }
 }
 
-/// The lives of the bridge on `data`. After some of them, the ledger is compared with what the readers were told.
+/// Kills and restarts the bridge on `data`, and after some rounds compares the ledger with what readers received.
 async fn run_rounds(stages: &[MeasuredBackend], data: &Path, mut chance: SplitMix64) -> Expected {
     let mut expected = Expected::default();
     for round in 0..KILLS {
@@ -230,7 +230,7 @@ async fn run_rounds(stages: &[MeasuredBackend], data: &Path, mut chance: SplitMi
         let settings = [PATIENT, AT_ONCE, ("backend.concurrency", concurrency)];
         let bridge = Process::start(data, stage.backend.local_addr(), &settings);
         if round > 0 {
-            // By its own doing: the ledger was not opened by anybody else in between, or was left alone.
+            // The bridge itself has closed the jobs of the round before: no other process has opened the ledger.
             let count = "SELECT count(*) FROM jobs WHERE finished IS NULL";
             let running: i64 = file(data).query_row(count, [], |row| row.get(0)).unwrap();
             assert_eq!(running, 0, "round {round}: jobs of a bridge that is dead");

@@ -71,7 +71,7 @@ async fn a_second_bridge_on_the_same_data_says_what_to_do_and_does_not_serve() {
     for part in [folder.path().to_str().unwrap(), "another bridge", "stop it, or set another data_dir"] {
         assert!(said.contains(part), "{said}");
     }
-    // What runs is not touched by that, and a dead bridge keeps nobody out.
+    // The running bridge is not affected, and a killed one holds no lock.
     assert_eq!(reader.reported_ok(), None);
     first.kill();
     let second = Process::start(folder.path(), backend.local_addr(), &[]);

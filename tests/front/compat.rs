@@ -198,7 +198,7 @@ async fn only_a_backend_that_does_not_know_the_path_is_stood_in_for() {
         let read = front.get("/proxmox/datacenter/cpu-models", &[]).await;
         assert_eq!((read.status, read.text()), (status, body));
     }
-    // A proxy may compress what the plugin says that it takes compressed.
+    // A proxy may compress responses, as the plugin accepts.
     let backend = Backend::start(|request: Request<Incoming>| async move {
         match request.headers().get("accept-encoding").map(|value| value.to_str().unwrap()) {
             Some("identity") | None => answer(404, &[], r#"{"detail":"Not Found"}"#),
@@ -233,7 +233,7 @@ fn guests(answer: &Answer) -> (Vec<u64>, Vec<u64>) {
 #[tokio::test(start_paused = true)]
 async fn the_one_template_is_listed_as_one_whatever_the_release() {
     for version in RECORDED {
-        // 0.0.2 cannot be asked by id.
+        // 0.0.2 cannot select endpoints by id.
         let target = if version == "0.0.2.post1" { "/proxmox/cluster/resources?type=vm" } else { GUESTS };
         let (backend, front) = before(version, &[]).await;
         let read = front.get(target, &WITH_KEY).await;
@@ -277,7 +277,7 @@ async fn a_list_that_would_delete_templates_is_refused_where_the_job_can_read_it
         let refused = front.get(GUESTS, &WITH_KEY).await;
         assert!(refused.detail().contains("Set \"VM template\" to Disabled"), "{}", refused.text());
     }
-    // What the backend refuses itself is its own.
+    // A refusal of the backend is forwarded.
     let (_backend, front) = before("0.0.11.post2", &[("shims.templates", "off")]).await;
     assert_eq!(front.get(GUESTS, &WITH_KEY).await.status, 502);
 }
@@ -415,7 +415,7 @@ async fn storages_of_other_endpoints_are_not_moved() {
         let read = front.get(&format!("{STORAGE}?proxmox_endpoint_ids=1"), &WITH_KEY).await;
         assert_eq!(read.status, alone, "{}", read.text());
         assert_eq!(alone == 422, read.text().contains("would take the storages of other"), "{}", read.text());
-        // Behind devices it is a stage of a full update, which goes on.
+        // After devices it is a stage of a full update, which continues.
         front.get(&format!("{DEVICES}?proxmox_endpoint_ids=1"), &WITH_KEY).await;
         let end =
             events(&front.get(&format!("{STORAGE}?proxmox_endpoint_ids=1"), &WITH_KEY).await).pop().unwrap();
@@ -608,7 +608,7 @@ async fn a_stage_is_skipped_in_a_full_update_and_refused_alone() {
     let said: Vec<&str> = skipped.iter().map(|event| event.text("message")).collect();
     assert_eq!(said[1], "Storage synchronization skipped: this backend has no usable channel for it.");
     assert_eq!((skipped.len(), &skipped[2].data["ok"]), (3, &json!(true)), "{said:?}");
-    // What the plugin can do without is 404 there too: it warns and goes on.
+    // Optional paths are 404 there too: the plugin logs a warning and continues.
     assert_eq!(
         front.get("/virtualization/virtual-machines/snapshots/all/create/stream", &WITH_KEY).await.status,
         404
@@ -971,7 +971,7 @@ async fn an_endpoint_that_cannot_be_disabled_is_deleted() {
     assert_eq!(targets(&backend), ["PUT /proxmox/endpoints/1"], "it knows how to");
 }
 
-/// The bridge in front of a backend whose device stream has these headers and this body.
+/// A bridge in front of a backend whose device stream has these headers and this body.
 async fn with_stream(headers: &'static [(&str, &str)], body: &'static str) -> (Backend, TestBridge) {
     let backend = Backend::start(move |request: Request<Incoming>| async move {
         match (request.method(), request.uri().path()) {

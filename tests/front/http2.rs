@@ -106,7 +106,7 @@ async fn what_http_2_may_not_say_is_refused() {
         ("/x", &[("expect", "200-ok")], 417),
         (STREAM, &[("content-length", "4")], 400),
     ] {
-        // A length that no body keeps may end the stream itself.
+        // A wrong length may reset the stream.
         match Http2Client::open(&front).await.get(path, headers).await {
             Ok(response) => assert_eq!(response.status(), status, "{headers:?}"),
             Err(error) => assert!(error.is_reset(), "{headers:?}: {error}"),
@@ -226,7 +226,7 @@ const GET: &[u8] = &[0x82, 0x86, 0x04, 0x02, b'/', b'x', 0x01, 0x01, b'a'];
 /// The same with POST.
 const POST: &[u8] = &[0x83, 0x86, 0x04, 0x02, b'/', b'x', 0x01, 0x01, b'a'];
 
-/// Sends `frames` behind an opening until the bridge closes, or has taken 64 MiB.
+/// Sends `frames` after the preface until the bridge closes, or has read 64 MiB.
 async fn flood(front: &TestBridge, first: &[u8], again: &[u8]) {
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
@@ -256,7 +256,7 @@ async fn floods_of_frames_that_ask_for_nothing_end_the_connection() {
     // A head that never ends.
     let begun = frame(HEADERS, 0x1, 1, GET);
     flood(&front, &begun, &frame(CONTINUATION, 0, 1, &[0x00, 0x01, b'x', 0x01, b'y'])).await;
-    // Headers on a stream that is not there, and a frame of no stream where one is due.
+    // Headers on a closed stream, and a frame on stream 0 that needs a stream.
     flood(&front, &[], &frame(DATA, 0, 0, b"x")).await;
     flood(&front, &frame(DATA, 0, 7, b"x"), &frame(PING, 0, 0, &[0; 8])).await;
     // Something else in the middle of a head.
@@ -309,7 +309,7 @@ async fn no_more_streams_are_open_at_once_than_may() {
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     opening.extend(frame(SETTINGS, 0, 0, &[]));
-    // Heads whose bodies never come.
+    // Requests whose bodies never arrive.
     for number in 0..200 {
         opening.extend(frame(HEADERS, 0x4, 1 + 2 * number, POST));
     }

@@ -32,11 +32,11 @@ async fn a_connection_over_the_limit_gets_an_error_and_is_closed() {
         assert_eq!(refused.status, status);
         assert!(refused.header("retry-after").is_some());
         assert!(refused.detail().contains(key), "{}", refused.text());
-        // The numbers are of the whole process, and other tests have their part in them.
+        // Metrics are global to the process, and other tests change them.
         assert!(metric(&front, limit).await > before);
         assert_eq!(front.admin_request("GET", "/livez", &[]).await.status, 200, "operators come in");
         drop(held.pop());
-        // It is free as soon as the bridge has seen the other go.
+        // The slot is free as soon as the bridge has noticed the disconnect.
         while front.get("/x", &[]).await.status != 200 {}
     }
 }

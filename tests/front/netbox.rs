@@ -30,7 +30,7 @@ const INTERFACES: &str = "/api/virtualization/interfaces/";
 const SETTINGS: &str = "/proxbox/settings/netbox";
 pub(super) const V1: &str = "Token 0123456789abcdef";
 
-/// A NetBox that authorises every request.
+/// A fake NetBox that accepts two tokens.
 #[derive(Clone, Default)]
 pub(super) struct FakeNetBox {
     /// The bodies that were written to it.
@@ -104,7 +104,7 @@ pub(super) async fn between(
     (rows, backend, server, netbox, front, listener)
 }
 
-/// A bridge that knows nothing of its backend, in front of the NetBox at `url`, and its NetBox listener.
+/// A bridge before the NetBox at `url`, with a backend of unknown release; and its NetBox listener.
 async fn before(url: &str, settings: &[(&str, &str)]) -> (TestBridge, SocketAddr) {
     let own = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url)];
     let front = TestBridge::start(config(NOWHERE, &[&own, settings].concat())).await;
@@ -112,7 +112,7 @@ async fn before(url: &str, settings: &[(&str, &str)]) -> (TestBridge, SocketAddr
     (front, listener)
 }
 
-/// What the plugin pushes of the NetBox at `address`.
+/// The row that the plugin pushes for the NetBox at `address`.
 pub(super) fn pushed(address: SocketAddr) -> Value {
     json!({
         "name": "netbox", "ip_address": address.ip().to_string(), "domain": "", "port": address.port(),
@@ -232,7 +232,7 @@ async fn proxmox_credentials_are_filled_in_only_for_requests_that_netbox_authori
     assert!(!get(listener, ENDPOINTS, V1).await.text().contains("s3cret-value"), "it is disabled");
 }
 
-/// What the plugin pushes of the Proxmox endpoint that has the primary key `key` in NetBox.
+/// The row that the plugin pushes for the Proxmox endpoint with the primary key `key` in NetBox.
 fn proxmox(key: u64, domain: &str, ip_address: &str) -> Value {
     json!({
         "name": format!("pve (nb:{key})"), "domain": domain, "ip_address": ip_address, "port": 8006,

@@ -18,7 +18,7 @@ use crate::support::netbox::{
 use crate::support::scripted::{Backend, Body, answer, full_body};
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-/// Every path that a rule is about, in the forms in which somebody may try it, and others.
+/// Every path of a rule, in equivalent spellings, and other paths.
 const TARGETS: [&str; 16] = [
     PROXMOX_ENDPOINTS,
     "/api/plugins/proxbox/endpoints/proxmox/?limit=0",
@@ -66,7 +66,7 @@ async fn a_wrong_token_gets_netboxs_own_refusal_and_no_secret() {
                 let direct = send(between.netbox.address, method, target, sent).await;
                 assert!(!holds_secret(through.text()), "{what}: {}", through.text());
                 if release == "0.0.3" && target.starts_with(SYNC_PROCESSES) {
-                    // NetBox has no such path, and is asked whether it accepts the token.
+                    // NetBox has no such path, so the bridge checks the token with another request.
                     assert_eq!(through.status, 403, "{what}");
                     continue;
                 }
@@ -233,7 +233,7 @@ async fn open_to(host: &str, allow: &str) -> (ReloadableBridge, SocketAddr, Stri
 
 #[tokio::test]
 async fn a_strangers_connection_is_closed_without_a_byte_until_its_address_is_allowed() {
-    // A machine with loopback addresses alone has no strangers.
+    // A machine with loopback addresses alone cannot test this.
     let Some(stranger) = own_address() else { return };
     // On a socket of IPv6 the same client has an IPv4-mapped address.
     for host in [stranger.to_string(), format!("[::ffff:{stranger}]")] {

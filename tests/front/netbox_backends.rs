@@ -41,7 +41,7 @@ impl TwoBackends {
         Self { changing, backends, netboxes, listeners }
     }
 
-    /// What is answered at the listener of one backend to the token of one.
+    /// The response of the listener of one backend to the token of one.
     async fn get(&self, listener: usize, target: &str, token: usize) -> (u16, String) {
         let answered = send(self.listeners[listener], "GET", target, &authorization(TOKENS[token])).await;
         (answered.status, answered.text().to_owned())

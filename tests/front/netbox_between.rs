@@ -19,7 +19,7 @@ use crate::support::scripted::{Backend, Body, answer};
 pub(super) const PASSWORD: &str = "p4ssword-of-pve-0123456789";
 pub(super) const TOKEN_VALUE: &str = "70ken-value-of-pve-0123456789";
 
-/// A bridge, and what it stands between.
+/// A bridge between a backend and a NetBox.
 pub(super) struct NetboxHarness {
     _backend: Backend,
     pub(super) netbox: NetBox,
@@ -35,7 +35,7 @@ impl NetboxHarness {
         between
     }
 
-    /// Before `netbox`, with a backend of `release` that knows nothing of it yet.
+    /// Before `netbox`, with a backend of `release` to which nothing was pushed yet.
     pub(super) async fn before(netbox: NetBox, release: &'static str, settings: &[(&str, &str)]) -> Self {
         let backend = of_release(release).await;
         let all = [&[("backend.netbox_listen", "127.0.0.1:0")], settings].concat();
@@ -127,7 +127,7 @@ pub(super) fn with_plugin(received: &Received) -> Response<Body> {
     json_answer(200, &json!({ "count": 2, "next": null, "previous": null, "results": [row(7), row(8)] }))
 }
 
-/// A backend of `release`, as far as the bridge asks it what it is and the plugin stores rows in it.
+/// A backend of `release`: its version, and the endpoint rows that the plugin stores.
 pub(super) async fn of_release(release: &'static str) -> Backend {
     let rows: Arc<Mutex<Vec<Value>>> = Arc::default();
     Backend::start(move |request: Request<Incoming>| {

@@ -18,10 +18,10 @@ use crate::support::scripted::Backend;
 
 const SITES: &str = "/api/dcim/sites/";
 const FIELD: &str = "/api/extras/custom-fields/4/";
-/// More than any answer of these tests takes.
+/// Longer than any response of these tests takes.
 const LONG: Duration = Duration::from_secs(30);
 
-/// What a NetBox does on a connection when it has read the head of a request.
+/// What a NetBox sends on a connection after it has read the head of a request.
 #[derive(Clone)]
 struct Fault {
     /// What it sends.
@@ -40,12 +40,12 @@ impl Fault {
     }
 }
 
-/// An answer whose head announces `length` bytes of JSON, and what comes of it.
+/// A response whose head announces `length` bytes of JSON, and its actual body.
 fn cut(length: usize, body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
 }
 
-/// A bridge in front of a NetBox that does not work.
+/// A bridge in front of a faulty NetBox.
 struct Faulty {
     _backend: Backend,
     front: TestBridge,
@@ -92,7 +92,7 @@ async fn serve(mut stream: TcpStream, fault: Fault, seen: mpsc::UnboundedSender<
         }
     }
     let _ = seen.send(Some(String::from_utf8_lossy(&read).into_owned()));
-    // A bridge that has heard enough hangs up.
+    // The bridge may disconnect before all is sent.
     let _ = stream.write_all(&fault.bytes).await;
     if fault.stays {
         while matches!(stream.read(&mut [0; 1024]).await, Ok(1..)) {}

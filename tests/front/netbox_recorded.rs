@@ -11,7 +11,7 @@ use crate::support::netbox::{PROXMOX_ENDPOINTS, Received, SYNC_PROCESSES, V1, V2
 
 const RELEASES: [&str; 5] = ["0.0.1", "0.0.2.post1", "0.0.3", "0.0.6.post4", "0.0.7.post1"];
 const CUSTOM_FIELDS: &str = "/api/extras/custom-fields/";
-/// What the token of the recordings is called in them.
+/// The placeholder of the token in the recordings.
 const TOKEN: &str = "<netbox-token>";
 
 /// A request of a backend.
@@ -101,7 +101,7 @@ fn sorted(received: &Received) -> Vec<(String, String)> {
 /// The header that names the rules of an answer.
 const SHIM: &str = "x-proxbox-bridge-shim";
 
-/// Whether an answer says that the rule `shim` has changed it.
+/// Whether the shim header of a response names the rule `shim`.
 fn names(answered: &Answer, shim: &str) -> bool {
     answered.headers.iter().any(|(name, value)| name == SHIM && value.contains(shim))
 }

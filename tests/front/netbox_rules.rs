@@ -24,7 +24,7 @@ const OFF: [(&str, &str); 6] = [
     ("shims.sync_processes", "off"),
     ("shims.last_updated", "off"),
 ];
-/// What a NetBox behind a proxy may answer: the body is only said to be compressed.
+/// A response of a NetBox behind a proxy: a body that is marked as compressed.
 const ANSWERED: [(&str, &str); 7] = [
     ("content-type", "application/json"),
     ("content-encoding", "gzip"),
@@ -48,7 +48,7 @@ fn end_to_end(headers: &[(String, String)]) -> Vec<(String, String)> {
     headers
 }
 
-/// What the bridge says of its one backend's listener.
+/// The state of the NetBox listener in `/backends`.
 async fn seen(front: &TestBridge) -> Value {
     front.admin_request("GET", "/backends", &[]).await.json()["results"][0]["netbox_listener"].clone()
 }

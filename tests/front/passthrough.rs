@@ -416,7 +416,7 @@ async fn a_connection_that_the_backend_has_closed_costs_no_request() {
             let mut head = vec![0; 4096];
             let read = stream.read(&mut head).await.unwrap();
             seen.push(String::from_utf8_lossy(&head[..read]).split(' ').next().unwrap().to_owned());
-            // As uvicorn does after its own limit: without a word.
+            // Like uvicorn after its keep-alive limit, it closes silently.
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
         }
         seen
@@ -436,10 +436,10 @@ async fn a_refused_body_is_drained_for_a_while() {
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     stream.write_all(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nx").await.unwrap();
     let mut answer = String::new();
-    // To the end of what comes: the bridge has said all that it has to say.
+    // Read to the end: the bridge has sent its whole response.
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("limits.body_bytes"), "{answer}");
-    // A proxy in front goes on, and would take a broken connection for no answer at all.
+    // A proxy in front keeps sending, and would treat a reset as no response at all.
     for _ in 1..100 {
         stream.write_all(&[b'x'; 1000]).await.unwrap();
         tokio::task::yield_now().await;

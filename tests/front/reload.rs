@@ -116,7 +116,7 @@ async fn a_reload_that_hangs_does_not_delay_the_stop() {
     let (released, read) = (Mutex::new(released), text.clone());
     let mut front = TestBridge::reloading(configured(&text), move || {
         begun.send(()).unwrap();
-        // Longer than anybody here waits, for a bridge that does.
+        // Longer than the test waits, for a bridge that blocks.
         let _ = released.lock().unwrap().recv_timeout(std::time::Duration::from_secs(20));
         Ok(configured(&read))
     })
@@ -137,7 +137,7 @@ async fn listeners_come_and_go_with_the_configuration() {
     let changing = ReloadableBridge::start(file(backend.address, "")).await;
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let moved = file(backend.address, "").replacen("127.0.0.1:0", &free.to_string(), 1);
-    // A connection that is there goes on to its end.
+    // An open connection continues to its end.
     let mut old = Client::send(changing.front.address, "GET", "/x", &[]).await;
     let (status, detail) = changing.reload(moved).await;
     assert_eq!(status, 200, "{detail}");
@@ -164,7 +164,7 @@ async fn the_number_of_jobs_at_once_may_change() {
     }
 }
 
-/// A stream that waits for its turn, and has been told so.
+/// A stream that is queued, and has been notified of it.
 async fn waiting(front: &TestBridge, path: &str) -> Client {
     let mut stream = front.open(path, &[]).await;
     assert_eq!(stream.head().await.0, 200);
@@ -202,7 +202,7 @@ async fn jobs_that_wait_are_given_no_place_while_more_run_than_the_configuration
     assert_eq!(changing.reload(one).await.0, 200);
     stream.complete().await;
     assert!(first.answer().await.text().contains("\"ok\": true"));
-    // By the time it is told again that it waits, it would have begun.
+    // It would have begun by the next notice that it is queued.
     third.read_until("Waiting for virtual machines synchronization to finish").await;
     assert!(backend.is_idle(), "two run at once");
     second_stream.complete().await;

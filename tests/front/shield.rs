@@ -54,7 +54,7 @@ async fn equal_cheap_requests_to_a_hanging_backend_are_sent_once_and_each_counts
         let mut waiting = Vec::new();
         for _ in 0..2 {
             waiting.push(front.open(path, &[]).await);
-            // Everybody waits by then.
+            // All requests are waiting by then.
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
         let over = front.get(path, &[]).await;
@@ -65,7 +65,7 @@ async fn equal_cheap_requests_to_a_hanging_backend_are_sent_once_and_each_counts
             assert_eq!(client.answer().await.text(), "at last", "{path}");
         }
         assert_eq!(backend.requests().len(), 1, "{path}");
-        // What is known is no request.
+        // A cached response counts as no request.
         assert_eq!(front.get(path, &[]).await.text(), "at last");
     }
 }
@@ -87,17 +87,17 @@ async fn a_wrong_key_costs_one_attempt_and_the_right_one_still_works() {
     }
     let asked = backend.log().requests().len();
     assert_eq!(asked, 1, "{:?}", backend.log().requests());
-    // Nobody is locked out.
+    // No client is locked out.
     let answer = front.get("/dcim/devices/create/stream", &WITH_KEY).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    // And after a while it is asked again.
+    // After a while the backend is tried again.
     advance(Duration::from_secs(300)).await;
     let before = backend.log().requests().len();
     assert_eq!(front.get("/proxmox/version", &wrong).await.status, 401);
     assert_eq!(backend.log().requests().len(), before + 1);
 }
 
-/// The answer to a client at `address` that asks for `target` with `key`.
+/// The response to a request for `target` with `key` from a client at `address`.
 async fn with_key(
     front: &TestBridge,
     address: &str,
@@ -134,7 +134,7 @@ async fn a_client_that_tries_many_wrong_keys_locks_out_no_other_client() {
         assert_ne!(answer.status, 429, "{target}: {}", answer.text());
         assert_ne!(answer.status, 401, "{target}: {}", answer.text());
     }
-    // The first client is let in again when the backend counts anew.
+    // The first client is admitted again when the backend's window has passed.
     advance(Duration::from_secs(300)).await;
     assert_ne!(with_key(&front, "192.0.2.1", "/version", KEY).await.status, 429);
 }
@@ -344,7 +344,7 @@ async fn a_backend_that_is_down_is_left_alone_and_found_again_when_it_is_back() 
     assert!(answer.detail().contains("tried again in 5s (limits.breaker_open)"), "{}", answer.text());
     assert_eq!(front.get("/dcim/devices/create/stream", &[]).await.status, 503);
 
-    // It is back, and nobody notices before it is time.
+    // It is back, which is not noticed before the breaker allows a trial.
     let listener = TcpListener::bind(address).await.unwrap();
     assert_eq!(front.get("/x", &[]).await.status, 503);
     advance(Duration::from_secs(5)).await;
@@ -387,7 +387,7 @@ async fn an_unexpected_body_is_never_announced_without_being_sent() {
         let with_body =
             crate::support::bridge::Client::raw(front.address, request.as_bytes()).await.answer().await;
         assert_eq!(with_body.text(), format!("{path} hello"));
-        // Whoever comes next over the same connection to the backend is answered for what it asked.
+        // The next request on the same backend connection gets its own response.
         assert_eq!(front.get("/next", &[]).await.text(), "/next ");
     }
     let asked = backend.requests();

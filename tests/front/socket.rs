@@ -18,7 +18,7 @@ const DEFAULT_MODE: &str = "0.0.30.post2-default-mode";
 /// A page that has opened `/ws`.
 pub(super) struct Page(WebSocketStream<TcpStream>);
 
-/// What a page heard, up to the end of its socket.
+/// What a page received until its socket closed.
 struct PageTranscript {
     frames: Vec<Value>,
     words: Vec<String>,
@@ -350,7 +350,7 @@ async fn a_page_is_pinged_and_dropped_when_it_gives_no_sign_of_life() {
     let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let mut page = Page::greeted(&pair.front).await;
     assert!(matches!(page.0.next().await.unwrap().unwrap(), Message::Ping(_)));
-    // Reading answers pings; whoever does not read does not.
+    // Pings are answered while reading, so a client that does not read answers none.
     tokio::time::sleep(std::time::Duration::from_secs(300)).await;
     let left = async { while page.0.next().await.is_some_and(|message| message.is_ok()) {} };
     tokio::time::timeout(std::time::Duration::from_secs(5), left).await.expect("it was dropped");

@@ -280,7 +280,7 @@ async fn a_reload_fails_with_authorities_of_a_backend_that_were_read_before_and_
     task.abort();
 }
 
-/// A file that whoever reads it waits for.
+/// A file that blocks its readers: a FIFO.
 struct HangingFile {
     opened: tokio::sync::oneshot::Receiver<()>,
     release: std::sync::mpsc::Sender<()>,
@@ -293,7 +293,7 @@ impl HangingFile {
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
         let (release, released) = std::sync::mpsc::channel::<()>();
         let (open, opened) = tokio::sync::oneshot::channel();
-        // Who reads it waits for what is written into it, and that is nothing.
+        // Nothing is written, so readers block.
         let thread = std::thread::spawn(move || {
             let _file = std::fs::File::options().write(true).open(&path).unwrap();
             // Once is enough.
@@ -304,7 +304,7 @@ impl HangingFile {
         Self { opened, release, thread }
     }
 
-    /// Lets it be read. It must not have gone on by itself.
+    /// Unblocks the readers. They must not have given up before.
     fn release(self) {
         let _ = self.release.send(());
         assert!(self.thread.join().unwrap(), "the bridge answered when the disk did, and not before");

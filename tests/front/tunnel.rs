@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 
 use crate::support::bridge::{TestBridge, config};
 
-/// What a peer is written in.
+/// The language of a peer.
 #[derive(Clone, Copy, Debug)]
 enum Language {
     Rust,
@@ -21,7 +21,7 @@ enum Language {
     Node,
 }
 
-/// A backend that does what `tests/peers/peer.py` says.
+/// A backend with the protocol that `tests/peers/peer.py` documents.
 enum PeerBackend {
     Rust(rust::RustServer),
     Other(process::ProcessServer),
@@ -55,7 +55,7 @@ async fn exchange_through_bridge(client: Language, backend: Language) {
     }
 }
 
-/// Bytes of which none foretells the next.
+/// Pseudo-random bytes.
 fn noise(count: usize, seed: u64) -> Vec<u8> {
     let mut state = seed;
     let next = || {

@@ -66,7 +66,7 @@ fn request(backend: &Arc<Backend>) -> SyncRequest {
     }
 }
 
-/// Everything that a reader of the next job is given.
+/// The id of the next job, and all that its reader receives.
 async fn watched(registry: &Arc<Registry>, backend: &Arc<Backend>) -> (JobId, String) {
     let entered = registry.attach(request(backend), AttachOptions::default()).await.unwrap();
     let Attached::Watching(mut watching) = entered else { panic!("{entered:?}") };
@@ -80,7 +80,7 @@ async fn watched(registry: &Arc<Registry>, backend: &Arc<Backend>) -> (JobId, St
 #[tokio::test(start_paused = true)]
 async fn a_job_whose_own_code_fails_ends_for_its_readers_in_the_record_and_on_its_backend() {
     for (at_end, fails) in [(false, false), (true, false), (true, true)] {
-        // A backend that goes on for a while when it is let go of.
+        // A backend that continues for a while after a disconnect.
         let mut manual = ManualBackend::with_release("0.0.6.post4").await;
         let config = Arc::new(config(manual.address, &[]));
         let folder = tempfile::tempdir().unwrap();

@@ -22,7 +22,7 @@ async fn open(front: &TestBridge, path: &str) -> StreamReader {
     StreamReader::open(front, path, &WITH_KEY).await
 }
 
-/// A job that has begun, and the backend's side of it.
+/// A running job, and its stream on the backend.
 async fn started(
     front: &TestBridge,
     backend: &mut ManualBackend,
@@ -32,7 +32,7 @@ async fn started(
     (reader, backend.next_stream().await)
 }
 
-/// A job that the backend cuts off. Gives its id, and when that was.
+/// Runs a job whose stream the backend cuts off. Returns its id and the time of the cut.
 async fn cut(front: &TestBridge, backend: &mut ManualBackend, path: &str) -> (String, Instant) {
     let (reader, stream) = started(front, backend, path).await;
     drop(stream);
@@ -41,7 +41,7 @@ async fn cut(front: &TestBridge, backend: &mut ManualBackend, path: &str) -> (St
     (job, began)
 }
 
-/// For how many seconds after `began` the next job waits for its turn.
+/// How many seconds after `began` the next job starts.
 async fn waits(front: &TestBridge, backend: &mut ManualBackend, began: Instant) -> u64 {
     let (reader, stream) = started(front, backend, STORAGE).await;
     let seconds = began.elapsed().as_secs();
@@ -51,12 +51,12 @@ async fn waits(front: &TestBridge, backend: &mut ManualBackend, began: Instant) 
     seconds
 }
 
-/// What `GET /backends` says of the places that a cool-down takes.
+/// The jobs that hold a slot for a cool-down, from `GET /backends`.
 async fn cooling_down(front: &TestBridge) -> Vec<String> {
     cooling_down_on(front, 0).await
 }
 
-/// What it says of those on the backend at `index`.
+/// Those on the backend at `index`.
 async fn cooling_down_on(front: &TestBridge, index: usize) -> Vec<String> {
     let answer = front.admin_request("GET", "/backends", &[]).await.json();
     let held = answer["results"][index]["cooling_down"].as_array().unwrap().clone();
@@ -316,7 +316,7 @@ async fn a_ledger_that_works_only_later_gives_the_places_back() {
     assert!(cooling_down(&front).await.is_empty());
     other.execute_batch("ROLLBACK").unwrap();
     while cooling_down(&front).await.is_empty() {
-        // The ledger tries again.
+        // The ledger retries.
         advance(Duration::from_secs(1)).await;
     }
     let held = [killed.id.to_string()];

@@ -10,7 +10,7 @@ use super::{NEW, OLD};
 use crate::support::bridge::{BridgedReplay, DEVICES, KEY, TestBridge, WITH_KEY, config, fast, recordings};
 use crate::support::session::stream;
 
-/// A backend that is silent after its first words.
+/// A backend that is silent after its first events.
 fn stalling() -> ReplayOptions {
     ReplayOptions { stall_after: Some(3), ..fast() }
 }
@@ -118,7 +118,7 @@ async fn what_may_not_begin_is_503_with_the_reason() {
     pair.front.request_stop();
     let api = Api::new(&pair.front).await;
     let answer = loop {
-        // The bridge does not say when it has heard.
+        // The bridge does not report that it has received the cancellation.
         let answer = api.request("POST", "/sync/storage/", &[]).await;
         if answer.detail().contains("stopping") {
             break answer;

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use crate::support::bridge::{Answer, Client, TestBridge};
 
-/// What a bridge says of its admin listener.
+/// The OpenAPI document that a bridge serves.
 pub struct Document(Value);
 
-/// The admin listener, each of whose answers is compared with the document.
+/// A client of the admin listener, which validates each response.
 pub struct Api<'a> {
     front: &'a TestBridge,
     document: Document,
@@ -28,14 +28,14 @@ impl<'a> Api<'a> {
         answer
     }
 
-    /// What is at `target`, which must be there.
+    /// The resource at `target`, which must exist.
     pub async fn get(&self, target: &str) -> Value {
         let answer = self.request("GET", target, &[]).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()
     }
 
-    /// Begins a sync and gives its job.
+    /// Starts a sync and returns its job.
     pub async fn start(&self, target: &str, headers: &[(&str, &str)]) -> Value {
         let answer = self.request("POST", target, headers).await;
         assert_eq!(answer.status, 202, "{}", answer.text());
@@ -44,13 +44,13 @@ impl<'a> Api<'a> {
         answer.json()
     }
 
-    /// Waits until `job` has ended and gives what became of it.
+    /// Waits until `job` has ended and returns it.
     pub async fn ended(&self, job: &Value) -> Value {
         self.request("GET", &format!("{}/events", path(job)), &[]).await;
         self.get(path(job)).await
     }
 
-    /// The connection of somebody who reads the events of `job` while they come.
+    /// A connection that follows the events of `job`.
     pub async fn watch(&self, job: &Value) -> Client {
         let mut client = Client::send(self.front.admin, "GET", &format!("{}/events", path(job)), &[]).await;
         assert_eq!(client.head().await.0, 200);
@@ -62,12 +62,12 @@ impl<'a> Api<'a> {
     }
 }
 
-/// Where `job` is.
+/// The path of `job`.
 pub fn path(job: &Value) -> &str {
     job["url"].as_str().unwrap()
 }
 
-/// What `/jobs` gave, as ids.
+/// The ids in a response of `/jobs`.
 pub fn ids(page: &Value) -> Vec<&str> {
     page["results"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap()).collect()
 }
@@ -93,7 +93,7 @@ impl Document {
         self.0.pointer(pointer).unwrap_or_else(|| panic!("the document has no {pointer}"))
     }
 
-    /// Compares an answer with what the document says. Panics where they differ.
+    /// Validates a response. Panics if the document does not allow it.
     fn check(&self, method: &str, target: &str, answer: &Answer) {
         let path = target.split('?').next().unwrap();
         let item = self.0["paths"].as_object().unwrap().iter().find(|(known, _)| is_at(known, path));
@@ -133,7 +133,7 @@ impl Document {
         }
     }
 
-    /// Panics where `value` is not what `schema` describes.
+    /// Panics if `value` does not match `schema`.
     pub fn valid(&self, schema: &Value, value: &Value, what: &str) {
         let schema = json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -42,7 +42,7 @@ impl SteppedClock {
         clocks.1 += time;
     }
 
-    /// Somebody sets the wall clock.
+    /// Sets the wall clock.
     fn set(&self, wall: Timestamp) {
         self.0.lock().unwrap().0 = wall;
     }
@@ -212,7 +212,7 @@ async fn a_clock_that_jumps_ahead_of_a_running_bridge_removes_nothing() {
     clock.set(NOW.after(91 * DAY));
     assert_eq!(clean_scheduled(&ledger).await, CleaningResult::default());
     assert!(ledger.cleaning_held().is_some());
-    // It stays there, and is believed after a while; but 91 days have not passed.
+    // It stays there, and is trusted after a while; but 91 days have not passed.
     for _ in 0..5 {
         clock.pass(HOUR);
         clean_scheduled(&ledger).await;

@@ -14,7 +14,7 @@ fn file(directory: &Path) -> Connection {
     Connection::open(directory.join("ledger.sqlite3")).unwrap()
 }
 
-/// A value that stands in a column.
+/// A value of a column.
 #[derive(Clone, Debug)]
 enum Stored {
     Plain(Value),
@@ -87,7 +87,7 @@ fn columns() -> Vec<(&'static str, String, BoxedStrategy<Stored>)> {
     columns
 }
 
-/// A column of every table, and what stands there instead.
+/// A column of every table, and its corrupt value.
 fn damages() -> impl Strategy<Value = Vec<(&'static str, String, Stored)>> {
     let one = proptest::sample::select(
         columns().into_iter().map(|column| (column.0, column.1)).collect::<Vec<_>>(),
@@ -110,7 +110,7 @@ async fn filled(directory: &Path) {
     ledger.close().await;
 }
 
-/// The file of a ledger that is as it should be.
+/// The file of an intact ledger.
 static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let folder = folder();
@@ -118,7 +118,7 @@ static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     std::fs::read(folder.path().join("ledger.sqlite3")).unwrap()
 });
 
-/// Asks the ledger everything that can be asked.
+/// Runs every query of the ledger.
 async fn ask_everything(ledger: &Ledger) -> Result<(), String> {
     let found = ledger.jobs(everything()).await.map_err(|error| error.0)?;
     for record in &found {

@@ -11,7 +11,7 @@ use super::{available, folder, frames, full, open, options, put, unavailable};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Waits until the ledger has a file again, and says what was lost.
+/// Waits until the ledger has a file again, and returns what was lost.
 async fn lost(ledger: &Ledger) -> LedgerLoss {
     let mut lost = ledger.lost();
     let lost = timeout(MINUTE, lost.wait_for(Option::is_some)).await.unwrap().unwrap().clone();

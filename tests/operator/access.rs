@@ -8,7 +8,7 @@ use super::OLD;
 use crate::support::bridge::{Answer, Client, TOKEN, TestBridge, config, fast, recordings, replayed};
 use proxbox_bridge::replay::ReplayHandle;
 
-/// A bridge whose admin listener others reach.
+/// A bridge whose admin listener is not on a loopback address.
 async fn open(settings: &[(&str, &str)]) -> (ReplayHandle, TestBridge) {
     started(&[settings, &[("admin_listen", "0.0.0.0:0")]].concat()).await
 }

@@ -6,7 +6,7 @@ use super::OLD;
 use crate::support::bridge::{BridgedReplay, Client, DEVICES, TOKEN, TestBridge, config, fast, recordings};
 use crate::support::manual::ManualBackend;
 
-/// Somebody who reads the stream.
+/// A client of `/events`.
 struct EventsReader {
     client: Client,
     text: String,
@@ -22,7 +22,7 @@ impl EventsReader {
         Self { client, text: String::new() }
     }
 
-    /// The next event; nothing at the end.
+    /// The next event, or `None` at the end.
     async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             if let Some((frame, rest)) = self.text.split_once("\n\n") {
@@ -63,7 +63,7 @@ async fn a_job_is_reported_from_its_beginning_to_its_end_and_not_again() {
         }
     };
     assert_eq!(seen["status"], "running");
-    // Whoever comes in the middle is told where it is.
+    // A client that connects in between gets the current state.
     let mut late = EventsReader::open(&front, &[("Authorization", &format!("Bearer {TOKEN}"))]).await;
     assert_eq!(late.next().await.unwrap().1["can_act"], true);
     assert_eq!(late.next().await.unwrap().1["id"], seen["id"]);
@@ -76,7 +76,7 @@ async fn a_job_is_reported_from_its_beginning_to_its_end_and_not_again() {
         }
     };
     assert_eq!(ended["data"]["counts"]["device"]["completed"], 1);
-    // Whoever comes after that is told of the bridge alone, and nobody of this job again.
+    // A later client gets the bridge alone; the job is not sent again.
     let mut last = EventsReader::open(&front, &[]).await;
     assert_eq!(last.next().await.unwrap().0, "bridge");
     front.request_stop();
@@ -120,7 +120,7 @@ async fn a_backend_that_requires_a_key_is_probed_only_at_health_without_one() {
     assert!(asked.iter().all(|(_, target)| target.contains("/health")), "{asked:?}");
 }
 
-/// What the stream says of the job before its end.
+/// The job as it was sent before its end.
 async fn ending(mut reader: EventsReader) -> Option<Value> {
     let mut last = None;
     while let Some((name, object)) = reader.next().await {

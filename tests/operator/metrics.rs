@@ -99,7 +99,7 @@ async fn what_runs_waits_and_is_watched_now_can_be_seen() {
     ] {
         bridge.wait_for_value(series, wanted).await;
     }
-    // It says nothing, and readers hear so.
+    // The backend is silent, and readers get heartbeats.
     super::poll_until(async || (bridge.value("heartbeats_total").await >= 1.0).then_some(())).await;
     let age = bridge.value("job_frame_age_seconds").await;
     assert!(age > 0.5);

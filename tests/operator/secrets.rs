@@ -44,7 +44,7 @@ fn traces(secrets: &[&str]) -> Vec<String> {
     secrets.iter().flat_map(|secret| of(secret)).chain(["client-key".to_owned()]).collect()
 }
 
-/// A backend that repeats everything that it has heard.
+/// A backend that repeats everything that it receives.
 async fn echo() -> Backend {
     async fn answered(request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
@@ -95,7 +95,7 @@ pub(super) fn repeating(secrets: &[&str]) -> Response<Body> {
     let detail = format!("{long} and {CLIENT}");
     say("error", json!({ "step": "devices", "status": "failed", "error": &detail, "detail": &detail }));
     say("complete", json!({ "ok": false, "message": &long, "errors": [{ "detail": detail }] }));
-    // In pieces that cut everything somewhere.
+    // In chunks that split every event.
     let pieces = text.into_bytes().chunks(7).map(Bytes::copy_from_slice).collect::<Vec<_>>();
     let frames = pieces.into_iter().map(|piece| Ok(http_body::Frame::data(piece)));
     let body = http_body_util::StreamBody::new(futures::stream::iter(frames));

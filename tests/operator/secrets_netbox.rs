@@ -20,7 +20,7 @@ use crate::support::scripted::{Backend, Body, answer, full_body};
 const V1: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c";
 const V2: &str = "nbt_kkkkkkkkkkkk.v2-secret-0123456789-ABCDEFGHIJKLMNOPQRS";
 const V2_SECRET: &str = "v2-secret-0123456789-ABCDEFGHIJKLMNOPQRS";
-/// A token of somebody else. NetBox accepts it, and the bridge does not know it.
+/// Another user's token. NetBox accepts it, and the bridge does not know it.
 const OTHER: &str = "70ken-of-somebody-else-0123456789abcdefgh";
 const PASSWORD: &str = "password/of+\"pve\"-0123456789";
 const TOKEN_VALUE: &str = "11111111-2222-3333-4444-555555555555";
@@ -70,13 +70,13 @@ fn stored(
         ("GET", "/netbox/endpoint" | "/proxmox/endpoints") => {
             answer(200, &[], &json!(*rows.lock().unwrap()).to_string())
         }
-        // It says what it was sent, and why it does not take it.
+        // Its error repeats the request.
         ("PUT", _) => answer(422, &[], &json!({ "detail": String::from_utf8_lossy(body) }).to_string()),
         _ => answer(404, &[], "{\"detail\":\"Not Found\"}"),
     }
 }
 
-/// A NetBox whose every answer repeats what it was sent, and has secrets of its own.
+/// A NetBox whose responses repeat the request, and have secrets of their own.
 fn repeated(received: &Received) -> Response<Body> {
     let host = received.header("host").unwrap_or_default();
     let said = format!("{} {:?} {IN_NETBOX}", received.target, received.headers);
@@ -130,7 +130,7 @@ fn proxmox() -> Value {
     json!({ "name": "pve (nb:7)", "username": "root@pam", "password": PASSWORD, "token_name": "t", "token_value": TOKEN_VALUE })
 }
 
-/// Sends requests of each sort to the NetBox listener; gives all that was answered.
+/// Sends requests of each kind to the NetBox listener. Returns all responses.
 async fn requests(listener: SocketAddr) -> String {
     let mut answered = String::new();
     let paths = [PROXMOX_ENDPOINTS, SYNC_PROCESSES, FIELD, HTML, LINK, INVALID, "/api/status/"];

@@ -77,7 +77,7 @@ async fn a_late_failure_that_came_during_a_pause_is_read_though_the_wait_for_it_
     let (mut client, mut stream) = started(&bridge, &mut backend).await;
     stream.send_complete().await;
     bridge.wait_for_value("backend_frames_total{channel=\"native\",type=\"complete\"}", 1.0).await;
-    // It is not silent: what ends the wait is the limit for the whole of it.
+    // It is not silent: the total limit ends the wait.
     stream.device("pve2", "completed").await;
     client.read_until("pve2").await;
     bridge.process.pause();

@@ -104,7 +104,7 @@ pub fn command(mut recording: Recording, command: &str, answers: &[&str]) -> Rec
     recording.with(end, Direction::Ctl, RecordedEvent::Returned)
 }
 
-/// What came back for a request, until the server closed the connection.
+/// All bytes of a response, until the server closed the connection.
 pub struct RawResponse {
     pub head: String,
     /// As sent: with its chunks.
@@ -159,7 +159,7 @@ pub async fn get(address: SocketAddr, target: &str) -> RawResponse {
 pub struct Ws(pub WebSocketStream<TcpStream>);
 
 impl Ws {
-    /// Connects, and shows a key if `key` is one.
+    /// Connects, and sends `key` if there is one.
     pub async fn connect(address: SocketAddr, key: Option<&str>) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         let url = format!("ws://{address}/ws");
@@ -175,7 +175,7 @@ impl Ws {
         self.0.send(Message::text(text)).await.unwrap();
     }
 
-    /// The next thing that is no ping: a text, or `close CODE REASON`, or `gone`.
+    /// The next message that is no ping: a text, or `close CODE REASON`, or `gone`.
     pub async fn receive(&mut self) -> String {
         loop {
             match within_deadline(self.0.next()).await {
@@ -196,7 +196,7 @@ impl Ws {
         }
     }
 
-    /// Asserts that the server says nothing more, by a ping that overtakes nothing.
+    /// Asserts that the server sends nothing more: a ping is answered in order.
     pub async fn hears_only_a_pong(&mut self) {
         self.0.send(Message::Ping("still there?".into())).await.unwrap();
         match within_deadline(self.0.next()).await {

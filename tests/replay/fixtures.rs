@@ -91,7 +91,7 @@ async fn every_recorded_conversation_can_be_held_again() {
     }
 }
 
-/// Says what the client said and expects what it heard, up to the first thing that is no text.
+/// Sends the texts of the recorded client and expects those that it received, up to the first other message.
 async fn check_conversation(server: &ReplayHandle, version: &Path, name: &str, recording: &Recording) {
     let expects_key = !version.ends_with("0.0.2.post1") && !version.ends_with("0.0.3");
     let shows_key = recording.frames.iter().any(

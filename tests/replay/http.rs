@@ -200,7 +200,7 @@ async fn a_stall_keeps_the_connection() {
     let server = serve(WITH_KEYS, recordings, options).await;
     let mut stalled = send(server.local_addr(), "GET", STREAM, &["X-Proxbox-API-Key: k"]).await;
     read_body(&mut stalled, TWO).await;
-    // The clock is paused: this hour passes when nobody has anything to do.
+    // The clock is paused: this hour passes when all tasks are idle.
     let more = tokio::time::timeout(Duration::from_secs(3600), stalled.read_u8()).await;
     assert!(more.is_err(), "more came: {more:?}");
     assert_eq!(server.log().open_connections(), 1);

@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn a_backend_that_forgets_to_hang_up_is_waited_for_no_longer_than_settle() {
     let mut drive = open_native(Kind::Devices);
     drive.stream(&complete_ok()).wait(2 * SECOND);
-    // A comment says nothing, so it does not lengthen the wait.
+    // A comment is no event, so it does not extend the wait.
     drive.stream(": keepalive\n\n");
     assert!(drive.end.is_none());
     drive.wait(SECOND);

@@ -54,7 +54,7 @@ fn events_of_other_types_never_reach_a_reader() {
 
 #[test]
 fn what_no_person_needs_is_dropped_and_counted() {
-    // The bootstrap, the substep, the hardware and the thing of next year.
+    // The bootstrap, the substep, the hardware and the unknown event.
     let run = native_run(Kind::Devices, &[every_extra().concat(), complete_ok()]);
     assert_eq!((run.report.dropped, run.report.unreadable), (4, 0));
 }

@@ -114,7 +114,7 @@ fn a_key_that_is_refused_is_a_401_that_names_the_api_key() {
 
 #[test]
 fn a_lock_out_is_not_taken_for_a_bad_key() {
-    // A plugin that reads of an API key registers it again, and feeds the lock-out.
+    // A plugin that gets an error about an API key registers it again, which counts for the lockout.
     let mut drive = opened(Dialect::V0_0_7);
     drive.close(4001, "Too many failed authentication attempts. Please try again later.");
     let refusal = drive.refusal();

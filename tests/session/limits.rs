@@ -92,7 +92,7 @@ fn a_backend_that_is_given_up_before_the_stream_began_is_a_503() {
 #[test]
 fn a_socket_that_does_not_greet_is_given_up() {
     let mut drive = open_run(ws_setup(Kind::Devices, Some(Dialect::V0_0_7)));
-    // Words that are no greeting do not lengthen the wait.
+    // Text that is no greeting does not extend the wait.
     drive.wait(LIMITS.response_head - SECOND).text("wait").wait(SECOND);
     let run = drive.run();
     assert_eq!(run.report.cause, Some(Cause::Idle));

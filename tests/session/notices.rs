@@ -38,7 +38,7 @@ fn a_run_that_ends_before_its_notices_tells_them_all_the_same() {
     assert!(!run.is_ok());
     assert_eq!(run.messages()[..3], ["Starting devices synchronization.", "one", "two"]);
 
-    // A plain answer is the whole of the work, and what it says cannot wait.
+    // A JSON response is the complete result, which cannot wait.
     let mut drive = Drive::start(setup_with_notices(Channel::Json));
     let run = drive.answer(200, "[]").run();
     assert!(run.is_ok() && run.has_message("one") && run.has_message("two"), "{:?}", run.messages());

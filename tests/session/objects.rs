@@ -295,7 +295,7 @@ fn an_object_that_begins_when_one_of_its_name_has_ended_is_another_one() {
     let events = [started.clone(), done.clone(), started.clone()];
     let run = native_run(Kind::Devices, &[events.concat(), complete_ok()]);
     assert_eq!(run.objects("device"), Some([2, 1, 0, 1]));
-    // What newer releases say of the same two objects beside it makes no third.
+    // The events of newer releases for the same two objects add no third.
     let [item_started, item_done] =
         ["processing", "completed"].map(|status| item_progress("devices", status, "pve01"));
     let events = [&item_started, &started, &item_done, &done, &item_started, &started, &done, &item_done];
@@ -342,11 +342,11 @@ fn what_failed_without_a_name_is_counted_each_time_with_its_reason() {
     ];
     assert_eq!(run.failed_steps(), reasons);
     assert!(run.detail().contains("1 virtual_machine, not named by the backend: gone"), "{}", run.detail());
-    // In both forms they are told of twice.
+    // Both forms report each of them.
     let items = [item(json!("")), item(json!(null)), item(json!("None"))];
     let run = native_run(Kind::VirtualMachines, &[frames.concat(), items.concat(), complete_ok()]);
     assert_eq!(run.objects("virtual_machine"), Some([3, 0, 3, 0]));
-    // A row that says that nothing could be read is no row of an object, and a failure all the same.
+    // A row that reports a failed read is no row of an object, and is still a failure.
     let run = native_run(
         Kind::Snapshots,
         &[
@@ -401,7 +401,7 @@ fn where_objects_were_looked_for_is_no_object() {
             address(json!("10.0.0.1/24"), json!(7), "net0"),
             address(json!(null), json!(null), "net1"),
             address(json!("No IP"), json!(null), "net2"),
-            // An error that the backend swallowed.
+            // An error that the backend ignored.
             address(json!("10.0.0.2/24"), json!(null), "net3"),
             complete_ok(),
         ],
@@ -477,7 +477,7 @@ fn what_python_calls_none_is_no_object_and_no_end_of_a_stage() {
 
 #[test]
 fn a_synced_nothing_is_not_the_end_of_its_stage() {
-    // 0.0.4 filters its disks away and tells of one that has no name.
+    // 0.0.4 filters out its disks and reports one without a name.
     let run = native_run(
         Kind::VirtualDisks,
         &[

@@ -21,7 +21,7 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// What `fixtures/netbox` calls the objects of a sort.
+/// The name in `fixtures/netbox` of an object type.
 fn name_in_netbox(object: Object) -> Option<&'static str> {
     Some(match object {
         Object::Device => "devices",
@@ -89,7 +89,7 @@ impl RecordedSync {
         })
     }
 
-    /// What comes of it. A stream that the recorder left is one that broke.
+    /// The resulting run. A stream that the recorder left is treated as broken.
     fn run(&self) -> Option<FinishedRun> {
         let mut drive = self.drive();
         let mut status = 0;
@@ -124,7 +124,7 @@ impl RecordedSync {
         drive.accepted.then(|| drive.run())
     }
 
-    /// How many objects of each sort failed, in the backend's own words.
+    /// How many objects of each type failed, as reported by the backend.
     fn failed(&self) -> BTreeMap<Object, u64> {
         let mut told = BackendCounts::default();
         for frame in self.recording.frames.iter().filter(|frame| frame.direction == Direction::In) {
@@ -168,7 +168,7 @@ fn command(recording: &Recording) -> Option<Kind> {
     commands.next().is_none().then_some(first)
 }
 
-/// Failures, as they are told of.
+/// Reported failures.
 #[derive(Default)]
 struct BackendCounts {
     named: BTreeMap<Object, BTreeSet<String>>,
@@ -262,7 +262,7 @@ fn syncs() -> Vec<RecordedSync> {
 
 #[test]
 fn no_more_is_completed_than_netbox_held_and_no_failure_is_lost() {
-    // Everything that the cluster of these recordings has, where nobody wrote down what NetBox held.
+    // All objects of the recorded cluster, where the content of NetBox was not recorded.
     let most = held(&fixtures().join("netbox/lab.txt"));
     let mut compared = 0;
     for sync in syncs() {
@@ -288,7 +288,7 @@ fn no_more_is_completed_than_netbox_held_and_no_failure_is_lost() {
     assert!(compared > 100, "only {compared} recordings were compared");
 }
 
-/// What must come of a recording: whether it is a success, and its counts.
+/// The expected result of a recording: whether it is a success, and its counts.
 type Expected = (&'static str, bool, &'static [(&'static str, [u64; 4])]);
 
 #[test]
@@ -298,12 +298,12 @@ fn what_was_seen_in_netbox_is_what_is_counted() {
         ("0.0.2.post1/live/7-full", true, &[("device", [3, 0, 0, 3]), ("virtual_machine", [12, 12, 0, 0])]),
         // One machine failed, and the others were confirmed behind the end of their stage.
         ("0.0.2.post1/live/f5-vms-one-500-slow", true, &[("virtual_machine", [12, 11, 1, 0])]),
-        // Four of twelve came to NetBox; the others were never told of.
+        // Four of twelve are in NetBox; the others were never reported.
         ("0.0.2.post1/live/f1b-vms-proxmox-killed-fresh", true, &[("virtual_machine", [5, 4, 1, 0])]),
         ("0.0.6.post4/live/1-devices", true, &[("device", [3, 3, 0, 0])]),
         ("0.0.6.post4/live/1-devices-second", false, &[("device", [1, 0, 0, 1])]),
         ("0.0.6.post4/live/2-storage", true, &[("storage", [4, 4, 0, 0])]),
-        // Green for nothing.
+        // A success that synced nothing.
         ("0.0.6.post4/live/3-vms-allfail", false, &[("virtual_machine", [12, 0, 0, 12])]),
         ("0.0.6.post4/live/3-vms-workaround", true, &[("virtual_machine", [12, 12, 0, 0])]),
         // Machines were looked at, and a disk of one was taken for that of another.

@@ -208,7 +208,7 @@ fn a_virtual_machine_with_another_name_in_netbox_is_one() {
         complete_ok(),
     ];
     assert_eq!(under(ObjectFailures::All, &events).objects("virtual_machine"), Some([1, 1, 0, 0]));
-    // The records of a full update tell which of those that were discovered are there.
+    // The records of a full update list which of the discovered objects are in NetBox.
     let listed = sse(
         "discovery",
         json!({"phase": "virtual-machines", "message": "m", "count": 3,
@@ -247,7 +247,7 @@ fn what_two_endpoints_of_one_cluster_have_is_there_once() {
     let run =
         native_run(Kind::Devices, &[finished("devices", json!({"count": 3})), sse("complete", list.clone())]);
     assert_eq!(run.objects("device"), Some([2, 2, 0, 0]));
-    // With rows whose ids say the same, nothing is taken away twice.
+    // Rows with equal ids are subtracted once.
     let rows = [("pve1", 1), ("pve2", 2), ("pve1", 1)].map(|(name, id)| {
         let row = |completed: bool| {
             step(json!({"step": "device", "status": "m", "message": "m", "rowid": name, "payload": {"object": "device",
@@ -290,7 +290,7 @@ fn what_was_discovered_and_is_not_counted_has_failed() {
         "items": [{"name": "web01"}, {"name": "web02"}, {"name": "web03"}]}),
     );
     let done = ["web01", "web03"].map(|name| item_progress("virtual-machines", "completed", name)).concat();
-    // The summary of a full update up to 0.0.16 says that nothing failed, whatever did.
+    // The summary of a full update up to 0.0.16 always reports no failures.
     let events = [
         listed,
         done,
@@ -317,7 +317,7 @@ fn a_run_that_did_nothing_is_not_green() {
     );
     assert!(!under(ObjectFailures::Any, &events).is_ok());
     assert!(under(ObjectFailures::Never, &events).is_ok());
-    // Nothing is known of how many there are: nobody says that they were for nothing.
+    // Their number is unknown, so they cannot be called unconfirmed.
     assert!(under(ObjectFailures::All, &[begun, complete_ok()]).is_ok());
     // There was nothing to do.
     let run = under(ObjectFailures::All, &[none, complete_ok()]);
@@ -342,7 +342,7 @@ fn storages_that_netbox_has_already_are_confirmed_and_those_that_were_skipped_ar
         run.detail(),
         "The backend confirmed none of 4 storages and skipped them. Sync devices first."
     );
-    // Up to 0.0.6 nothing tells the one from the other.
+    // Up to 0.0.6 the two cannot be distinguished.
     let mut setup = setup(Kind::Storage, Channel::Native);
     setup.release = Some("0.0.6.post4".parse().expect("a release"));
     let run = open_run(setup)
@@ -438,7 +438,7 @@ fn the_end_fits_into_a_line_of_the_log_of_netbox_and_is_whole_for_those_who_ask(
         setup.options.object_failures = "never".parse().expect("a policy");
         let mut drive = open_run(setup);
         drive.stream(&events).hang_up();
-        // What the reader is given keeps to R13, or `run` panics.
+        // The stream keeps R13, or `run` panics.
         let run = drive.run();
         assert_eq!(run.is_ok(), ok);
         let failed = 7 * stages.len();
@@ -491,7 +491,7 @@ fn what_the_backend_never_speaks_of_again_is_unconfirmed() {
 
 #[test]
 fn the_count_of_a_stage_confirms_the_objects_that_no_event_confirms() {
-    // 0.0.3 to 0.0.6 tell of machines only that they are processed.
+    // 0.0.3 to 0.0.6 report of machines only that they are processed.
     let processing =
         |name: &str| crate::support::session::events::object_step("virtual_machine", "progress", name);
     let run = native_run(
@@ -583,7 +583,7 @@ fn a_sort_of_objects_that_failed_as_a_whole_fails_a_full_update_that_is_ok_other
     assert!(!run.is_ok());
     assert!(run.detail().contains("12 of 12 virtual_machine objects failed"), "{}", run.detail());
 
-    // Nobody's inventory hangs on a backup schedule.
+    // A backup schedule is no part of the inventory.
     let routine = phase_summary("backup-routines", 0, 1);
     let run =
         native_run(Kind::FullUpdate, &[object_step("device", "completed", "pve1"), routine, complete_ok()]);

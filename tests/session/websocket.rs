@@ -83,7 +83,7 @@ fn devices_that_0_0_2_never_confirms_are_unconfirmed_in_a_run_that_is_ok() {
     for name in ["pve01", "pve02", "pve03"] {
         drive.text(&frame("device", name, "syncing"));
     }
-    // Nothing can come late of devices, so nothing is waited for.
+    // No device frame can be late, so the run does not wait.
     let run = drive.text(&end("device")).text(&barrier()).run();
     assert!(run.is_ok());
     assert_eq!(run.objects("device"), Some([3, 0, 0, 3]));
@@ -115,7 +115,7 @@ fn a_full_update_that_0_0_2_disowns_is_neither_ended_nor_failed_by_it() {
     ));
     let run = drive.text(&barrier()).run();
     assert!(run.is_ok());
-    // Frames behind the end of the stage prove that something failed in it, and nobody says what.
+    // Frames after the end of the stage prove that an unnamed object failed in it.
     assert_eq!(run.objects("virtual_machine"), Some([4, 3, 1, 0]));
     assert_eq!(
         run.messages(),
@@ -174,7 +174,7 @@ fn the_list_of_guests_names_the_one_that_0_0_2_never_reported() {
     assert!(run.is_ok() && run.message().contains("a part of one has failed."), "{}", run.message());
     let run = listed(&["web01", "web02", "web03"], &[]);
     assert!(run.message().ends_with("3 objects: 3 completed."), "{}", run.message());
-    // Nobody says how many there are: nothing is known of any.
+    // The total is unknown, so nothing is known of any object.
     let mut drive = ws(Kind::VirtualMachines, Dialect::V0_0_2);
     let run = drive.text(&end("virtual_machine")).text(&barrier()).wait(LIMITS.settle).run();
     assert_eq!(run.message(), "Virtual machines sync completed.");

@@ -16,7 +16,7 @@ use super::scripted::{Backend, Body, full_body, single_header, texts};
 pub const V1: &str = "0123456789abcdef0123456789abcdef01234567";
 /// A v2 token.
 pub const V2: &str = "nbt_abcdefghijkl.0123456789abcdefghijklmnopqrstuvwxyzABCD";
-/// A token of somebody else, which NetBox accepts too.
+/// Another user's token, which NetBox accepts too.
 pub const OTHER: &str = "fedcba9876543210fedcba9876543210fedcba98";
 
 /// The paths of the plugin that old backends use.
@@ -33,7 +33,7 @@ pub struct Received {
     pub body: Bytes,
     /// Whether NetBox authorised it.
     pub is_authorised: bool,
-    /// What NetBox answered, if that is known as a whole.
+    /// The response of NetBox, if its body is complete.
     pub answer: Sent,
 }
 
@@ -47,7 +47,7 @@ pub struct Sent {
 }
 
 impl Received {
-    /// The value of a header that is there once.
+    /// The value of a header that occurs at most once.
     pub fn header(&self, name: &str) -> Option<&str> {
         single_header(&self.headers, name)
     }
@@ -95,23 +95,23 @@ impl NetBox {
         Self { address: backend.address, received, _backend: backend }
     }
 
-    /// What it received, in order.
+    /// The requests that it received, in order.
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
     }
 
-    /// What it received since the last call of this.
+    /// The requests that it received since the last call.
     pub fn take(&self) -> Vec<Received> {
         std::mem::take(&mut *self.received.lock().unwrap())
     }
 
-    /// What the plugin pushes of it, with a v1 or a v2 token.
+    /// The row that the plugin pushes for it, with a v1 or a v2 token.
     pub fn row(&self, token: &str) -> Value {
         row(self.address, token)
     }
 }
 
-/// What the plugin pushes of the NetBox at `address`, with a v1 or a v2 token.
+/// The row that the plugin pushes for the NetBox at `address`, with a v1 or a v2 token.
 pub fn row(address: SocketAddr, token: &str) -> Value {
     let (version, key, secret) = match token.strip_prefix("nbt_").and_then(|rest| rest.split_once('.')) {
         Some((key, secret)) => ("v2", json!(key), secret),
@@ -154,7 +154,7 @@ async fn noted(response: Response<Body>) -> (Response<Body>, Sent) {
     (Response::from_parts(head, full_body(body.clone())), Sent { body, ..sent })
 }
 
-/// Why NetBox does not authorise a request, in its own words; `None` if it does.
+/// The error of NetBox for an unauthorised request; `None` if it is authorised.
 ///
 /// v1 tokens are documented with `Token`, v2 tokens with `Bearer`, and other pairs are refused here.
 fn refusal(authorization: Option<&str>, tokens: &[String]) -> Option<&'static str> {
@@ -180,7 +180,7 @@ pub fn not_found() -> Response<Body> {
     response.body(full_body(text)).unwrap()
 }
 
-/// What NetBox answers to most requests: an object, or a page of them, with its links.
+/// A usual response of NetBox: an object, or a page of them, with links.
 pub fn objects(received: &Received) -> Response<Body> {
     let (path, host) = (received.path(), received.header("host").unwrap_or_default());
     let url = |path: &str| format!("http://{host}{path}");

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-/// What the job page shows in the end.
+/// The final state of the job page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobPage {
     /// Green.

@@ -8,12 +8,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-/// A command that runs. It is killed with the test.
+/// A running command. It is killed with the test.
 pub struct Process {
-    /// Where it listens, once that was waited for.
+    /// Its listening address, once it is known.
     pub address: SocketAddr,
     pub admin: SocketAddr,
-    /// What was read of its log.
+    /// The log lines read so far.
     pub lines: String,
     child: Child,
     log: Receiver<String>,
@@ -31,7 +31,7 @@ fn command(data: &Path, backend: SocketAddr, settings: &[(&str, &str)]) -> Comma
     command
 }
 
-/// Starts a bridge that is expected not to serve. Gives how it ended, and what it said.
+/// Starts a bridge that is expected not to serve. Returns its exit status and its log.
 pub fn refused(data: &Path, backend: SocketAddr) -> (ExitStatus, String) {
     let output = command(data, backend, &[]).output().unwrap();
     (output.status, String::from_utf8(output.stderr).unwrap())
@@ -61,7 +61,7 @@ impl Process {
         Self { address: nowhere, admin: nowhere, lines: String::new(), child, log }
     }
 
-    /// The next address that it says to listen on.
+    /// The next listening address in its log.
     pub fn listening(&mut self) -> SocketAddr {
         self.read_to("Listening.")["fields"]["address"].as_str().unwrap().parse().unwrap()
     }
@@ -78,29 +78,29 @@ impl Process {
         }
     }
 
-    /// Its number in the system.
+    /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Takes its life, without a chance to do anything about it.
+    /// Kills it with SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         let status = self.child.wait().unwrap();
         assert_eq!(status.code(), None, "it had ended by itself: {status}");
     }
 
-    /// Asks it to stop.
+    /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal("TERM");
     }
 
-    /// Asks it to read its configuration again.
+    /// Sends SIGHUP.
     pub fn hang_up(&self) {
         self.signal("HUP");
     }
 
-    /// Stops it where it is. Done when it does nothing any more.
+    /// Suspends it with SIGSTOP, and waits until it is suspended.
     pub fn pause(&self) {
         self.signal("STOP");
         let stat = format!("/proc/{}/stat", self.id());
@@ -109,7 +109,7 @@ impl Process {
         }
     }
 
-    /// Lets it go on behind [`Process::pause`].
+    /// Resumes it after [`Process::pause`].
     pub fn resume(&self) {
         self.signal("CONT");
     }
@@ -119,7 +119,7 @@ impl Process {
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
-    /// Waits for its end. Gives its exit code, and everything that it has logged.
+    /// Waits for its end. Returns its exit code and its log.
     pub fn ended(mut self) -> (Option<i32>, String) {
         self.lines.extend(self.log.iter());
         (self.child.wait().unwrap().code(), std::mem::take(&mut self.lines))

@@ -17,7 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub type Body = BoxBody<Bytes, std::io::Error>;
 
-/// What a backend was asked for.
+/// A request that a backend received.
 #[derive(Clone, Debug)]
 pub struct ReceivedRequest {
     pub method: String,
@@ -26,7 +26,7 @@ pub struct ReceivedRequest {
 }
 
 impl ReceivedRequest {
-    /// The value of a header that is there once.
+    /// The value of a header that occurs at most once.
     pub fn header(&self, name: &str) -> Option<&str> {
         single_header(&self.headers, name)
     }
@@ -76,12 +76,12 @@ impl Backend {
         Self { address, asked, connections, task }
     }
 
-    /// What it was asked for, in order.
+    /// The requests that it received, in order.
     pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.asked.lock().unwrap().clone()
     }
 
-    /// The last of these.
+    /// The last request that it received.
     pub fn last(&self) -> ReceivedRequest {
         self.requests().pop().unwrap()
     }
@@ -104,7 +104,7 @@ pub fn texts(headers: &HeaderMap) -> Vec<(String, String)> {
     headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
 }
 
-/// The value of a header that is there once.
+/// The value of a header that occurs at most once.
 pub fn single_header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
     let mut found = headers.iter().filter(|(known, _)| known == name);
     let value = found.next().map(|(_, value)| value.as_str());
@@ -112,7 +112,7 @@ pub fn single_header<'a>(headers: &'a [(String, String)], name: &str) -> Option<
     value
 }
 
-/// A body that is known.
+/// A body of known length.
 pub fn full_body(text: impl Into<Bytes>) -> Body {
     Full::new(text.into()).map_err(|never| match never {}).boxed()
 }

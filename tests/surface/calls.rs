@@ -6,13 +6,13 @@ use super::listing::{Listing, PathItem};
 use super::own::{ALIASES, is_stream};
 use crate::support::bridge::KEY;
 
-/// The name by which backends are asked, directly too.
+/// The host name of all requests, direct ones too.
 pub(super) const HOST: &str = "netbox.example:8800";
-/// What tells requests apart.
+/// The header that identifies requests.
 pub(super) const TAG: &str = "x-walk";
 const KEY_HEADER: &str = "X-Proxbox-API-Key";
 
-/// What listings do not have: pages, files, and what is not there.
+/// Paths that listings lack: pages, files, and missing paths.
 const UNLISTED: [&str; 10] = [
     "/",
     "/auth/bootstrap-status",
@@ -25,7 +25,7 @@ const UNLISTED: [&str; 10] = [
     "/static/style.css",
     "/ws",
 ];
-/// Below it are hundreds of paths that one handler was generated for. They take turns in what nobody means.
+/// Below it are hundreds of paths with one generated handler. They share the undocumented variants.
 const GENERATED: &str = "/proxmox/api2/";
 /// A value of a parameter in a path that no backend expects.
 const PARAMETER: &str = "a%2Fb%2f..%2F%E2%98%83%C3%a9;v=1,2+@:~!$&'()*%25%00%7e";
@@ -37,7 +37,7 @@ const QUERY: &str = "a=%2F%2f..&b=1+2%20;c=3&a=&a&=v&&e=%E2%98%83&%00=/?:@-._~!$
 pub(super) struct Call {
     pub(super) method: String,
     pub(super) target: String,
-    /// Beside `Host` and what says how the body is framed.
+    /// Beside `Host` and the framing of the body.
     pub(super) headers: Vec<(String, Vec<u8>)>,
     pub(super) body: RequestBody,
 }
@@ -93,7 +93,7 @@ impl fmt::Display for Call {
     }
 }
 
-/// Everything in `listing`, and what is not in it.
+/// The requests for the paths in `listing`, and for others.
 pub(super) fn calls(listing: &Listing) -> Vec<Call> {
     let mut calls = vec![Call::new("OPTIONS", "*")];
     for (template, place) in &listing.paths {
@@ -107,7 +107,7 @@ pub(super) fn calls(listing: &Listing) -> Vec<Call> {
         push_undocumented(path, &PathItem::default(), &mut calls);
         calls.extend((0..10).map(|at| with_body(path, at)));
     }
-    // The backend has another answer to each, and the bridge may keep it for the next who asks.
+    // The backend has another response to each, which the bridge may cache.
     for path in ["/", "/version", "/health"] {
         calls.extend((0..40).map(|at| Call::new("GET", format!("{path}?{at}"))));
     }
@@ -134,7 +134,7 @@ pub(super) fn calls_with_key(listing: &Listing) -> Vec<Call> {
     calls
 }
 
-/// As the backend says that it is to be asked.
+/// Adds the documented requests.
 fn push_documented(template: &str, place: &PathItem, calls: &mut Vec<Call>) {
     let path = place.concrete(template);
     for (method, needs) in &place.methods {
@@ -149,7 +149,7 @@ fn push_documented(template: &str, place: &PathItem, calls: &mut Vec<Call>) {
     }
 }
 
-/// As HTTP allows it.
+/// Adds other requests that HTTP allows.
 fn push_undocumented(template: &str, place: &PathItem, calls: &mut Vec<Call>) {
     let path = place.concrete(template);
     let preflight = Call::new("OPTIONS", path.as_str()).header("Origin", "https://netbox.example");
@@ -187,7 +187,7 @@ fn with_body(path: &str, at: usize) -> Call {
     }
 }
 
-/// Headers that have nothing to do with what is asked.
+/// Headers that do not depend on the request.
 fn extra_headers(at: usize) -> Vec<(String, Vec<u8>)> {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let long = "x".repeat(if at.is_multiple_of(4) { 6000 } else { 60 });

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 /// Names in lower case, each with its values in order.
 pub(super) type Headers = BTreeMap<String, Vec<Vec<u8>>>;
 
-/// What belongs to one connection, beside what its `Connection` names (RFC 9110, section 7.6.1).
+/// The connection headers, beside those that `Connection` names (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [&str; 7] =
     ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "http2-settings"];
 /// What is not shown when it differs.
@@ -23,7 +23,7 @@ pub(super) fn one<'a>(headers: &'a Headers, name: &str) -> Option<&'a [u8]> {
     }
 }
 
-/// Without what belongs to the connection.
+/// Without the connection headers.
 pub(super) fn end_to_end(headers: &Headers) -> Headers {
     let named: Vec<String> = headers
         .get("connection")
@@ -40,7 +40,7 @@ pub(super) fn end_to_end(headers: &Headers) -> Headers {
         .collect()
 }
 
-/// What is in one of them and not, or not the same, in the other.
+/// The headers that differ between the two.
 pub(super) fn differences(direct: &Headers, through: &Headers) -> Vec<String> {
     let names: std::collections::BTreeSet<&String> = direct.keys().chain(through.keys()).collect();
     let shown = |name: &str, headers: &Headers| match headers.get(name) {

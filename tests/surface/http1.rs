@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use super::calls::{Call, HOST, RequestBody};
 use super::headers::{self, Headers};
 
-/// What came back.
+/// A response.
 #[derive(Debug, Default)]
 pub(super) struct ReceivedResponse {
     pub(super) status: u16,
@@ -33,7 +33,7 @@ impl Http1 {
 
     pub(super) async fn request(&mut self, call: &Call) -> ReceivedResponse {
         let request = written(call);
-        // A connection that was closed meanwhile has said nothing of this request.
+        // A connection that was closed meanwhile has sent no byte of a response.
         if self.stream.is_some() {
             if self.send(&request).await && self.fill().await {
                 return self.reply(call).await;

@@ -29,7 +29,7 @@ pub(super) struct PathItem {
     pub(super) methods: BTreeMap<String, Operation>,
 }
 
-/// What one method of a path needs.
+/// The query and the body that one method of a path requires.
 #[derive(Clone, Default, Deserialize)]
 pub(super) struct Operation {
     #[serde(default)]

@@ -33,16 +33,16 @@ const STREAMS: [&str; 18] = [
 ];
 /// What plugin 0.0.10 calls two of them.
 pub(super) const ALIASES: [&str; 2] = ["/cluster/replication/stream", "/cluster/backup/stream"];
-/// What the bridge makes up for where a backend has none of it, and with which methods.
+/// The paths and methods that the bridge serves if a backend lacks them.
 const KEYS: [&str; 3] = ["/auth/bootstrap-status", "/auth/register-key", "/auth/keys"];
 const HEALTH: &str = "/health";
 const VERSION: &str = "/version";
-/// What the bridge answers with an empty list where a backend does not know it.
+/// The paths that the bridge answers with an empty list if a backend lacks them.
 const INVENTORY: [&str; 2] = ["/proxmox/firewall/summary", "/proxmox/datacenter/cpu-models"];
-/// Questions whose answers may serve several.
+/// Paths whose responses may be cached.
 const CHEAP: [&str; 3] = ["/", VERSION, HEALTH];
 
-/// What the bridge answers itself in front of one backend.
+/// The paths that the bridge serves itself in front of one backend.
 pub(super) struct BridgePaths {
     is_old: bool,
     /// All paths of which that is so.
@@ -69,26 +69,26 @@ impl BridgePaths {
         Self { is_old, expected, met: BTreeSet::new() }
     }
 
-    /// How often the backend may be asked for the answer to `call`, which it gave as `direct`.
+    /// How often the backend may get `call`, to which it responded with `direct`.
     pub(super) fn times(&self, call: &Call, direct: &ReceivedResponse) -> RangeInclusive<usize> {
         let is_cheap = CHEAP.contains(&call.path()) && call.is_bodiless();
         match (self.keeps(call), is_cheap) {
             (true, _) => 0..=0,
-            // Once it is known that there is none, only whether somebody is there is looked at.
+            // Once the path is known to be missing, only reachability is probed.
             _ if is_health(call) && is_silent(direct) => 0..=1,
-            // An answer that turns out to be for one client alone is asked for again, by that client.
+            // A response that turns out to be private is requested again for the other client.
             (false, true) if call.method == "GET" => 1..=3,
             (false, _) => 1..=1,
         }
     }
 
-    /// Whether the bridge answers `call` without asking the backend.
+    /// Whether the bridge answers `call` without a backend request.
     fn keeps(&self, call: &Call) -> bool {
         let path = call.path();
         is_stream(path) || self.is_old && KEYS.contains(&path)
     }
 
-    /// Whether it answers `call` in its own words, the backend having said `direct` to it.
+    /// Whether it replaces `direct`, the response of the backend to `call`.
     pub(super) fn answers(&mut self, call: &Call, direct: &ReceivedResponse) -> bool {
         let is_own = self.keeps(call) || is_health(call) && is_silent(direct);
         if is_own {
@@ -117,7 +117,7 @@ fn is_health(call: &Call) -> bool {
     call.path() == HEALTH && call.method == "GET" && call.is_bodiless()
 }
 
-/// Whether a backend that answers so has said nothing of its health.
+/// Whether such a response says nothing of the health of the backend.
 fn is_silent(reply: &ReceivedResponse) -> bool {
     matches!(reply.status, 404 | 502 | 504)
 }

@@ -16,7 +16,7 @@ use super::headers::{self, Headers};
 use super::listing::Listing;
 use crate::support::scripted::{Backend, Body, full_body};
 
-/// What the backend was asked.
+/// A request that the backend received.
 #[derive(Debug)]
 pub(super) struct SeenRequest {
     pub(super) method: String,
@@ -26,7 +26,7 @@ pub(super) struct SeenRequest {
 }
 
 impl SeenRequest {
-    /// Whether its answer may be one that serves several.
+    /// Whether its response may be cached.
     fn is_cheap(&self) -> bool {
         ["/", "/version", "/health"].contains(&self.target.split('?').next().unwrap_or_default())
     }
@@ -60,7 +60,7 @@ impl EchoBackend {
         self.backend.address
     }
 
-    /// What it was asked since this was last called, without what the bridge wants to know itself.
+    /// The requests since the last call, without the probes of the bridge.
     pub(super) fn seen(&self) -> Vec<SeenRequest> {
         let seen = std::mem::take(&mut *self.seen.lock().unwrap());
         seen.into_iter().filter(|seen| seen.headers.contains_key(TAG)).collect()
@@ -81,7 +81,7 @@ async fn read(request: Request<Incoming>) -> SeenRequest {
 /// The paths that an old backend lacks.
 const LACKING: [&str; 4] = ["/health", "/auth/bootstrap-status", "/auth/register-key", "/auth/keys"];
 
-/// The answer: what is asked decides what it is like. The paths in `lacks` are unknown.
+/// The response, which depends on the request alone. The paths in `lacks` are unknown.
 fn answer(seen: &SeenRequest, lacks: &[&str]) -> Response<Body> {
     let path = seen.target.split('?').next().unwrap_or_default();
     if lacks.contains(&path) {
@@ -156,7 +156,7 @@ fn in_pieces(frames: Vec<Frame<Bytes>>) -> Body {
     BodyExt::boxed(StreamBody::new(stream::iter(frames.into_iter().map(Ok))))
 }
 
-/// What was asked, as far as it is to be the same.
+/// The parts of the request that must be equal.
 fn echo(seen: &SeenRequest) -> String {
     let told = ["host", "content-type", "accept-encoding", "x-odd", "origin", "content-length"];
     let headers: Vec<(&str, String)> =
@@ -223,7 +223,7 @@ fn dress(headers: &mut HeaderMap, status: u16, choice: &mut SeededRandom) {
     }
 }
 
-/// Something that is chosen anew each time, and the same for the same beginning.
+/// Pseudo-random numbers, equal for an equal seed.
 struct SeededRandom(u64);
 
 impl SeededRandom {

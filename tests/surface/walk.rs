@@ -11,18 +11,18 @@ use super::http2::Http2;
 use super::own::BridgePaths;
 use super::scripted::{EchoBackend, SeenRequest};
 
-/// How many differences are told before the walk ends.
+/// How many differences are reported before the walk ends.
 const TOLD: usize = 20;
 /// How long an answer may take, on a machine with much else to do.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What the bridge puts into the headers of every answer that it passes on: its backends speak HTTP/1.1.
+/// The `Via` that the bridge adds to every forwarded response: its backends speak HTTP/1.1.
 const VIA: &[u8] = b"1.1 proxbox-bridge";
 const REQUEST_ID: &str = "x-request-id";
-/// What it says to the backend of where a request comes from.
+/// The forwarding headers that it sends to the backend.
 const FORWARDED: [(&str, &str); 3] =
     [("x-forwarded-for", "127.0.0.1"), ("x-forwarded-proto", "http"), ("x-forwarded-host", HOST)];
 
-/// How the bridge is asked.
+/// The protocol of the requests to the bridge.
 pub(super) enum Protocol {
     Http1(Http1),
     Http2(Http2),
@@ -38,7 +38,7 @@ impl Protocol {
 }
 
 impl Protocol {
-    /// What the bridge adds to a request that comes so.
+    /// The `Via` that the bridge adds to a request over this protocol.
     fn via(&self) -> &'static [u8] {
         match self {
             Self::Http1(_) => VIA,
@@ -50,7 +50,7 @@ impl Protocol {
 pub(super) struct Walk {
     pub(super) direct: Http1,
     pub(super) through: Protocol,
-    /// The backend, if it tells what it was asked.
+    /// The backend, if it keeps its requests.
     pub(super) scripted: Option<EchoBackend>,
     pub(super) own: BridgePaths,
 }
@@ -101,7 +101,7 @@ impl Walk {
     }
 }
 
-/// What differs between the answers.
+/// The differences between the responses.
 fn answers(direct: &ReceivedResponse, through: &ReceivedResponse) -> Vec<String> {
     let mut wrong = Vec::new();
     let status = |reply: &ReceivedResponse| (reply.status, reply.reason.clone());
@@ -128,7 +128,7 @@ fn answers(direct: &ReceivedResponse, through: &ReceivedResponse) -> Vec<String>
     wrong
 }
 
-/// What differs between what the backend was asked.
+/// The differences between the requests that the backend received.
 fn questions(direct: &SeenRequest, through: &SeenRequest, via: &[u8]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (what, direct, through) in

@@ -13,7 +13,7 @@ const AT_ONCE: usize = 64 * 1024;
 /// What its events are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Events {
-    /// Objects that are worked on.
+    /// Objects in progress.
     Progress,
     /// A stage that fails, each time for another reason.
     Failures,
@@ -21,7 +21,7 @@ pub enum Events {
     RepeatedFailure,
 }
 
-/// Starts it, in a thread that nobody waits for. Its stream has `count` events, the last one included.
+/// Starts it in a detached thread. Its stream has `count` events, the last one included.
 pub fn start(count: usize, events: Events) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -42,7 +42,7 @@ fn answer(mut connection: TcpStream, count: usize, events: Events) {
     let mut request = request.split(' ');
     let answer = match (request.next(), request.next()) {
         (Some("GET"), Some(PATH)) => {
-            // Whoever has gone has seen enough.
+            // The client may disconnect at any time.
             drop(stream(&mut connection, count, events));
             return;
         }

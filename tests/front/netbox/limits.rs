@@ -11,7 +11,7 @@ use super::{FIELDS, FakeNetBox, V1, before, get};
 
 const SITES: &str = "/api/dcim/sites/";
 
-/// A POST to `target` whose head goes on with `more`, and whose body begins with `body`.
+/// A POST to `target` with the further headers `more`, whose body begins with `body`.
 async fn post(listener: SocketAddr, target: &str, more: &str, body: &str) -> Answer {
     let request = format!(
         "POST {target} HTTP/1.1\r\nHost: {listener}\r\nAuthorization: {V1}\r\nContent-Type: application/json\r\n{more}\r\n\

@@ -9,12 +9,12 @@ use super::noise;
 use super::wire::{AGREED, Head, OPENING, Wire};
 use crate::support::bridge::{TestBridge, config};
 
-/// A request that must be none, where it stands.
+/// A request that must not be parsed as one.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: bridge\r\n\r\n";
 
 const MIB: usize = 1 << 20;
 
-/// A bridge, and the place of its backend.
+/// A bridge, and the listener of its backend.
 struct TunnelSetup {
     listener: TcpListener,
     front: TestBridge,
@@ -27,7 +27,7 @@ impl TunnelSetup {
         Self { listener, front }
     }
 
-    /// A backend that takes little as long as it does not read.
+    /// A backend with a small receive buffer.
     async fn small(settings: &[(&str, &str)]) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -37,7 +37,7 @@ impl TunnelSetup {
         Self { listener, front }
     }
 
-    /// A client that has said `words`, the backend that was asked then, and what it was asked.
+    /// A client that has sent `words`, the backend connection for it, and the head that the backend received.
     async fn open_with(&self, words: impl AsRef<[u8]>) -> (Wire, Wire, Head) {
         let client = Wire::to(self.front.address, words).await;
         let mut backend = Wire::at(&self.listener).await;
@@ -53,13 +53,13 @@ impl TunnelSetup {
         (client, backend)
     }
 
-    /// Whether nobody comes to the backend as long as everybody waits.
+    /// Whether the backend gets no connection for a second.
     async fn is_quiet(&self) -> bool {
         timeout(Duration::from_secs(1), self.listener.accept()).await.is_err()
     }
 }
 
-// --- the opening -----------------------------------------------------------------------------------
+// --- the handshake ---------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
 async fn no_byte_passes_before_the_backends_101_and_early_bytes_are_neither_lost_nor_a_request() {
@@ -97,7 +97,7 @@ async fn a_refused_handshake_is_forwarded_and_ends_the_connection() {
         let chunks = format!("{:X}\r\n{body}\r\n0\r\n\r\n", body.len());
         let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{chunks}");
         for (framed, wanted) in [(sized, body), (chunked, chunks.as_str())] {
-            // What is pipelined behind the opening is no request: nobody has looked at it.
+            // Bytes pipelined after the handshake are no request: they were not checked.
             let (mut client, mut backend, _) = setup.open_with(format!("{OPENING}\r\n{SMUGGLED}")).await;
             let answer = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nX-Odd: a,  b\r\n{framed}");
             backend.writer.send(answer).await;
@@ -170,7 +170,7 @@ async fn what_asks_for_something_else_is_a_request_like_any_other_and_the_last_o
     for headers in [
         "Connection: Upgrade\r\nUpgrade: websocket, h2c",
         "Connection: Upgrade\r\nUpgrade: TLS/1.0",
-        // It is only an upgrade if the connection is said to change.
+        // It is only an upgrade if `Connection` names it.
         "Upgrade: websocket",
         "Connection: keep-alive\r\nUpgrade: websocket",
     ] {
@@ -249,7 +249,7 @@ async fn an_opening_that_no_backend_could_understand_reaches_none() {
         let mut client = Wire::to(setup.front.address, format!("{opening}\r\n5\r\nhello\r\n0\r\n\r\n")).await;
         let head = client.reader.head().await;
         assert_eq!(head.status(), status, "{opening}");
-        // A connection of HTTP/1.0 ends without saying so.
+        // An HTTP/1.0 connection ends without `Connection: close`.
         let says_so = if opening.contains("HTTP/1.0") { vec![] } else { vec!["close"] };
         assert_eq!(head.all("connection"), says_so, "{opening}");
         client.reader.rest().await;
@@ -287,7 +287,7 @@ async fn a_client_that_leaves_before_the_answer_takes_its_opening_with_it() {
     assert_eq!(backend.reader.rest().await, b"");
 }
 
-// --- what is said ----------------------------------------------------------------------------------
+// --- the content -----------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
 async fn any_bytes_pass_a_tunnel_unchanged() {
@@ -327,7 +327,7 @@ async fn a_half_closed_tunnel_carries_the_remaining_bytes_and_ends_in_time() {
         assert_eq!(began.elapsed().as_secs(), 0, "the end passes at once");
         open.writer.send("one more thing").await;
         closed.reader.expect_bytes("one more thing").await;
-        // It never closes, and that is the end of it.
+        // It never closes, so the limit ends the tunnel.
         assert_eq!(closed.reader.rest().await, b"");
         assert_eq!(began.elapsed().as_secs(), 20);
     }
@@ -361,13 +361,13 @@ async fn final_bytes_arrive_although_the_other_end_keeps_sending() {
         leaving.writer.close().await;
         assert!(!staying.writer.flood(usize::MAX).await, "it says all that anybody takes");
         drop(leaving);
-        // As much as nobody takes who has gone, or up to the end.
+        // More than a closed peer takes, or up to the end.
         staying.writer.flood(16 * MIB).await;
         assert!(staying.reader.rest().await == last, "the last words of the one that leaves");
     }
 }
 
-/// The time is the kernel's, and goes on.
+/// The time is the kernel's, and is not paused.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_peer_that_acknowledges_nothing_ends_its_tunnel_although_all_that_is_sent_fits_into_a_buffer() {
@@ -400,7 +400,7 @@ async fn tunnels_end_when_the_bridge_stops() {
         for end in [&mut client, &mut backend] {
             assert_eq!(close_frame(&end.reader.rest().await), going_away());
         }
-        // One that becomes a tunnel only now is none for long.
+        // A connection that becomes a tunnel only now is closed soon.
         late_backend.writer.send(AGREED).await;
         late.reader.rest().await;
         late_backend.reader.rest().await;
@@ -467,7 +467,7 @@ async fn a_key_in_the_first_frame_of_a_tunnel_counts_as_wrong_when_the_backend_c
             assert_eq!(client.reader.head().await.status(), 101);
             (client, backend)
         };
-        // A ping says nothing of the key, and a message says that it is right.
+        // A ping does not prove that the key is right; a message does.
         let right = b"\x89\0\x81\x0AConnected!\x88\x02\x0F\xA1";
         let wrong = b"\x89\0\x88\x28\x0F\xA1Invalid API key. 4 attempts remaining.";
         for said in [&right[..], wrong, wrong, wrong] {
@@ -508,7 +508,7 @@ async fn a_tunnel_counts_as_a_stream_from_its_opening_to_its_end() {
         drop(backend);
         assert_eq!(client.reader.rest().await, b"");
         drop(client);
-        // Nobody is told when the place is free.
+        // The release of the slot cannot be observed.
         let (mut again, mut backend) = loop {
             let mut again = Wire::to(setup.front.address, &opening).await;
             tokio::select! {

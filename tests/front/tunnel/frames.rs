@@ -10,7 +10,7 @@ const MASKED: u8 = 0x80;
 /// A connection on which the handshake is done. Every frame is a short one.
 pub(super) struct Frames {
     stream: TcpStream,
-    /// What clients hide their words with.
+    /// The mask of client frames.
     mask: Option<[u8; 4]>,
     has_closed: bool,
 }
@@ -40,7 +40,7 @@ impl Frames {
     }
 
     /// Waits for the end, and answers a close, unless this is the answer to one. Gives its code and reason, as
-    /// libraries do: 1005 for none, 1006 if nothing was said.
+    /// libraries do: 1005 for none, 1006 without a close frame.
     pub(super) async fn end(mut self) -> (u16, String) {
         let payload = loop {
             match self.read().await {
@@ -63,7 +63,7 @@ impl Frames {
         }
     }
 
-    /// Ends the connection without a word.
+    /// Ends the connection without a close frame.
     pub(super) fn reset(self) {
         self.stream.set_zero_linger().unwrap();
     }

@@ -9,17 +9,17 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-/// How long a process may take for all that it has to do.
+/// How long a process may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The one that is made with Python's websockets.
+/// The peer on Python's websockets.
 pub(super) fn python() -> Command {
     let mut command = Command::new(installed("venv/bin/python"));
     command.arg(script("peer.py"));
     command
 }
 
-/// The one that is made with Node's ws.
+/// The peer on Node's ws.
 pub(super) fn node() -> Command {
     let mut command = Command::new("node");
     command.env("PEERS", installed("node_modules/ws").ancestors().nth(2).unwrap()).arg(script("peer.mjs"));
@@ -30,7 +30,7 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name)
 }
 
-/// What `tests/install.sh` puts under the target directory.
+/// The path of something that `tests/install.sh` installed under the target directory.
 fn installed(path: &str) -> PathBuf {
     let peers = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers");
     assert!(peers.join("installed").exists(), "run tests/install.sh first");
@@ -75,7 +75,7 @@ impl ProcessServer {
     }
 }
 
-/// Lets a client make all exchanges with the backend behind `front`.
+/// Runs a client, which makes all exchanges with the backend behind `front`.
 pub(super) async fn run_client(mut command: Command, front: SocketAddr) {
     command.arg("client").arg(format!("ws://{front}"));
     let mut process = PeerProcess::start(command);

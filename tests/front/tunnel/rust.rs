@@ -210,7 +210,7 @@ impl TunnelClient {
         client_async(url, stream).await.unwrap().0
     }
 
-    /// As `open`, for single frames. The backend says nothing before it hears something.
+    /// As `open`, for single frames. The backend sends nothing before it receives something.
     async fn open_frames(&self, query: &str) -> Frames {
         Frames::of_client(self.open(query).await.into_inner())
     }

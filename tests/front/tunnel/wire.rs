@@ -8,12 +8,12 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-/// The opening of a WebSocket, without the empty line at its end.
+/// A WebSocket handshake request, without the empty line at its end.
 pub(super) const OPENING: &str = "GET /virtualization/virtual-machines/7/console?a=%2F HTTP/1.1\r\n\
     Host: bridge\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// The answer of a backend that agrees.
+/// The 101 response of a backend.
 pub(super) const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
@@ -23,10 +23,10 @@ pub(super) struct Wire {
     pub(super) writer: WireWriter,
 }
 
-/// What comes.
+/// The read half.
 pub(super) struct WireReader(BufReader<OwnedReadHalf>);
 
-/// What goes.
+/// The write half.
 pub(super) struct WireWriter(OwnedWriteHalf);
 
 /// The head of a request or of an answer.
@@ -43,21 +43,21 @@ impl Wire {
         Self { reader: WireReader(BufReader::new(reader)), writer: WireWriter(writer) }
     }
 
-    /// A client that has said `words`.
+    /// A client that has sent `words`.
     pub(super) async fn to(address: SocketAddr, words: impl AsRef<[u8]>) -> Self {
         let mut wire = Self::new(TcpStream::connect(address).await.unwrap());
         wire.writer.send(words).await;
         wire
     }
 
-    /// A client that takes little as long as nobody reads.
+    /// A client with a small receive buffer.
     pub(super) async fn small(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         Self::new(socket.connect(address).await.unwrap())
     }
 
-    /// A client that asks for a WebSocket.
+    /// A client that requests a WebSocket.
     pub(super) async fn opening(address: SocketAddr) -> Self {
         Self::to(address, format!("{OPENING}\r\n")).await
     }
@@ -67,7 +67,7 @@ impl Wire {
         Self::new(listener.accept().await.unwrap().0)
     }
 
-    /// Ends the connection in the middle of everything.
+    /// Drops the connection.
     pub(super) fn reset(self) {
         self.reader.0.get_ref().as_ref().set_zero_linger().unwrap();
         self.writer.0.forget();
@@ -95,7 +95,7 @@ impl WireReader {
         Head { headers: headers.collect(), first: lines[0].clone() }
     }
 
-    /// Waits for `words`, and takes nothing else.
+    /// Asserts that the next bytes are `words`.
     pub(super) async fn expect_bytes(&mut self, words: impl AsRef<[u8]>) {
         let words = words.as_ref();
         let mut heard = vec![0; words.len()];
@@ -108,14 +108,14 @@ impl WireReader {
         in_time(self.0.read_exact(heard)).await.unwrap();
     }
 
-    /// Everything up to the end, whether it is a good one or not.
+    /// All bytes up to the end of the connection, clean or not.
     pub(super) async fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let _ = in_time(self.0.read_to_end(&mut rest)).await;
         rest
     }
 
-    /// Whether nothing comes as long as everybody waits. For paused time.
+    /// Whether no byte arrives while all tasks are idle. For paused time.
     pub(super) async fn is_quiet(&mut self) -> bool {
         timeout(Duration::from_secs(1), self.0.fill_buf()).await.is_err()
     }
@@ -139,7 +139,7 @@ impl WireWriter {
         true
     }
 
-    /// Says that nothing comes any more.
+    /// Closes the write half.
     pub(super) async fn close(&mut self) {
         self.0.shutdown().await.unwrap();
     }
@@ -156,7 +156,7 @@ impl Head {
     }
 }
 
-/// Longer than the bridge takes for anything. In paused time, which is all that is waited for here, that is soon.
+/// Longer than any limit of the bridge. All waits here are in paused time.
 async fn in_time<T>(wanted: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(600), wanted).await.expect("something in time")
 }

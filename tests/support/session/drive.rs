@@ -18,7 +18,7 @@ use proxbox_bridge::core::wire::sse::frame::FrameName;
 
 use super::run::FinishedRun;
 
-/// A session, and everything that it has done.
+/// A session, and its output.
 pub struct Drive {
     pub session: Session,
     out: SessionOutput,
@@ -74,7 +74,7 @@ impl Drive {
         Self::start_late(setup, 0)
     }
 
-    /// A session that has waited for its turn, and has said so this many times.
+    /// A session that has been queued, and has reported it this many times.
     pub fn start_late(setup: SessionSetup, times: usize) -> Self {
         let mut out = SessionOutput::default();
         let mut waiting = PendingRun::new(setup.endpoint.kind, setup.options.clone());
@@ -118,7 +118,7 @@ impl Drive {
         self.event(SessionEvent::Opened)
     }
 
-    /// The backend hangs up in good order.
+    /// The backend closes the connection cleanly.
     pub fn hang_up(&mut self) -> &mut Self {
         self.event(SessionEvent::Closed(CloseReason::Cleanly))
     }
@@ -136,12 +136,12 @@ impl Drive {
         }))
     }
 
-    /// What came of a run that is over.
+    /// The result of a finished run.
     pub fn run(&self) -> FinishedRun {
         FinishedRun::read(&self.bytes, self.end.clone().expect("the run is over"))
     }
 
-    /// The data of `complete`, for those who ask for all of it.
+    /// The data of `complete` with the full result.
     pub fn whole_end(&self) -> serde_json::Value {
         let text = std::str::from_utf8(&self.end_with_result).expect("frames are UTF-8");
         let data = text.strip_prefix("event: complete\ndata: ").expect("the last frame");

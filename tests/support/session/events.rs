@@ -32,7 +32,7 @@ pub fn object_step(object: &str, status: &str, name: &str) -> String {
     }))
 }
 
-/// The same object in the event of newer releases.
+/// The `item_progress` event of newer releases for one object.
 pub fn item_progress(phase: &str, status: &str, name: &str) -> String {
     let mut data = json!({
         "event": "item_progress", "phase": phase, "status": status, "message": format!("{status} '{name}'"),
@@ -65,7 +65,7 @@ pub fn phase_summary(phase: &str, created: u64, failed: u64) -> String {
     )
 }
 
-/// The last word of a backend that is content.
+/// The final event of a successful run.
 pub fn complete_ok() -> String {
     sse("complete", json!({"ok": true, "message": "devices sync completed.", "result": {}}))
 }
@@ -74,7 +74,7 @@ pub fn error(error: Value, detail: Value) -> String {
     sse("error", json!({"step": "devices", "status": "failed", "error": error, "detail": detail}))
 }
 
-/// A stream of `kind` that has begun.
+/// A native run of `kind` whose connection is open.
 pub fn open_native(kind: Kind) -> Drive {
     open_run(setup(kind, Channel::Native))
 }
@@ -86,7 +86,7 @@ pub fn open_run(setup: SessionSetup) -> Drive {
     drive
 }
 
-/// A whole stream of `kind`, from a backend that hangs up after it.
+/// The run of `kind` over a native stream of `events`, after which the backend disconnects.
 pub fn native_run(kind: Kind, events: &[String]) -> super::run::FinishedRun {
     open_native(kind).stream(&events.concat()).hang_up().run()
 }

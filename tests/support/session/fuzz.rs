@@ -12,7 +12,7 @@ use proxbox_bridge::core::wire::sse::parser::{SseItem, SseParser};
 use super::drive::{Drive, setup};
 use super::stream;
 
-/// The events of a stream do not depend on how it is cut.
+/// The events of a stream do not depend on its chunking.
 pub fn sse(data: &[u8]) {
     let cut = data.first().map_or(1, |byte| usize::from(*byte).max(1));
     assert_eq!(events(data, data.len().max(1)), events(data, cut));
@@ -32,7 +32,7 @@ fn events(data: &[u8], piece: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
     seen
 }
 
-/// Every text is heard as something.
+/// Every text parses to some message.
 pub fn dialect(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let _ = dialect::parse_frame(&text);

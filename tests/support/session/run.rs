@@ -12,7 +12,7 @@ pub struct FinishedRun {
 }
 
 impl FinishedRun {
-    /// Reads `bytes`. Panics where they break the contract, or where the report says otherwise.
+    /// Reads `bytes`. Panics if they break the contract or contradict the report.
     pub fn read(bytes: &[u8], report: RunReport) -> Self {
         let run = Self { events: stream::read(bytes), report };
         assert_eq!(run.is_ok(), run.report.cause.is_none(), "the stream and the report disagree");
@@ -54,7 +54,7 @@ impl FinishedRun {
         self.steps().map(|step| step.text("message")).collect()
     }
 
-    /// Whether a step says `message`.
+    /// Whether a step has `message`.
     pub fn has_message(&self, message: &str) -> bool {
         self.messages().contains(&message)
     }
@@ -67,7 +67,7 @@ impl FinishedRun {
             .collect()
     }
 
-    /// Seen, completed, failed and unconfirmed objects of a sort.
+    /// Seen, completed, failed and unconfirmed objects of a type.
     pub fn objects(&self, object: &str) -> Option<[u64; 4]> {
         let counts = self.report.counts.0.iter();
         let mut of_sort = counts.filter(|(known, _)| known.as_str() == object);
