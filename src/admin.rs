@@ -14,6 +14,7 @@
 //! | `GET /jobs/{id}` | one job, with its log | reading |
 //! | `DELETE /jobs/{id}` | cancels the job | the token |
 //! | `GET /jobs/{id}/events` | the stream of the job, from its first event | reading |
+//! | `GET /jobs/{id}/failed` | the failed objects of the job, as JSON, NDJSON or CSV | reading |
 //! | `GET /jobs/{id}/recording` | the recorded exchanges with the backend | reading |
 //! | `DELETE /jobs/{id}/cooldown` | ends the cool-down of the job, which frees its place on the backend | the token |
 //! | `GET /log` | the log filter | reading |
@@ -77,6 +78,7 @@ enum Resource {
     Jobs,
     Job,
     Events,
+    Failed,
     Recording,
     Cooldown,
     Log,
@@ -88,7 +90,7 @@ enum Resource {
 /// The placeholder for the id of a job in a path.
 const ID: &str = "{id}";
 
-const ROUTES: [(&str, Resource); 16] = [
+const ROUTES: [(&str, Resource); 17] = [
     ("/", Resource::Page),
     ("/session", Resource::Session),
     ("/livez", Resource::Livez),
@@ -100,6 +102,7 @@ const ROUTES: [(&str, Resource); 16] = [
     ("/jobs", Resource::Jobs),
     ("/jobs/{id}", Resource::Job),
     ("/jobs/{id}/events", Resource::Events),
+    ("/jobs/{id}/failed", Resource::Failed),
     ("/jobs/{id}/recording", Resource::Recording),
     ("/jobs/{id}/cooldown", Resource::Cooldown),
     ("/log", Resource::Log),
@@ -189,7 +192,7 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
             StatusCode::NOT_FOUND,
             "Not found.",
             "The admin listener has /, /livez, /readyz, /metrics, /backends, /events, /jobs, /jobs/{id}, \
-             /jobs/{id}/events, /jobs/{id}/recording, /jobs/{id}/cooldown, /log, /session, POST /clean, POST /reload \
+             /jobs/{id}/events, /jobs/{id}/failed, /jobs/{id}/recording, /jobs/{id}/cooldown, /log, /session, POST /clean, POST /reload \
              and POST /sync/…; /openapi.json describes them.",
         );
     };
@@ -236,6 +239,7 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
         Resource::Job if method == Method::DELETE => jobs::cancel(app, id).await,
         Resource::Job => jobs::get(app, id).await,
         Resource::Events => jobs::events(app, id, &request, peer).await,
+        Resource::Failed => jobs::failed(app, id, query, &request.headers).await,
         Resource::Recording => jobs::recording(app, id).await,
         Resource::Cooldown => jobs::end_cooldown(app, id).await,
         Resource::Log if method == Method::PUT => log_filter::set_filter(query),

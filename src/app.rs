@@ -86,7 +86,8 @@ impl App {
         let completed = |kind, backend| JobFilter {
             kind,
             backend,
-            outcome: Some(Outcome::Completed),
+            outcomes: vec![Outcome::Completed],
+            failed: None,
             since: None,
             before: None,
             limit: 1,

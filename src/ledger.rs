@@ -278,8 +278,10 @@ impl fmt::Debug for Ledger {
 pub struct JobFilter {
     /// Only jobs of this kind.
     pub kind: Option<Kind>,
-    /// Only jobs with this outcome.
-    pub outcome: Option<Outcome>,
+    /// Only jobs with one of these outcomes. If there is none, all jobs.
+    pub outcomes: Vec<Outcome>,
+    /// Only jobs with failed objects, or only jobs without any.
+    pub failed: Option<bool>,
     /// Only jobs on this backend.
     pub backend: Option<BackendUrl>,
     /// Only jobs queued at this time or later.

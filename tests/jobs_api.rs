@@ -2,6 +2,7 @@
 
 mod begin;
 mod document;
+mod failed;
 mod past;
 mod paths;
 

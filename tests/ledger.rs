@@ -128,7 +128,15 @@ async fn put(ledger: &Ledger, record: &Record, frames: Vec<LoggedFrame>) {
 }
 
 fn everything() -> JobFilter {
-    JobFilter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 100 }
+    JobFilter {
+        kind: None,
+        outcomes: vec![],
+        failed: None,
+        backend: None,
+        since: None,
+        before: None,
+        limit: 100,
+    }
 }
 
 async fn ids(ledger: &Ledger, filter: JobFilter) -> Vec<JobId> {
@@ -505,10 +513,10 @@ async fn pages_follow_each_other_under_every_filter() {
         (everything(), wanted(&|_| true)),
         (JobFilter { kind: Some(Kind::Devices), ..everything() }, wanted(&|r| r.kind == Kind::Devices)),
         (
-            JobFilter { outcome: Some(Outcome::Errored), ..everything() },
+            JobFilter { outcomes: vec![Outcome::Errored], ..everything() },
             wanted(&|r| outcome(r) == Some(Outcome::Errored)),
         ),
-        (JobFilter { outcome: Some(Outcome::Completed), ..everything() }, vec![]),
+        (JobFilter { outcomes: vec![Outcome::Completed], ..everything() }, vec![]),
         (JobFilter { since: Some(Timestamp(10)), ..everything() }, wanted(&|r| r.queued >= Timestamp(10))),
         (
             JobFilter {

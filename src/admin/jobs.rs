@@ -4,6 +4,7 @@
 //! memory is newer.
 
 mod events;
+mod failed;
 mod json;
 mod log;
 mod query;
@@ -27,6 +28,7 @@ use json::JobObject;
 use query::JobQuery;
 
 pub(super) use events::answer as events;
+pub(super) use failed::answer as failed;
 pub(super) use recording::answer as recording;
 
 /// Why a job was not found.

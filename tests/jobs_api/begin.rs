@@ -243,6 +243,8 @@ async fn without_a_ledger_there_is_what_is_in_memory_and_a_warning() {
     let someone = "/jobs/01890000-0000-7000-8000-000000000000";
     for (method, target) in
         [("GET", someone.to_owned()), ("GET", format!("{someone}/events")), ("DELETE", someone.to_owned())]
+            .into_iter()
+            .chain([("GET", format!("{someone}/failed")), ("GET", format!("{}/failed", path(&job)))])
     {
         let answer = api.request(method, &target, &[]).await;
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")), "{method} {target}");

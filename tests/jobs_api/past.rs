@@ -36,6 +36,10 @@ async fn jobs_are_found_by_what_they_are_page_by_page_newest_first() {
             ("outcome=errored".to_owned(), vec![id(1)]),
             ("outcome=completed&kind=devices".to_owned(), vec![id(2), id(0)]),
             ("outcome=cancelled".to_owned(), vec![]),
+            ("outcome=cancelled&outcome=errored".to_owned(), vec![id(1)]),
+            ("outcome=completed&outcome=errored&kind=devices".to_owned(), vec![id(2), id(0)]),
+            ("failed=true".to_owned(), vec![]),
+            ("failed=false&outcome=errored".to_owned(), vec![id(1)]),
             (format!("backend={backend}"), vec![id(3), id(2), id(1), id(0)]),
             ("backend=http://elsewhere".to_owned(), vec![]),
             (format!("since={since}&kind=devices"), vec![id(2)]),
@@ -58,6 +62,10 @@ async fn jobs_are_found_by_what_they_are_page_by_page_newest_first() {
         let page = api.get("/jobs?limit=1&kind=devices&outcome=completed").await;
         let next = page["next"].as_str().unwrap();
         assert_eq!(next, format!("/jobs?kind=devices&outcome=completed&limit=1&before={}", id(2)));
+        let page = api.get("/jobs?limit=1&failed=false&outcome=errored&outcome=completed").await;
+        let next_of_several = page["next"].as_str().unwrap();
+        assert!(next_of_several.starts_with("/jobs?outcome=errored&outcome=completed&failed=false&limit=1&"));
+        assert_eq!(ids(&api.get(next_of_several).await), [id(2)]);
         let last = api.get(next).await;
         assert_eq!((ids(&last), &last["next"]), (vec![id(0)], &Value::Null));
     }
@@ -73,6 +81,8 @@ async fn what_cannot_be_looked_for_is_refused() {
         ("/jobs?limit=201", "200"),
         ("/jobs/1", "UUID"),
         ("/jobs/1/events", "UUID"),
+        ("/jobs/1/failed", "UUID"),
+        (&format!("/jobs/{SOMEONE}/failed?group=name"), "error"),
         ("/jobs/1/recording", "UUID"),
         (&format!("/jobs/{SOMEONE}/events?x=1"), "bridge.last_event_id"),
         (&format!("/jobs/{SOMEONE}/events?bridge.fresh=1"), "bridge.last_event_id"),
@@ -86,6 +96,7 @@ async fn what_cannot_be_looked_for_is_refused() {
     for (method, target) in [
         ("GET", format!("/jobs/{SOMEONE}")),
         ("GET", format!("/jobs/{SOMEONE}/events")),
+        ("GET", format!("/jobs/{SOMEONE}/failed")),
         ("GET", format!("/jobs/{SOMEONE}/recording")),
         ("DELETE", format!("/jobs/{SOMEONE}")),
     ] {

@@ -1,9 +1,10 @@
 //! The log: the content of its lines, and its filter.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{OLD, RunningBridge};
+use super::{OLD, RunningBridge, poll_until};
 use crate::support::bridge::{FULL_UPDATE, fast, recordings, replayed};
+use crate::support::manual::ManualBackend;
 use proxbox_bridge::replay::ReplayOptions;
 
 #[tokio::test]
@@ -36,6 +37,44 @@ async fn every_line_of_a_job_says_which_it_is_whatever_the_filter() {
         assert!(messages.iter().any(|message| message == wanted), "{messages:?}");
         assert_eq!(messages.iter().any(|message| message == "Watcher connected."), filter == "debug");
     }
+}
+
+#[tokio::test]
+async fn the_first_failed_objects_of_a_job_have_a_line_each_and_the_others_are_counted() {
+    let mut backend = ManualBackend::with_release("0.0.30.post2").await;
+    let bridge = RunningBridge::start(backend.address, &[("jobs.failed_objects", "22")]);
+    assert_eq!(bridge.admin("POST", "/sync/virtual-machines/").await.status, 202);
+    let mut stream = backend.next_stream().await;
+    stream.vm("works", None).await;
+    for number in 1..=25 {
+        stream.vm(&format!("web{number}"), Some("No such cluster.")).await;
+    }
+    stream.complete().await;
+    poll_until(async || {
+        let jobs = bridge.admin("GET", "/jobs").await.json();
+        (jobs["results"][0]["status"] == "completed").then_some(())
+    })
+    .await;
+    bridge.process.terminate();
+    let (code, log) = bridge.process.ended();
+    assert_eq!(code, Some(0), "{log}");
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let with = |begin: &str| -> Vec<&Value> {
+        let message = |line: &Value| line["fields"]["message"].as_str().unwrap().starts_with(begin);
+        lines.iter().filter(|line| message(line)).collect()
+    };
+    let failed = with("Object failed.");
+    assert_eq!(failed.len(), 20);
+    for (number, line) in (1..).zip(failed) {
+        let fields = &line["fields"];
+        assert_eq!((&line["level"], &fields["object"]), (&json!("WARN"), &json!("virtual_machine")));
+        assert_eq!((&fields["name"], &fields["cluster"]), (&json!(format!("web{number}")), &json!("lab")));
+        assert_eq!(fields["error"], "No such cluster.");
+        assert!(line["spans"].as_array().unwrap().iter().any(|span| span["name"] == "job"), "{line}");
+    }
+    let more = with("More objects failed");
+    assert_eq!((more.len(), &more[0]["level"]), (1, &json!("WARN")));
+    assert_eq!((&more[0]["fields"]["more"], &more[0]["fields"]["left_out"]), (&json!(5), &json!(3)));
 }
 
 #[tokio::test]

@@ -160,6 +160,19 @@ impl ManualStream {
         self.write(&format!("event: step\ndata: {data}\n\n")).await;
     }
 
+    /// Sends an event about a virtual machine in the cluster `lab`, which failed if there is an `error`.
+    pub async fn vm(&mut self, name: &str, error: Option<&str>) {
+        let (status, error) = match error {
+            Some(error) => ("failed", serde_json::json!(error)),
+            None => ("completed", serde_json::Value::Null),
+        };
+        let data = serde_json::json!({
+            "event": "item_progress", "phase": "virtual-machines", "status": status, "message": "", "error": error,
+            "item": { "name": name, "cluster": "lab" }, "operation": "created",
+        });
+        self.write(&format!("event: item_progress\ndata: {data}\n\n")).await;
+    }
+
     /// Sends an event called `name` with empty data.
     pub async fn send_event(&mut self, name: &str) {
         self.write(&format!("event: {name}\ndata: {{}}\n\n")).await;

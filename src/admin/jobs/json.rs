@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::failed::left_out;
 use super::log::LogEntry;
 use crate::core::domain::channel::Channel;
 use crate::core::domain::counts::Count;
@@ -27,6 +28,9 @@ pub(super) struct JobObject<'a> {
     /// Empty if there is none, as in NetBox.
     error: &'a str,
     data: JobData<'a>,
+    failed_total: u64,
+    /// How many of these `/jobs/{id}/failed` does not have.
+    failed_left_out: u64,
     kind: &'static str,
     vm: Option<u64>,
     backend: &'a Stored<BackendUrl>,
@@ -105,6 +109,8 @@ impl<'a> JobObject<'a> {
             user: who.actor.as_deref(),
             error: failure.map_or("", |failure| &failure.detail),
             data: JobData { counts: &progress.counts.0, failed_objects: failed.iter().map(of).collect() },
+            failed_total: progress.counts.total().failed,
+            failed_left_out: left_out(record),
             kind: kind.as_str(),
             vm: *vm,
             backend: &record.backend,

@@ -21,8 +21,8 @@ pub(super) struct JobQuery {
 /// Why a query of `/jobs` is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum JobQueryError {
-    #[error("{0:?} is not a parameter of /jobs. It has kind, outcome, backend, since, limit and before.")]
-    Unknown(String),
+    #[error("{name:?} is not a parameter of {path}. It has {allowed}.")]
+    Unknown { name: String, path: &'static str, allowed: &'static str },
     #[error("{0:?} is given twice.")]
     Twice(String),
     #[error("{name}={value} is invalid. Expected: {allowed}.")]
@@ -41,28 +41,26 @@ impl JobQuery {
     pub(super) fn parse(query: &str, now: Timestamp) -> Result<Self, JobQueryError> {
         let filter = JobFilter {
             kind: None,
-            outcome: None,
+            outcomes: Vec::new(),
+            failed: None,
             backend: None,
             since: None,
             before: None,
             limit: DEFAULT_LIMIT,
         };
         let mut page = Self { filter, size: DEFAULT_LIMIT };
-        let mut seen: Vec<&str> = Vec::new();
-        for part in query.split('&').filter(|part| !part.is_empty()) {
-            let (name, raw) = part.split_once('=').unwrap_or((part, ""));
-            if seen.contains(&name) {
-                return Err(JobQueryError::Twice(name.to_owned()));
-            }
-            seen.push(name);
-            page.set(name, raw, now)?;
+        for (name, raw, value) in parameters(query, &["outcome"])? {
+            page.set(name, (raw, value.as_deref()), now)?;
         }
         Ok(page)
     }
 
-    fn set(&mut self, name: &str, raw: &str, now: Timestamp) -> Result<(), JobQueryError> {
-        let value = decoded(raw).filter(|value| !value.is_empty());
-        let value = value.as_deref();
+    fn set(
+        &mut self,
+        name: &str,
+        (raw, value): (&str, Option<&str>),
+        now: Timestamp,
+    ) -> Result<(), JobQueryError> {
         let bad = |name, allowed: String| JobQueryError::Value { name, value: raw.to_owned(), allowed };
         let filter = &mut self.filter;
         match name {
@@ -73,7 +71,15 @@ impl JobQuery {
             "outcome" => {
                 let outcomes = || join_or(Outcome::ALL.into_iter().map(Outcome::as_str));
                 let outcome = value.and_then(Outcome::from_name);
-                filter.outcome = Some(outcome.ok_or_else(|| bad("outcome", outcomes()))?);
+                filter.outcomes.push(outcome.ok_or_else(|| bad("outcome", outcomes()))?);
+            }
+            "failed" => {
+                let failed = match value {
+                    Some("true") => Some(true),
+                    Some("false") => Some(false),
+                    _ => None,
+                };
+                filter.failed = Some(failed.ok_or_else(|| bad("failed", "true or false".to_owned()))?);
             }
             "backend" => {
                 let expected = || "the URL of a backend, as in the field backend of jobs".to_owned();
@@ -95,7 +101,13 @@ impl JobQuery {
                 let before = value.and_then(|value| value.parse().ok());
                 filter.before = Some(before.ok_or_else(|| bad("before", "the id of a job".to_owned()))?);
             }
-            _ => return Err(JobQueryError::Unknown(name.to_owned())),
+            _ => {
+                return Err(JobQueryError::Unknown {
+                    name: name.to_owned(),
+                    path: "/jobs",
+                    allowed: "kind, outcome, failed, backend, since, limit and before",
+                });
+            }
         }
         Ok(())
     }
@@ -107,9 +119,12 @@ impl JobQuery {
 
     /// Whether a job matches the filters.
     pub(super) fn matches(&self, record: &Record) -> bool {
-        let JobFilter { kind, outcome, backend, since, before, limit: _ } = &self.filter;
+        let JobFilter { kind, outcomes, failed, backend, since, before, limit: _ } = &self.filter;
+        let outcome = record.end.as_ref().map(|end| end.outcome);
+        let has_failures = record.progress.counts.total().failed > 0;
         kind.is_none_or(|kind| record.kind == kind)
-            && outcome.is_none_or(|outcome| record.end.as_ref().is_some_and(|end| end.outcome == outcome))
+            && (outcomes.is_empty() || outcome.is_some_and(|outcome| outcomes.contains(&outcome)))
+            && failed.is_none_or(|failed| has_failures == failed)
             && backend.as_ref().is_none_or(|backend| record.backend.known() == Some(backend))
             && since.is_none_or(|since| record.queued >= since)
             && before.is_none_or(|before| record.id < before)
@@ -118,19 +133,41 @@ impl JobQuery {
     /// The path of the next page, if `records` has more jobs than the page.
     pub(super) fn next(&self, records: &[Record]) -> Option<String> {
         let last = records.get(..self.size)?.last().filter(|_| records.len() > self.size)?;
-        let JobFilter { kind, outcome, backend, since, .. } = &self.filter;
+        let JobFilter { kind, outcomes, failed, backend, since, .. } = &self.filter;
+        let outcomes = outcomes.iter().map(|outcome| Some(format!("outcome={}", outcome.as_str())));
         let parts = [
-            kind.map(|kind| format!("kind={kind}")),
-            outcome.map(|outcome| format!("outcome={}", outcome.as_str())),
+            failed.map(|failed| format!("failed={failed}")),
             // Host names, addresses and ports have no characters that need escaping in a query.
             backend.as_ref().map(|backend| format!("backend={backend}")),
             // As a time, not an age: all pages have the same bound.
             since.map(|since| format!("since={since}")),
             Some(format!("limit={}&before={}", self.size, last.id)),
         ];
-        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        let kind = kind.map(|kind| format!("kind={kind}"));
+        let parts: Vec<String> = [kind].into_iter().chain(outcomes).chain(parts).flatten().collect();
         Some(format!("/jobs?{}", parts.join("&")))
     }
+}
+
+/// The parameters of `query`: name, text, and decoded value if it is valid and not empty. Only the ones in `repeatable`
+/// may be given twice.
+///
+/// # Errors
+///
+/// [`JobQueryError::Twice`].
+pub(super) fn parameters<'a>(
+    query: &'a str,
+    repeatable: &[&str],
+) -> Result<Vec<(&'a str, &'a str, Option<Cow<'a, str>>)>, JobQueryError> {
+    let mut parameters: Vec<(&str, &str, _)> = Vec::new();
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        let (name, raw) = part.split_once('=').unwrap_or((part, ""));
+        if !repeatable.contains(&name) && parameters.iter().any(|(known, ..)| *known == name) {
+            return Err(JobQueryError::Twice(name.to_owned()));
+        }
+        parameters.push((name, raw, decoded(raw).filter(|value| !value.is_empty())));
+    }
+    Ok(parameters)
 }
 
 fn join_or<'a>(values: impl Iterator<Item = &'a str>) -> String {
@@ -195,10 +232,12 @@ mod tests {
     #[test]
     fn a_query_that_is_not_understood_is_refused_with_what_may_stand_there() {
         for (query, named) in [
-            ("kinds=devices", "kind, outcome, backend, since, limit and before"),
+            ("kinds=devices", "kind, outcome, failed, backend, since, limit and before"),
             ("kind=device", "one of devices, storage"),
             ("kind=", "one of devices, storage"),
             ("outcome=running", "one of completed, errored"),
+            ("failed=yes", "true or false"),
+            ("outcome=errored&outcome=", "one of completed, errored"),
             ("backend=default", "URL"),
             ("since=soon", "1h"),
             ("limit=0", "1 to 200"),

@@ -90,7 +90,8 @@ fn completed(leg: &Leg, backend: BackendUrl) -> JobFilter {
     let kind = leg.endpoint.kind;
     JobFilter {
         kind: (kind != Kind::FullUpdate).then_some(kind),
-        outcome: Some(Outcome::Completed),
+        outcomes: vec![Outcome::Completed],
+        failed: None,
         backend: Some(backend),
         since: None,
         before: None,

@@ -116,11 +116,11 @@ fn read(
 
 /// Builds the query from the set fields alone, so that SQLite can choose a matching index.
 fn select(filter: &JobFilter) -> (String, Vec<Value>) {
-    let JobFilter { kind, outcome, backend, since, before, limit: _ } = filter;
+    let JobFilter { kind, outcomes, failed, backend, since, before, limit: _ } = filter;
     let text = |text: &str| Value::Text(text.to_owned());
     let conditions = [
         ("kind =", kind.map(|kind| text(kind.as_str()))),
-        ("outcome =", outcome.map(|outcome| text(outcome.as_str()))),
+        ("outcome =", outcomes.first().filter(|_| outcomes.len() == 1).map(|outcome| text(outcome.as_str()))),
         ("backend =", backend.as_ref().map(|backend| text(&backend.to_string()))),
         ("queued >=", since.map(|since| Value::Integer(since.to_i64()))),
         ("id <", before.map(|before| text(&before.to_string()))),
@@ -132,6 +132,16 @@ fn select(filter: &JobFilter) -> (String, Vec<Value>) {
         sql += condition;
         sql += " ?";
         values.push(value);
+    }
+    // With a plus sign, it is not searched by its index, which would need sorting.
+    let several = (outcomes.len() > 1).then(|| {
+        let names: Vec<String> = outcomes.iter().map(|outcome| format!("'{}'", outcome.as_str())).collect();
+        format!("+outcome IN ({})", names.join(", "))
+    });
+    let failed = failed.map(|failed| if failed { "failed_total > 0" } else { "failed_total = 0" }.to_owned());
+    for condition in several.into_iter().chain(failed) {
+        sql += if sql.contains(" WHERE ") { " AND " } else { " WHERE " };
+        sql += &condition;
     }
     sql += " ORDER BY id DESC";
     (sql, values)
@@ -185,13 +195,23 @@ mod tests {
     fn every_filter_finds_its_page_by_an_index_and_needs_no_sorting() {
         let mut connection = Connection::open_in_memory().unwrap();
         schema::migrate(&mut connection).unwrap();
-        let all =
-            JobFilter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 10 };
+        let all = JobFilter {
+            kind: None,
+            outcomes: vec![],
+            failed: None,
+            backend: None,
+            since: None,
+            before: None,
+            limit: 10,
+        };
         let filters = [
             all.clone(),
             JobFilter { before: Some(JobId::new()), ..all.clone() },
             JobFilter { kind: Some(Kind::Devices), ..all.clone() },
-            JobFilter { outcome: Some(Outcome::Errored), before: Some(JobId::new()), ..all.clone() },
+            JobFilter { outcomes: vec![Outcome::Errored], before: Some(JobId::new()), ..all.clone() },
+            JobFilter { outcomes: vec![Outcome::Errored, Outcome::TimedOut], ..all.clone() },
+            JobFilter { failed: Some(true), before: Some(JobId::new()), ..all.clone() },
+            JobFilter { failed: Some(false), ..all.clone() },
             JobFilter { backend: Some("http://default".parse().unwrap()), ..all },
         ];
         for filter in filters {
