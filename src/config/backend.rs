@@ -27,7 +27,7 @@ keys! {
         /// File with the CA certificates that the backend's certificate is verified against, as PEM, instead of those
         /// of the system.
         ca_file: Option<PathBuf> = None;
-        /// SHA-256 of the one certificate that is accepted from the backend, whoever issued it, as
+        /// SHA-256 of the one certificate that is accepted from the backend, regardless of its issuer, as
         /// `openssl x509 -fingerprint -sha256` prints it.
         pin: Option<Fingerprint> = None;
         /// File with the certificate that the bridge presents to the backend, and its intermediates, as PEM.
@@ -39,8 +39,8 @@ keys! {
         /// How the backend is driven: `native` (its event stream), `websocket` (`/ws`), `json` (the plain endpoint), or
         /// `auto`, which chooses for each kind of sync by what the backend can do.
         pub channel: ChannelChoice = ChannelChoice::Auto, flag "--channel";
-        /// What happens to a sync that the backend cannot run: `refuse` answers 404, `skip` a stream that ends well and
-        /// says that nothing was done. `auto` skips a stage that follows others in one job of the plugin, which would
+        /// What happens to a sync that the backend cannot run: `refuse` answers 404, `skip` a stream that succeeds and
+        /// reports that nothing was done. `auto` skips a stage that follows others in one job of the plugin, which would
         /// stop there, and refuses everything else.
         pub unsupported: UnsupportedPolicy = UnsupportedPolicy::Auto;
         /// Whose ids clients send as `proxmox_endpoint_ids`: `backend` for those of the backend's database, as plugins
@@ -55,7 +55,7 @@ keys! {
         api_key_file: Option<PathBuf> = None;
         /// Most syncs that run on the backend at once. On a real backend, two at once made most objects of both fail.
         pub concurrency: usize = 1, within count(1, 64);
-        /// Most syncs that wait for their turn. Further ones get 503.
+        /// Most syncs that are queued. Further ones get 503.
         pub queue: usize = 16, within count(0, 1000);
     }
 

@@ -12,7 +12,7 @@ const WEEK: Duration = days(7);
 const POSITIVE: Durations = Durations { least: Duration::from_millis(1), most: WEEK, is_whole: false };
 /// A time that can be zero.
 const ANY: Durations = Durations { least: Duration::ZERO, ..POSITIVE };
-/// Clients give up after 60 s of silence, and the contract asks for a sign of life every 15 s.
+/// Clients give up after 60 s of silence, and the contract requires a sign of life every 15 s.
 const HEARTBEAT: Durations = Durations { least: secs(1), most: secs(15), is_whole: false };
 /// A backend closes its idle connections after 5 s, and no request may meet that.
 const POOL_IDLE: Durations =
@@ -109,7 +109,7 @@ keys! {
         /// Time for which one answer of the backend to `GET /`, `/version` or `/health` serves all identical requests;
         /// `0s` forwards each.
         coalesce: Duration = secs(1), within ANY, per backend;
-        /// Time for which a key that the backend has rejected is rejected without asking the backend; `0s` asks every
+        /// Time for which a key that the backend has rejected is rejected by the bridge alone; `0s` forwards it every
         /// time. Five wrong keys lock all clients out of a backend.
         refused_key: Duration = mins(5), within ANY, per backend;
         /// Most wrong keys that one client address may send in 5 minutes. After that, an unknown key gets 429, and keys
@@ -119,12 +119,12 @@ keys! {
         breaker_failures: usize = 3, within count(1, 1000), per backend;
         /// Time until one request tries such a backend again.
         breaker_open: Duration = secs(5), within POSITIVE, per backend;
-        /// Time without a connection before the bridge opens one to learn whether the backend is up; `0s`: never.
+        /// Time without a connection before the bridge opens one to check whether the backend is up; `0s`: never.
         check: Duration = secs(15), within ANY, per backend;
         /// Largest event from the backend, in bytes.
         event_bytes: usize = 32 << 20, within bytes(64 << 10, 1 << 30), per backend;
         /// Time for which a job without clients continues before it is cancelled. The plugin waits 16 s between two
-        /// attempts, or up to 60 s where `Retry-After` asks for it.
+        /// attempts, or up to 60 s after a `Retry-After`.
         detach_grace: Duration = mins(1), within ANY;
         /// Shortest cool-down: the time for which a run that ended still counts for `backend.concurrency`, because the
         /// backend may still work on it; 5 s where the release cancels the run.

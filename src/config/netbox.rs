@@ -1,4 +1,4 @@
-//! The listener on which the bridge stands in front of NetBox.
+//! The listener between a backend and NetBox.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -12,12 +12,12 @@ use crate::tls::{Fingerprint, ServerFiles, Trust};
 
 keys! {
     struct NetboxKeys in "backend.netbox_" {
-        /// Address on which the bridge stands in front of NetBox, for this backend alone. The backend is given it
-        /// instead of NetBox's address. See [`netbox-listener.md`](netbox-listener.md).
+        /// Address of the listener between this backend and NetBox. The backend connects to it instead of to NetBox.
+        /// See [`netbox-listener.md`](netbox-listener.md).
         listen: Option<SocketAddr> = None;
-        /// File with the certificate of that listener, and its intermediates, as PEM: the backend is served over TLS
-        /// there, and is told to verify it. The certificate must be for the IP address of `backend.netbox_listen`. It is
-        /// read again when it changes.
+        /// File with the certificate of that listener, and its intermediates, as PEM. The backend then
+        /// connects over TLS, and is configured to verify the certificate, which must be for the IP address of
+        /// `backend.netbox_listen`. It is read again when it changes.
         certificate: Option<PathBuf> = None;
         /// File with the private key of that certificate, as PEM.
         key: Option<PathBuf> = None;
@@ -28,7 +28,7 @@ keys! {
         /// File with the CA certificates that NetBox's certificate is verified against, as PEM, instead of those of the
         /// system.
         ca_file: Option<PathBuf> = None;
-        /// SHA-256 of the one certificate that is accepted from NetBox, whoever issued it.
+        /// SHA-256 of the one certificate that is accepted from NetBox, regardless of its issuer.
         pin: Option<Fingerprint> = None;
         /// File with the certificate that the bridge presents to NetBox, and its intermediates, as PEM.
         client_certificate: Option<PathBuf> = None;
@@ -38,7 +38,7 @@ keys! {
 
     /// The keys `backend.netbox_*`: where a backend reaches NetBox through the bridge, and how the bridge reaches it.
     pub struct NetboxListener from keys: pub(super) fn new(listen: SocketAddr, keys: NetboxKeys) {
-        /// The address that the backend is given instead of NetBox's.
+        /// The address that the backend connects to instead of NetBox's.
         listen: SocketAddr = listen;
         /// The files for TLS with the backend, if it is used.
         tls: Option<ServerFiles> = keys

@@ -54,7 +54,7 @@ impl fmt::Display for ValueOrigin {
     }
 }
 
-/// One problem. The text is one line that says where it is, what it is and what to do.
+/// One problem. The text is one line with its place, its cause and the remedy.
 ///
 /// Values of unknown keys and URLs are not repeated: they may contain a secret.
 #[derive(Debug, thiserror::Error)]
