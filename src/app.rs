@@ -109,7 +109,7 @@ impl App {
         }
     }
 
-    /// Resumes the cool-downs of jobs of an earlier process, which take places on their backends.
+    /// Resumes the cool-downs of jobs of an earlier process, which hold concurrency permits.
     pub async fn resume_cooldowns(&self) {
         let state = self.state();
         self.registry.resume_cooldowns(&state.backends).await;

@@ -35,7 +35,7 @@ struct BackendObject {
     channel: &'static str,
     running: usize,
     waiting: usize,
-    /// The ended jobs whose cool-down takes a place.
+    /// The ended jobs that cool down. Each holds a concurrency permit.
     cooling_down: Vec<CoolingDownObject>,
     concurrency: usize,
     queue: usize,

@@ -127,7 +127,7 @@ pub(super) async fn cancel(app: &App, id: &str) -> Response<Body> {
     with_job_header(respond::message(StatusCode::CONFLICT, "This job has ended.", &how), id)
 }
 
-/// Answers `DELETE /jobs/{id}/cooldown`: ends the cool-down of a job, which frees its place on the backend.
+/// Answers `DELETE /jobs/{id}/cooldown`: ends the cool-down of a job and releases its concurrency permit.
 pub(super) async fn end_cooldown(app: &App, id: &str) -> Response<Body> {
     let id = match parse_id(id) {
         Ok(id) => id,
@@ -136,7 +136,7 @@ pub(super) async fn end_cooldown(app: &App, id: &str) -> Response<Body> {
     if app.registry.end_cooldown(id) {
         let detail = "The next sync may start, even if the backend is still working on this job.";
         return with_job_header(
-            respond::message(StatusCode::OK, "The place on the backend is free.", detail),
+            respond::message(StatusCode::OK, "The concurrency permit is released.", detail),
             id,
         );
     }

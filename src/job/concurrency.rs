@@ -226,35 +226,35 @@ mod tests {
         Backend::new(config.backends[index].clone()).unwrap()
     }
 
-    fn granted(places: &[Permit]) -> Vec<bool> {
-        places.iter().map(Permit::is_granted).collect()
+    fn granted(permits: &[Permit]) -> Vec<bool> {
+        permits.iter().map(Permit::is_granted).collect()
     }
 
     #[test]
     fn a_lower_number_counts_for_those_that_wait_and_a_higher_one_gives_them_places_at_once() {
         let four = config(&[("a", "http://127.0.0.1:1", 4)]);
         let (one, backend) = (config(&[("a", "http://127.0.0.1:1", 1)]), backend(&four, 0));
-        let places = ConcurrencyLimit::new(Arc::clone(&four));
-        let mut running: Vec<Permit> = (0..4).map(|_| places.request(&backend)).collect();
-        let waiting: Vec<Permit> = (0..3).map(|_| places.request(&backend)).collect();
+        let limit = ConcurrencyLimit::new(Arc::clone(&four));
+        let mut running: Vec<Permit> = (0..4).map(|_| limit.request(&backend)).collect();
+        let waiting: Vec<Permit> = (0..3).map(|_| limit.request(&backend)).collect();
         assert_eq!((granted(&running), granted(&waiting)), (vec![true; 4], vec![false; 3]));
-        places.configure(one);
+        limit.configure(one);
         for left in (1..4).rev() {
             running.truncate(left);
             assert_eq!(granted(&waiting), [false; 3], "{left} still run");
         }
         drop(running);
         assert_eq!(granted(&waiting), [true, false, false], "in the order in which they came");
-        places.configure(four);
+        limit.configure(four);
         assert_eq!(granted(&waiting), [true; 3], "nobody else has come");
     }
 
     #[test]
     fn a_slot_whose_waiter_is_gone_goes_to_the_next() {
         let config = config(&[("a", "http://127.0.0.1:1", 1)]);
-        let (places, backend) = (ConcurrencyLimit::new(Arc::clone(&config)), backend(&config, 0));
-        let running = places.request(&backend);
-        let (gone, next) = (places.request(&backend), places.request(&backend));
+        let (limit, backend) = (ConcurrencyLimit::new(Arc::clone(&config)), backend(&config, 0));
+        let running = limit.request(&backend);
+        let (gone, next) = (limit.request(&backend), limit.request(&backend));
         drop(gone);
         assert!(!next.is_granted());
         drop(running);
@@ -264,9 +264,9 @@ mod tests {
     #[test]
     fn a_place_that_a_cool_down_takes_counts_even_where_there_are_fewer_by_now() {
         let config = config(&[("a", "http://127.0.0.1:1", 1)]);
-        let (places, backend) = (ConcurrencyLimit::new(Arc::clone(&config)), backend(&config, 0));
-        let (one, other) = (places.acquire_now(&backend), places.acquire_now(&backend));
-        let waiting = places.request(&backend);
+        let (limit, backend) = (ConcurrencyLimit::new(Arc::clone(&config)), backend(&config, 0));
+        let (one, other) = (limit.acquire_now(&backend), limit.acquire_now(&backend));
+        let waiting = limit.request(&backend);
         drop(one);
         assert!(!waiting.is_granted());
         drop(other);
@@ -277,15 +277,15 @@ mod tests {
     fn a_backend_under_a_new_url_or_two_names_has_one_set_of_places_and_others_have_their_own() {
         let before = config(&[("a", "http://127.0.0.1:1", 1), ("b", "http://127.0.0.1:2", 2)]);
         let after = config(&[("a", "http://127.0.0.1:3", 1), ("b", "http://[::1]:3", 2)]);
-        let places = ConcurrencyLimit::new(Arc::clone(&before));
-        let old = places.request(&backend(&before, 0));
-        let beside = places.request(&backend(&before, 1));
-        places.configure(Arc::clone(&after));
-        let moved = places.request(&backend(&after, 0));
+        let limit = ConcurrencyLimit::new(Arc::clone(&before));
+        let old = limit.request(&backend(&before, 0));
+        let beside = limit.request(&backend(&before, 1));
+        limit.configure(Arc::clone(&after));
+        let moved = limit.request(&backend(&after, 0));
         assert_eq!((old.is_granted(), beside.is_granted(), moved.is_granted()), (true, true, false));
         drop((old, beside));
         assert!(moved.is_granted());
-        let twin = places.request(&backend(&after, 1));
+        let twin = limit.request(&backend(&after, 1));
         assert!(!twin.is_granted(), "it is the same backend, which runs one");
         drop(moved);
         assert!(twin.is_granted());

@@ -39,16 +39,16 @@ pub(super) struct ActivityReporter {
 }
 
 impl Registry {
-    /// Releases the permit of the ended `job` after `rest`, or at once. If there is a `reporter`, the backend is
-    /// asked first whether it still runs a full update.
+    /// Releases the permit of the ended `job` after `rest`, or at once. If there is a `reporter`, the backend
+    /// first reports whether it still runs a full update.
     pub(super) fn release_permit(
         self: &Arc<Self>,
         job: &Job,
         rest: Option<Duration>,
         reporter: Option<ActivityReporter>,
     ) {
-        let (Some(place), Some(rest)) = (job.release_permit(), rest) else { return };
-        job.span.in_scope(|| self.hold_permit(place, rest, job.record(), reporter));
+        let (Some(permit), Some(rest)) = (job.release_permit(), rest) else { return };
+        job.span.in_scope(|| self.hold_permit(permit, rest, job.record(), reporter));
     }
 
     /// Takes a permit for every job of an earlier process that one of `backends` may still run.

@@ -211,14 +211,14 @@ impl Job {
     }
 
     /// Stores the permit of the job.
-    pub(super) fn hold_permit(&self, place: Permit) {
-        *self.permit() = PermitState::Held(place);
+    pub(super) fn hold_permit(&self, permit: Permit) {
+        *self.permit() = PermitState::Held(permit);
     }
 
     /// Takes the permit from the job, if it holds one.
     pub(super) fn release_permit(&self) -> Option<Permit> {
         match std::mem::replace(&mut *self.permit(), PermitState::Released) {
-            PermitState::Held(place) => Some(place),
+            PermitState::Held(permit) => Some(permit),
             PermitState::Waiting | PermitState::Released => None,
         }
     }

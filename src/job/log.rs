@@ -164,16 +164,16 @@ impl JobLog {
     /// How many frames the slowest cursor is behind.
     pub fn lag(&self) -> u64 {
         let next = self.state.borrow().next;
-        let places = self.cursors();
+        let cursors = self.cursors();
         let slowest =
-            places.iter().filter_map(Weak::upgrade).map(|place| place.load(Ordering::Relaxed)).min();
+            cursors.iter().filter_map(Weak::upgrade).map(|position| position.load(Ordering::Relaxed)).min();
         slowest.map_or(0, |slowest| next.saturating_sub(slowest))
     }
 
     /// The positions of its live cursors.
     fn cursors(&self) -> MutexGuard<'_, Vec<Weak<AtomicU64>>> {
         let mut cursors = self.cursors.lock();
-        cursors.retain(|place| place.strong_count() > 0);
+        cursors.retain(|position| position.strong_count() > 0);
         cursors
     }
 

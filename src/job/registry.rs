@@ -142,7 +142,7 @@ pub enum AdmitError {
     #[error("job {0} runs already")]
     Running(JobId),
     /// The queue of the backend is full.
-    #[error("{waiting} syncs wait for their turn on this backend, as many as may (backend.queue)")]
+    #[error("{waiting} syncs are queued for this backend, the most that may be (backend.queue)")]
     QueueFull {
         /// How many jobs are queued.
         waiting: usize,

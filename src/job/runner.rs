@@ -442,11 +442,11 @@ impl Runner {
         }
     }
 
-    /// Notes a refusal of the key, so that the backend is not asked with it again.
+    /// Notes a refusal of the key, so that the key is not sent to the backend again.
     fn note_auth_failure(&self, refusal: &Refusal) {
         let SyncRequest { backend, .. } = &self.request;
         let (client, key) = (self.request.client(), self.job.key.credential());
-        // Not for refusals by the bridge itself: it knows them already, or there is no key to ask with.
+        // Not for refusals by the bridge itself: they are noted already, or there is no key.
         if backend.gate.backoff_for(client, key).is_some() || (key.is_none() && !refusal.is_from_backend()) {
             return;
         }

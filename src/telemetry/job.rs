@@ -44,7 +44,7 @@ impl JobQueued<'_> {
     }
 }
 
-/// A job waits for a free place on its backend.
+/// A job waits for a concurrency permit of its backend.
 #[derive(Debug)]
 pub struct JobWaiting<'a> {
     /// The reason.
@@ -55,7 +55,7 @@ impl JobWaiting<'_> {
     /// Writes the log line and updates the metrics. [`JobWaitEnded`] ends it.
     pub fn emit(self) {
         METRICS.jobs.waiting.inc();
-        tracing::info!(reason = self.reason, "Job is waiting for its turn.");
+        tracing::info!(reason = self.reason, "Job is waiting in the queue.");
     }
 }
 
@@ -66,25 +66,25 @@ pub struct JobWaitEnded {
     pub waited: Duration,
     /// Whether it had to wait.
     pub had_to_wait: bool,
-    /// Whether it got its turn. If not, it ended while it waited.
+    /// Whether it got a concurrency permit. If not, it ended while it waited.
     pub has_permit: bool,
 }
 
 impl JobWaitEnded {
     /// Writes the log line and updates the metrics.
     pub fn emit(self) {
-        let Self { waited, had_to_wait, has_permit: has_place } = self;
+        let Self { waited, had_to_wait, has_permit } = self;
         if had_to_wait {
             METRICS.jobs.waiting.dec();
         }
-        if has_place {
+        if has_permit {
             METRICS.jobs.wait.observe(waited.as_secs_f64());
-            tracing::debug!(waited_seconds = waited.as_secs_f64(), "Job got its turn.");
+            tracing::debug!(waited_seconds = waited.as_secs_f64(), "Job left the queue.");
         }
     }
 }
 
-/// The cool-down of a job began: the job has ended, and its place on the backend stays taken.
+/// The cool-down of a job began: the job has ended, and keeps its concurrency permit.
 #[derive(Debug)]
 pub struct CooldownStarted {
     /// The length of the cool-down.
@@ -96,12 +96,12 @@ impl CooldownStarted {
     pub fn emit(self) {
         tracing::info!(
             cooldown_seconds = self.rest.as_secs_f64(),
-            "Cool-down started: the backend may still be working on the job, and its place stays taken."
+            "Cool-down started: the backend may still be working on the job, which keeps its concurrency permit."
         );
     }
 }
 
-/// The cool-down of a job ended: its place on the backend is free.
+/// The cool-down of a job ended: its concurrency permit is released.
 #[derive(Debug)]
 pub struct CooldownEnded {
     /// The time between the end of the job and the end of the cool-down.
@@ -116,7 +116,7 @@ impl CooldownEnded {
         tracing::info!(
             cooldown_seconds = self.duration.as_secs_f64(),
             by_request = self.by_request,
-            "Cool-down ended: the place of the job is free."
+            "Cool-down ended: the concurrency permit of the job is released."
         );
     }
 }

@@ -62,9 +62,9 @@ metrics! {
     jobs: JobMetrics {
         /// Jobs that are driving their backend.
         running: PerLabel<Kind, IntGauge> = gauges("jobs_running");
-        /// Jobs that are waiting for their turn.
+        /// Jobs that are queued.
         waiting: IntGauge = gauge("jobs_waiting");
-        /// Time that jobs waited for their turn, for those that got it.
+        /// Time that jobs were queued, for those that started.
         wait: Histogram = histogram("job_wait_seconds", &[1.0, 10.0, 60.0, 300.0, 1800.0]);
         /// Jobs that ended, by outcome, cause and source of the failure.
         ended: PerLabel<Kind, PerLabel<Option<Cause>, IntCounter>> = job_outcomes("jobs_total");

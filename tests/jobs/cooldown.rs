@@ -244,7 +244,7 @@ async fn a_place_that_is_taken_counts_for_the_queue() {
     let _waiting = open(&front, DEVICES).await;
     let answer = front.get(STORAGE, &[]).await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")));
-    assert!(answer.detail().contains("1 syncs wait"), "{}", answer.text());
+    assert!(answer.detail().contains("1 syncs are queued"), "{}", answer.text());
 }
 
 #[tokio::test(start_paused = true)]

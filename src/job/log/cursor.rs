@@ -41,9 +41,9 @@ pub struct Batch {
 impl Cursor {
     pub(super) fn new(log: Arc<JobLog>, next: u64, state: watch::Receiver<LogState>) -> Self {
         let next = next.max(FIRST);
-        let place = Arc::new(AtomicU64::new(next));
-        log.cursors().push(Arc::downgrade(&place));
-        Self { log, next, reported: next, state, position: place }
+        let position = Arc::new(AtomicU64::new(next));
+        log.cursors().push(Arc::downgrade(&position));
+        Self { log, next, reported: next, state, position }
     }
 
     /// The number of the next frame.

@@ -29,19 +29,19 @@ impl Runner {
             // Resolve first: the address may belong to a backend with another name.
             () = backend.resolve() => {}
         }
-        let place = self.registry.concurrency.request(&backend);
-        if place.is_granted() {
-            self.job.hold_permit(place);
+        let permit = self.registry.concurrency.request(&backend);
+        if permit.is_granted() {
+            self.job.hold_permit(permit);
             telemetry::JobWaitEnded { waited: Duration::ZERO, had_to_wait: false, has_permit: true }.emit();
             return Ok(());
         }
         let mut wait = QueueWait::begin(&self.reason());
-        let turn = self.wait_for_permit(place, waiting).await;
-        wait.has_permit = turn.is_ok();
-        turn
+        let granted = self.wait_for_permit(permit, waiting).await;
+        wait.has_permit = granted.is_ok();
+        granted
     }
 
-    async fn wait_for_permit(&mut self, mut place: Permit, waiting: &mut PendingRun) -> Result<(), Cause> {
+    async fn wait_for_permit(&mut self, mut permit: Permit, waiting: &mut PendingRun) -> Result<(), Cause> {
         let registry = Arc::clone(&self.registry);
         let mut draining = registry.draining.subscribe();
         let mut cooldowns = registry.cooldowns.subscribe();
@@ -57,8 +57,8 @@ impl Runner {
                     biased;
                     cause = self.stopping.cause() => return Err(cause),
                     _ = draining.wait_for(|draining| *draining) => return Err(Cause::Stopping),
-                    () = place.granted() => {
-                        self.job.hold_permit(place);
+                    () = permit.granted() => {
+                        self.job.hold_permit(permit);
                         // After a long wait the capabilities may have changed.
                         self.request.backend.capabilities_cache.invalidate();
                         return Ok(());
@@ -79,7 +79,7 @@ impl Runner {
         self.registry.queue_position(&self.job).cooling_down.map(|(job, _)| job)
     }
 
-    /// A text that says what the job waits for.
+    /// Describes what the job waits for.
     fn reason(&self) -> String {
         let QueuePosition { running, waiting, cooling_down } = self.registry.queue_position(&self.job);
         let what = match running.as_slice() {
@@ -121,7 +121,7 @@ impl QueueWait {
 
 impl Drop for QueueWait {
     fn drop(&mut self) {
-        let (waited, has_place) = (self.began.elapsed(), self.has_permit);
-        telemetry::JobWaitEnded { waited, had_to_wait: true, has_permit: has_place }.emit();
+        let (waited, has_permit) = (self.began.elapsed(), self.has_permit);
+        telemetry::JobWaitEnded { waited, had_to_wait: true, has_permit }.emit();
     }
 }
