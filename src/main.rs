@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Where help and version go, too; a closed pipe is nobody's failure.
+            // This prints help and version, too. A closed pipe is not an error.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(cli::USAGE) } else { ExitCode::SUCCESS };
         }
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error.into()),
     };
     let ran = runtime.block_on(cli.run());
-    // Whatever still waits for a disk that hangs is not waited for.
+    // Does not wait for tasks that a hung disk blocks.
     runtime.shutdown_background();
     match ran {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,8 @@
-//! Learning what a backend can do, without making it do anything.
+//! Detects the capabilities of a backend, without starting a sync.
 //!
-//! `HEAD` on a path that only knows `GET` answers 405, on one that is not there 404; neither starts a
-//! sync. `/version` says the release and whether the key is right, at the price of one attempt. A
-//! backend that wants a key is never asked without one: five refusals lock the address out.
+//! A `HEAD` request gets 405 on a path that supports only `GET`, and 404 on a missing path; neither starts a sync.
+//! `/version` returns the release and verifies the key, at the cost of one attempt. A backend that requires a key gets
+//! no requests without one: five refusals lock the address out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,36 +30,36 @@ use crate::telemetry::{BackendMetrics, CapabilitiesLearned};
 
 /// The first release whose `/ws` an execution policy may refuse.
 const FIRST_WITH_POLICY: Release = Release::new(0, 0, 23).post(1);
-/// Answered without a key by every release that wants one, and by no other.
+/// A path that exactly the releases with keys have. They answer it without a key.
 pub const KEY_STATUS: &str = "/auth/bootstrap-status";
-/// The largest answer to a question that is read, in bytes.
+/// The largest response body that is read, in bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// What is known of a backend, and since when.
+/// The known capabilities of a backend, and their age.
 #[derive(Debug)]
 pub struct CapabilitiesCache {
     metrics: Arc<BackendMetrics>,
     last_release: Arc<Mutex<Option<Release>>>,
     inner: Mutex<CacheInner>,
-    /// One question after the other: a second client waits for the answers that the first is getting.
+    /// Held while probing: concurrent clients wait for the results of the first.
     probing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct CacheInner {
-    /// How often everything was forgotten.
+    /// The number of invalidations.
     generation: u64,
     cached: Option<CachedCapabilities>,
 }
 
 #[derive(Clone, Debug)]
 struct CachedCapabilities {
-    /// The generation that it is of. What was asked before a backend was forgotten says nothing of the next one.
+    /// The generation in which it was read. The results of requests that began in an earlier one are discarded.
     generation: u64,
     since: Instant,
     version_probed: bool,
     policy_probed: bool,
-    /// Paths that were asked for without a key, and whether they are missing.
+    /// Paths that were requested without a key, and whether they are missing.
     missing: HashMap<&'static str, bool>,
     capabilities: Capabilities,
 }
@@ -78,14 +78,14 @@ impl Default for CachedCapabilities {
 }
 
 impl CachedCapabilities {
-    /// Whether a run of `endpoint` can be planned without another question.
+    /// Whether a run of `endpoint` can be planned without further requests.
     fn is_sufficient(&self, endpoint: SyncEndpoint, choice: ChannelChoice) -> bool {
         self.version_probed
             && needed_streams(endpoint, &self.capabilities, choice).is_empty()
             && !self.needs_policy(endpoint, choice)
     }
 
-    /// Whether the execution policy matters for a run of `endpoint` and is not known.
+    /// Whether the execution policy matters for a run of `endpoint` and is unknown.
     fn needs_policy(&self, endpoint: SyncEndpoint, choice: ChannelChoice) -> bool {
         let native = self.capabilities.stream(endpoint) == Some(true) && choice == ChannelChoice::Auto;
         let may_use_socket =
@@ -108,15 +108,15 @@ impl CapabilitiesCache {
         Self { metrics, last_release, inner: Mutex::default(), probing: tokio::sync::Mutex::default() }
     }
 
-    /// Forgets everything but [`Backend::last_release`], because it proved wrong or may have changed. What is being asked
-    /// is not kept.
+    /// Clears everything but [`Backend::last_release`], because it proved wrong or may have changed. The results of
+    /// pending requests are discarded.
     pub fn invalidate(&self) {
         let mut memory = self.inner.lock();
         memory.generation += 1;
         memory.cached = None;
     }
 
-    /// What [`Backend::note_missing_path`] must be given that was read before the question was asked.
+    /// The generation. [`Backend::note_missing_path`] takes the one from before the request.
     pub fn generation(&self) -> u64 {
         self.inner.lock().generation
     }
@@ -125,12 +125,12 @@ impl CapabilitiesCache {
         self.inner.lock().unexpired(ttl)
     }
 
-    /// Whether nothing was forgotten since `cached` was read.
+    /// Whether there was no invalidation since `cached` was read.
     fn is_current(&self, cached: &CachedCapabilities) -> bool {
         self.generation() == cached.generation
     }
 
-    /// Keeps what was learned, unless everything was forgotten meanwhile.
+    /// Stores `cached`, unless there was an invalidation since it was read.
     fn store(&self, mut cached: CachedCapabilities) {
         let mut memory = self.inner.lock();
         if memory.generation != cached.generation {
@@ -139,7 +139,7 @@ impl CapabilitiesCache {
         if let Some(release) = cached.capabilities.release {
             *self.last_release.lock() = Some(release);
         }
-        // Learned beside it.
+        // Stored meanwhile by `store_missing`.
         if let Some(now) = memory.cached.take().filter(|now| now.since >= cached.since) {
             for (path, missing) in now.missing {
                 cached.missing.entry(path).or_insert(missing);
@@ -153,7 +153,7 @@ impl CapabilitiesCache {
         memory.cached = Some(cached);
     }
 
-    /// Keeps whether `path` is missing, which was asked in `generation`. It waits for no other question.
+    /// Stores whether `path` is missing, for a request that began in `generation`. It does not wait for `probing`.
     fn store_missing(&self, (path, missing): (&'static str, bool), generation: u64, ttl: Duration) {
         let mut memory = self.inner.lock();
         if memory.generation == generation {
@@ -164,20 +164,20 @@ impl CapabilitiesCache {
     }
 }
 
-/// Why something could not be learned.
+/// Why a capability could not be detected.
 enum CapabilityError {
     /// The backend cannot be reached, or does not answer.
     Unreachable(String),
-    /// It refused.
+    /// It refused the request.
     Refused(Refusal),
 }
 
 impl Backend {
-    /// What must be known to plan a run of `endpoint`.
+    /// Returns the capabilities that are needed to plan a run of `endpoint`.
     ///
     /// # Errors
     ///
-    /// The answer that the client should get instead: the backend is unreachable, or refused the key.
+    /// The answer for the client: the backend is unreachable, or refused the key.
     pub async fn capabilities(
         &self,
         endpoint: SyncEndpoint,
@@ -189,11 +189,11 @@ impl Backend {
         learned.map(|(capabilities, _)| capabilities)
     }
 
-    /// The same, and whether the backend was asked with the key now and has accepted it.
+    /// As [`Self::capabilities`], and whether the backend accepted the key in a request of this call.
     ///
     /// # Errors
     ///
-    /// The same.
+    /// As [`Self::capabilities`].
     pub async fn capabilities_and_key(
         &self,
         endpoint: SyncEndpoint,
@@ -202,8 +202,8 @@ impl Backend {
         retry_after: u64,
     ) -> Result<(Capabilities, bool), Refusal> {
         let limit = self.limits().probe;
-        // A backend that keeps one client waiting for its answers would keep all of them: the time to wait
-        // for one's turn is part of the limit.
+        // The limit includes the wait for `probing`. Otherwise a slow backend would delay concurrent clients one after
+        // the other.
         let learned = timeout(limit, self.probe_capabilities(endpoint, choice, identity)).await;
         match learned.unwrap_or_else(|_| Err(CapabilityError::Unreachable(self.timeout_message()))) {
             Ok(learned) => Ok(learned),
@@ -230,15 +230,15 @@ impl Backend {
         let mut may_repeat = true;
         loop {
             let mut cached = self.capabilities_cache.get(keep_for);
-            let was_asked = cached.version_probed;
+            let was_probed = cached.version_probed;
             self.probe_missing_capabilities(&mut cached, endpoint, choice, identity).await?;
-            // Some of the answers may be those of the backend before. Once more is enough: a run that was planned for
-            // another backend is planned anew.
+            // Some results may be those of the previous backend. One repetition is enough: a run that was planned for
+            // another backend is planned again.
             if !self.capabilities_cache.is_current(&cached) && std::mem::take(&mut may_repeat) {
                 continue;
             }
             let capabilities = cached.capabilities.clone();
-            let is_accepted = !was_asked
+            let is_accepted = !was_probed
                 && cached.version_probed
                 && identity.key.is_some()
                 && capabilities.wants_key() == Some(true);
@@ -249,8 +249,8 @@ impl Backend {
         }
     }
 
-    /// Everything that the backend can do, for a client that must be told what it has instead; nothing if
-    /// it cannot be asked without a key or takes too long.
+    /// Returns all capabilities, for an error answer that lists what the backend supports. `None` if the backend may
+    /// require a key and there is none, if it fails, or if it takes too long.
     pub async fn all_capabilities(&self, identity: &RequestIdentity) -> Option<Capabilities> {
         let request = async {
             let _turn = self.capabilities_cache.probing.lock().await;
@@ -268,11 +268,11 @@ impl Backend {
         timeout(self.limits().probe, request).await.ok()?
     }
 
-    /// The backend's release, if that can be known: without a key it is asked for where none is wanted.
+    /// Returns the release, if it can be detected. Without a key, only backends that require none are queried.
     ///
     /// # Errors
     ///
-    /// The answer that the client should get instead: the backend is unreachable, or refused the key.
+    /// The answer for the client: the backend is unreachable, or refused the key.
     pub async fn release(&self, identity: &RequestIdentity) -> Result<Option<Release>, Refusal> {
         let keep_for = self.limits().capabilities;
         let retry_after = self.limits().retry_after.as_secs();
@@ -280,7 +280,7 @@ impl Backend {
         if cached.capabilities.release.is_some() {
             return Ok(cached.capabilities.release);
         }
-        // Backends that sync may answer nothing until they are done.
+        // A backend may answer nothing while it runs a sync.
         let last = || self.last_release().map(Some);
         if identity.key.is_none() {
             match self.lacks(KEY_STATUS).await {
@@ -294,7 +294,7 @@ impl Backend {
             let mut may_repeat = true;
             loop {
                 let mut cached = self.capabilities_cache.get(keep_for);
-                // One that could not say it may have been on its way up.
+                // A backend that did not report its release may have been starting.
                 if cached.capabilities.release.is_none() {
                     self.probe_version(&mut cached, identity).await?;
                     if !self.capabilities_cache.is_current(&cached) && std::mem::take(&mut may_repeat) {
@@ -315,11 +315,11 @@ impl Backend {
         }
     }
 
-    /// Whether the backend lacks `path`, one of those that it answers without a key.
+    /// Whether the backend lacks `path`, one that backends answer without a key.
     ///
     /// # Errors
     ///
-    /// Why it could not be asked.
+    /// Why it could not be detected.
     pub async fn lacks(&self, path: &'static str) -> Result<bool, String> {
         let cached = self.capabilities_cache.get(self.limits().capabilities);
         if let Some(missing) = cached.missing.get(path) {
@@ -348,12 +348,12 @@ impl Backend {
         timeout(self.limits().probe, request).await.unwrap_or_else(|_| Err(self.timeout_message()))
     }
 
-    /// What is known of the backend, without asking it.
+    /// The cached capabilities. It sends no request.
     pub fn cached_capabilities(&self) -> Capabilities {
         self.capabilities_cache.get(self.limits().capabilities).capabilities
     }
 
-    /// The release that was learned last, however long ago. It is forgotten only when the backend refuses connections.
+    /// The last detected release, of any age. It is cleared only when the backend refuses connections.
     pub fn last_release(&self) -> Option<Release> {
         *self.capabilities_cache.last_release.lock()
     }
@@ -370,7 +370,7 @@ impl Backend {
         cached.missing.get(path) == Some(&true)
     }
 
-    /// Notes that the backend lacks `path`, which it was asked in this generation of what is known of it.
+    /// Notes that the backend lacks `path`. `generation` is that of the cache before the request.
     pub fn note_missing_path(&self, path: &'static str, generation: u64) {
         self.capabilities_cache.store_missing((path, true), generation, self.limits().capabilities);
     }
@@ -383,20 +383,20 @@ impl Backend {
         identity: &RequestIdentity,
     ) -> Result<(), CapabilityError> {
         if identity.key.is_none() && !cached.version_probed && cached.missing.get(KEY_STATUS) != Some(&true) {
-            // Nothing but this may be asked without a key, as far as it is not known that there is none.
+            // Without a key, only this may be requested unless the backend is known to require none.
             let mut health = self.query(Method::GET, "/health", &RequestIdentity::default()).await?;
             let has_health = !self.is_not_found(&mut health).await?;
             if has_health && choice != ChannelChoice::Only(Channel::Json) {
-                // 0.0.6 and later have every stream. If this one wants a key, its answer says so best.
+                // 0.0.6 and later have every stream. If a key is required, the response to the run reports it.
                 cached.capabilities.streams.insert(endpoint, true);
                 return Ok(());
             }
             if has_health {
-                // Which plain endpoints work depends on the release, which is told to those with a key.
+                // Which plain endpoints work depends on the release, and reading that requires the key.
                 let mut status = self.query(Method::GET, KEY_STATUS, &RequestIdentity::default()).await?;
-                let takes_none = self.is_not_found(&mut status).await?;
-                cached.missing.insert(KEY_STATUS, takes_none);
-                if !takes_none {
+                let requires_none = self.is_not_found(&mut status).await?;
+                cached.missing.insert(KEY_STATUS, requires_none);
+                if !requires_none {
                     return Err(CapabilityError::Refused(Refusal::key_missing()));
                 }
             }
@@ -405,7 +405,7 @@ impl Backend {
             return Err(CapabilityError::Refused(Refusal::key_missing()));
         }
         if identity.key.is_none() && cached.version_probed && cached.capabilities.release.is_none() {
-            // It may want a key. If it does, its answer to the run says so best, at the price of one attempt.
+            // It may require a key. If so, the response to the run reports it, at the cost of one attempt.
             cached.capabilities.streams.insert(endpoint, true);
             return Ok(());
         }
@@ -475,7 +475,7 @@ impl Backend {
                 let body = self.read_body(&mut exchange).await?;
                 Err(CapabilityError::Refused(Refusal::from_response(exchange.error_response(&body))))
             }
-            // It does not know its version, and may still know how to sync.
+            // Without a version, it may still support syncs.
             _ => Ok(()),
         }
     }
@@ -494,7 +494,7 @@ impl Backend {
         Ok(())
     }
 
-    /// Whether the backend answers a GET of `path`, without sending one.
+    /// Whether the backend supports GET on `path`, without sending one.
     async fn has(&self, path: &str, identity: &RequestIdentity) -> Result<bool, CapabilityError> {
         let exchange = self.query(Method::HEAD, path, identity).await?;
         match exchange.status {
@@ -504,7 +504,7 @@ impl Backend {
                 let status = exchange.status.as_u16();
                 Err(CapabilityError::Refused(Refusal::key_refused(status, exchange.retry_after())))
             }
-            // Something is there. What it is, the run itself will say.
+            // The path exists. Whether it works, the run shows.
             _ => Ok(true),
         }
     }
@@ -542,7 +542,7 @@ impl Backend {
         }
     }
 
-    /// The body of an answer, unless it is compressed: nothing of it may be taken for what the backend does not say.
+    /// Reads the body of a response. A compressed one is an error: it must not be misread.
     async fn read_body(&self, exchange: &mut BackendResponse) -> Result<bytes::Bytes, CapabilityError> {
         if exchange.content_encoding().is_some() {
             return Err(CapabilityError::Refused(Refusal::from_response(exchange.error_response(b""))));
@@ -553,8 +553,8 @@ impl Backend {
         })
     }
 
-    /// Whether the backend says that it does not know a path, which it does in JSON. What a proxy in front of it says
-    /// in HTML says nothing of the backend.
+    /// Whether the response is a 404 of the backend itself, which is JSON. One in HTML is from a proxy in front of it,
+    /// and does not count.
     async fn is_not_found(&self, exchange: &mut BackendResponse) -> Result<bool, CapabilityError> {
         if exchange.status != StatusCode::NOT_FOUND {
             return Ok(false);
@@ -565,7 +565,7 @@ impl Backend {
 
     fn timeout_message(&self) -> String {
         let limit = humantime::format_duration(self.limits().probe);
-        format!("{self} did not say within {limit} what it can do (limits.probe)")
+        format!("{self} did not answer within {limit} (limits.probe)")
     }
 }
 

@@ -80,8 +80,8 @@ pub(super) struct Dialer {
     tcp: TcpOptions,
     tls: Option<TlsSettings>,
     pub(super) breaker: Breaker,
-    /// The release that was learned last, on which the rules of the NetBox listener depend. It outlasts the other
-    /// capabilities, because a backend that syncs may not answer for long. It is forgotten when the backend refuses
+    /// The last detected release, on which the rules of the NetBox listener depend. It outlasts the other
+    /// capabilities, because a backend that syncs may not answer for long. It is cleared when the backend refuses
     /// connections: the process that starts next may be another release.
     pub(super) last_release: Arc<Mutex<Option<Release>>>,
 }

@@ -125,7 +125,7 @@ impl Backend {
                 connection.connection_metadata().as_ref().inspect(|connection| connection.poison());
             }
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                return Err(self.broken("it switched protocols, and nobody had asked it to".to_owned()));
+                return Err(self.broken("it switched protocols without an upgrade request".to_owned()));
             }
             Ok(response)
         };

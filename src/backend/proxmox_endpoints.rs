@@ -1,7 +1,7 @@
-//! The Proxmox endpoints that the plugin pushes to a backend that cannot store them. They are in memory alone.
+//! The Proxmox endpoints that the plugin pushes to a backend that cannot store them. They are kept in memory only.
 //!
-//! An endpoint is forgotten, with its secrets, when the plugin deletes or disables it, when it pushes the same Proxmox
-//! under another primary key, when it pushes another NetBox or another token, and when NetBox does not list it any more.
+//! An endpoint is dropped, with its secrets, when the plugin deletes or disables it, when it pushes the same Proxmox
+//! under another primary key, when it pushes another NetBox or another token, and when NetBox no longer lists it.
 //! The plugin pushes those that are in use before each of its jobs.
 
 use std::collections::BTreeMap;
@@ -142,7 +142,7 @@ impl ProxmoxEndpoints {
     }
 }
 
-/// Why 0.0.2 cannot be told to log in to some Proxmox endpoints and to no other.
+/// Why a sync of 0.0.2 cannot be limited to the selected Proxmox endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unselectable {
     /// The bridge knows no endpoint: the plugin has not pushed one since the bridge started.

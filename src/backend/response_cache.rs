@@ -169,11 +169,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_answer_serves_all_who_ask_within_a_second_and_no_longer() {
         let cache = ResponseCache::default();
-        let asked = Arc::new(AtomicUsize::new(0));
+        let requests = Arc::new(AtomicUsize::new(0));
         let fetch = |key, ttl| {
-            let asked = Arc::clone(&asked);
+            let requests = Arc::clone(&requests);
             cache.get_or_fetch(key, ttl, async move {
-                asked.fetch_add(1, Ordering::Relaxed);
+                requests.fetch_add(1, Ordering::Relaxed);
                 sleep(Duration::from_millis(100)).await;
                 response("here")
             })
@@ -182,29 +182,29 @@ mod tests {
         assert_eq!((text(first), text(second)), ("here".into(), "here".into()));
         fetch(HERE, KEEP).await.unwrap();
         assert!(cache.get(&HERE, KEEP).is_some());
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert_eq!(requests.load(Ordering::Relaxed), 1);
         fetch(ELSEWHERE, KEEP).await.unwrap();
         advance(KEEP).await;
         assert!(cache.get(&HERE, KEEP).is_none());
         fetch(HERE, KEEP).await.unwrap();
-        assert_eq!(asked.load(Ordering::Relaxed), 3);
+        assert_eq!(requests.load(Ordering::Relaxed), 3);
         cache.clear();
         fetch(HERE, KEEP).await.unwrap();
         for _ in 0..2 {
             fetch(HERE, Duration::ZERO).await.unwrap();
         }
-        assert_eq!(asked.load(Ordering::Relaxed), 6);
+        assert_eq!(requests.load(Ordering::Relaxed), 6);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_hangs_is_shared_for_as_long_as_anybody_waits_for_it() {
         let cache = ResponseCache::default();
         let (release, released) = watch::channel(false);
-        let asked = Arc::new(AtomicUsize::new(0));
+        let requests = Arc::new(AtomicUsize::new(0));
         let fetch = || {
-            let (asked, mut released) = (Arc::clone(&asked), released.clone());
+            let (requests, mut released) = (Arc::clone(&requests), released.clone());
             Box::pin(cache.get_or_fetch(HERE, KEEP, async move {
-                asked.fetch_add(1, Ordering::Relaxed);
+                requests.fetch_add(1, Ordering::Relaxed);
                 let _ = released.wait_for(|released| *released).await;
                 response("at last")
             }))
@@ -216,21 +216,21 @@ mod tests {
             waiting.push(pending);
             advance(Duration::from_secs(5)).await;
         }
-        // The first waiter may leave; the request goes on.
+        // The first waiter may leave; the request continues.
         drop(waiting.remove(0));
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert_eq!(requests.load(Ordering::Relaxed), 1);
         release.send_replace(true);
         for pending in waiting {
             assert_eq!(text(pending.await), "at last");
         }
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert_eq!(requests.load(Ordering::Relaxed), 1);
 
         // With the last waiter the request is cancelled, and the next call fetches anew.
         release.send_replace(false);
         advance(KEEP).await;
         assert!(poll!(fetch()).is_pending());
         assert!(poll!(fetch()).is_pending());
-        assert_eq!(asked.load(Ordering::Relaxed), 3);
+        assert_eq!(requests.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test(start_paused = true)]
