@@ -341,7 +341,7 @@ async fn jobs_of_a_crashed_bridge_are_interrupted_at_their_last_recorded_time() 
     assert_eq!(
         detail,
         "Of 12 objects seen, 4 were completed, 1 had failed and 7 were unconfirmed; 32 events had been \
-         read; it was last heard of at 1970-01-01T00:00:01.500Z."
+         read; it was last updated at 1970-01-01T00:00:01.500Z."
     );
     ledger.close().await;
 }

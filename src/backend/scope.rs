@@ -1,11 +1,11 @@
-//! Which Proxmox endpoints a request is for, in the words of the backend's release.
+//! Translates the selection of Proxmox endpoints in a request for the backend's release.
 
 use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::{Backend, RequestIdentity, Unselectable};
 use crate::core::compat::scope::{
-    ENDPOINT_IDS, EndpointSelector, backend_ids, cannot_tell_end, endpoint_ids, has_others, is_first, list,
+    ENDPOINT_IDS, EndpointSelector, backend_ids, cannot_detect_end, endpoint_ids, has_others, is_first, list,
     no_endpoint_pushed, no_netbox_listener, one_at_a_time, prunes, prunes_others, same_address,
     unknown_endpoint, with_parameter, without_parameter, without_pruning, without_source,
 };
@@ -17,25 +17,25 @@ use crate::deadline::timeout;
 /// The Proxmox endpoints that a backend stores.
 const ENDPOINTS: &str = "/proxmox/endpoints";
 
-/// What becomes of the query of a request for some Proxmox endpoints.
+/// The query to send for a request that selects Proxmox endpoints.
 #[derive(Debug)]
 pub enum ScopedQuery {
-    /// It stays as it is.
+    /// The query of the client.
     Unchanged,
-    /// This is sent in its place.
+    /// Another query.
     Rewritten(String),
-    /// None would do: the request would change objects of other endpoints, for this reason.
+    /// No query is safe: the request would change objects of other endpoints, for this reason.
     Harmful(String),
 }
 
 impl Backend {
-    /// `query` with its `proxmox_endpoint_ids` as the backend, which is of `release`, understands them, and without
-    /// what would delete from NetBox what belongs to other endpoints. `harm` says why the request changes objects of
-    /// other endpoints whatever its query says.
+    /// Translates `proxmox_endpoint_ids` in `query` for a backend of `release`, and removes the options that would
+    /// delete objects of other endpoints from NetBox. `harm` is the reason if the request changes objects of other
+    /// endpoints with any query.
     ///
     /// # Errors
     ///
-    /// The answer to a client whose request would reach other Proxmox endpoints than it is for.
+    /// The answer for the client if the request would reach Proxmox endpoints that it does not select.
     pub async fn scope_query(
         &self,
         query: &str,
@@ -53,11 +53,11 @@ impl Backend {
         let Some(mut ids) = ids else { return Ok(ScopedQuery::Unchanged) };
         if selector == EndpointSelector::Address {
             // No parameter selects an endpoint of 0.0.1, which takes all that are enabled.
-            if let Some(why) = cannot_tell_end(release, self.proxmox.count()) {
+            if let Some(why) = cannot_detect_end(release, self.proxmox.count()) {
                 return Err(Refusal::not_scoped(&why));
             }
             let selected = match self.proxmox.selector(&ids) {
-                // It has one endpoint alone, and needs not be told which.
+                // It has only one endpoint, so nothing needs to be selected.
                 Err(Unselectable::SameAddress) if is_first(release) => Ok(None),
                 selected => selected,
             };
@@ -120,11 +120,11 @@ impl Backend {
         Ok(if scoped == query { ScopedQuery::Unchanged } else { ScopedQuery::Rewritten(scoped) })
     }
 
-    /// The JSON that the backend answers at `path`; `None` for 404.
+    /// Returns the JSON of the backend at `path`; `None` for 404.
     ///
     /// # Errors
     ///
-    /// Its own refusal, that its answer cannot be read, or that it cannot be reached.
+    /// The answer for the client: the backend refused the request, its response is unreadable, or it is unreachable.
     pub async fn get_json(&self, path: &str, identity: &RequestIdentity) -> Result<Option<Value>, Refusal> {
         let retry_after = self.limits().retry_after.as_secs();
         let limit = self.limits().probe;
@@ -134,7 +134,7 @@ impl Backend {
             let mut exchange = sent.map_err(|error| unreachable(&format!("{self}{path}: {error}")))?;
             let read = exchange.body(self.limits().event_bytes).await;
             let body = read.map_err(|error| unreachable(&format!("{self}{path}: {error}")))?;
-            // Nothing is repeated of what was stored: it may hold passwords.
+            // The error does not quote the body: it may contain passwords.
             let unreadable = || Refusal::from_response(exchange.error_response(b""));
             match exchange.status {
                 StatusCode::NOT_FOUND => Ok(None),

@@ -145,21 +145,21 @@ mod tests {
 
     #[test]
     fn a_notice_says_that_0_0_1_overlooks_deleted_endpoints() {
-        let told = |release: &str| overlooks_deleted(release.parse().ok());
-        assert!(told("0.0.1").unwrap().contains("Restart it"));
-        assert_eq!((told("0.0.2"), told("")), (None, None));
+        let warning = |release: &str| overlooks_deleted(release.parse().ok());
+        assert!(warning("0.0.1").unwrap().contains("Restart it"));
+        assert_eq!((warning("0.0.2"), warning("")), (None, None));
     }
 
     #[test]
     fn the_vm_stream_of_two_releases_is_given_an_empty_list_of_ids() {
         let vms = SyncEndpoint::for_kind(Kind::VirtualMachines);
-        let asked = |query, release: &str| with_vm_ids(query, vms, release.parse().ok());
-        assert_eq!(asked("a=b", "0.0.5").as_deref(), Some("a=b&netbox_vm_ids=,"));
-        assert_eq!(asked("", "0.0.6.post4").as_deref(), Some("netbox_vm_ids=,"));
-        assert_eq!(asked("netbox_vm_ids=3", "0.0.6"), None, "it has been given some");
-        assert_eq!(asked("netbox_vm_ids=", "0.0.6").as_deref(), Some("netbox_vm_ids=&netbox_vm_ids=,"));
-        assert_eq!(asked("", "0.0.4"), None);
-        assert_eq!(asked("", "0.0.7"), None);
+        let rewritten = |query, release: &str| with_vm_ids(query, vms, release.parse().ok());
+        assert_eq!(rewritten("a=b", "0.0.5").as_deref(), Some("a=b&netbox_vm_ids=,"));
+        assert_eq!(rewritten("", "0.0.6.post4").as_deref(), Some("netbox_vm_ids=,"));
+        assert_eq!(rewritten("netbox_vm_ids=3", "0.0.6"), None, "it has been given some");
+        assert_eq!(rewritten("netbox_vm_ids=", "0.0.6").as_deref(), Some("netbox_vm_ids=&netbox_vm_ids=,"));
+        assert_eq!(rewritten("", "0.0.4"), None);
+        assert_eq!(rewritten("", "0.0.7"), None);
         assert_eq!(with_vm_ids("", vms, None), None);
         assert_eq!(with_vm_ids("", SyncEndpoint::for_kind(Kind::Devices), "0.0.6".parse().ok()), None);
     }

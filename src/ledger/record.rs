@@ -37,7 +37,7 @@ impl fmt::Display for JobId {
 
 /// A text that is not the id of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not the id of a job: a UUID is wanted")]
+#[error("not the id of a job: expected a UUID")]
 pub struct InvalidJobId;
 
 impl FromStr for JobId {

@@ -170,7 +170,7 @@ pub fn is_sync_stream(uri: &Uri) -> bool {
     endpoint_at(&path).is_some() || compat::is_alias(&path)
 }
 
-/// Returns whether the request asks for a WebSocket, which only a GET can (RFC 6455, section 4.1). An `Upgrade` that
+/// Returns whether the request is for a WebSocket, which only a GET can (RFC 6455, section 4.1). An `Upgrade` that
 /// `Connection` does not name is ignored (RFC 9110, section 7.8), and a proxy in front does not expect one.
 fn wants_websocket(request: &Parts) -> bool {
     let mut options = list(&request.headers, &CONNECTION);

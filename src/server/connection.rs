@@ -196,7 +196,7 @@ async fn served(
         .max_send_buf_size(SEND_BUFFER);
     let served = builder.serve_connection_with_upgrades(io, service);
     let mut served = std::pin::pin!(served);
-    // When the connection was told to close.
+    // When the shutdown of the connection began.
     let mut closed: Option<Instant> = None;
     loop {
         tokio::select! {

@@ -123,7 +123,7 @@ impl ConnectionActivity {
         self.inner.lock().is_http_2 = true;
     }
 
-    /// Waits until the connection exceeds a limit. `closing` is when it was told to close.
+    /// Waits until the connection exceeds a limit. `closing` is when its shutdown began.
     pub(super) async fn timed_out(&self, limits: &Limits, closing: Option<Instant>) -> ConnectionTimeout {
         // A client may stall, or switch to HTTP/2, at any time.
         let most = limits.client_write.min(limits.client_head);

@@ -336,33 +336,33 @@ mod tests {
         let interim = InformationalResponses::default();
         let signals = GuardSignals { interim: interim.clone(), ..GuardSignals::default() };
         let client = Ipv4Addr::LOCALHOST.into();
-        let mut screen = Http1Guard::new(TokioIo::new(ours), client, bounds, LINGER, signals);
+        let mut guard = Http1Guard::new(TokioIo::new(ours), client, bounds, LINGER, signals);
         let cx = &mut Context::from_waker(Waker::noop());
         let hint = |request, status| interim.put(request, status, HeaderMap::new());
 
         interim.begin(1);
         hint(1, StatusCode::EARLY_HINTS);
-        assert!(Pin::new(&mut screen).poll_flush(cx).is_pending());
+        assert!(Pin::new(&mut guard).poll_flush(cx).is_pending());
         hint(1, StatusCode::PROCESSING);
         interim.end();
-        assert!(Pin::new(&mut screen).poll_write(cx, b"first").is_pending());
+        assert!(Pin::new(&mut guard).poll_write(cx, b"first").is_pending());
         interim.begin(2);
         hint(2, StatusCode::EARLY_HINTS);
 
         let write = async move {
             let mut left = &b"first"[..];
             while !left.is_empty() {
-                let written = poll_fn(|cx| Pin::new(&mut screen).poll_write(cx, left)).await.unwrap();
+                let written = poll_fn(|cx| Pin::new(&mut guard).poll_write(cx, left)).await.unwrap();
                 left = &left[written..];
             }
-            poll_fn(|cx| Pin::new(&mut screen).poll_flush(cx)).await.unwrap();
+            poll_fn(|cx| Pin::new(&mut guard).poll_flush(cx)).await.unwrap();
         };
-        let mut heard = String::new();
-        let ((), read) = tokio::join!(write, theirs.read_to_string(&mut heard));
+        let mut received = String::new();
+        let ((), read) = tokio::join!(write, theirs.read_to_string(&mut received));
         read.unwrap();
         let early = "HTTP/1.1 103 Early Hints\r\nvia: 1.1 proxbox-bridge\r\n\r\n";
         let processing = early.replace("103 Early Hints", "102 Processing");
-        assert_eq!(heard, format!("{early}{processing}first{early}"));
+        assert_eq!(received, format!("{early}{processing}first{early}"));
     }
 
     #[tokio::test]
@@ -373,16 +373,16 @@ mod tests {
         {
             let (ours, mut theirs) = duplex(CHUNK_BYTES);
             let client = Ipv4Addr::LOCALHOST.into();
-            let screen = Http1Guard::new(TokioIo::new(ours), client, bounds, LINGER, GuardSignals::default());
-            let mut screen = TokioIo::new(screen);
+            let guard = Http1Guard::new(TokioIo::new(ours), client, bounds, LINGER, GuardSignals::default());
+            let mut guard = TokioIo::new(guard);
             theirs.write_all(head).await.unwrap();
             let mut taken = vec![0; head.len()];
-            screen.read_exact(&mut taken).await.unwrap();
+            guard.read_exact(&mut taken).await.unwrap();
             let send = async move {
                 // The write may fail midway.
                 let _ = theirs.write_all(&vec![b'x'; sent]).await;
             };
-            let read = async move { screen.read_to_end(&mut taken).await };
+            let read = async move { guard.read_to_end(&mut taken).await };
             let ((), read) = tokio::join!(send, read);
             assert_eq!(read.as_ref().err().map(io::Error::kind), expected);
             assert_eq!(read.unwrap_or_default(), 0, "nothing of it goes through");

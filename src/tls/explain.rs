@@ -68,7 +68,7 @@ pub fn explain_unanswered(
     let refused = match connection_use {
         ConnectionUse::Fresh => {
             let key = remote.client_certificate_key();
-            format!(", or it refuses the client certificate or wants one ({key})")
+            format!(", or it refuses the client certificate or requires one ({key})")
         }
         ConnectionUse::Reused => String::new(),
     };
@@ -105,7 +105,7 @@ pub fn explain_client(error: &io::Error, limit: Duration, certificate: &str) -> 
              to hold the certificates of the issuers behind it"
         ),
         (Some(Error::NoCertificatesPresented), _) => {
-            "it showed no certificate, and tls.client_ca wants one".to_owned()
+            "it presented no certificate, which tls.client_ca requires".to_owned()
         }
         (Some(Error::InvalidCertificate(CertificateError::BadSignature)), _) => format!(
             "its certificate or its handshake is signed with a wrong key, or with an RSA key of less than {MIN_RSA_BITS} \
@@ -261,7 +261,7 @@ fn explain_alert(remote: Remote, alert: AlertDescription) -> String {
     let (url, certificate) = (remote.url_key(), remote.client_certificate_key());
     match alert {
         Alert::CertificateRequired | Alert::NoCertificate => {
-            format!("it wants a client certificate: set {certificate} and its key")
+            format!("it requires a client certificate: set {certificate} and its key")
         }
         Alert::BadCertificate
         | Alert::UnsupportedCertificate
@@ -273,13 +273,13 @@ fn explain_alert(remote: Remote, alert: AlertDescription) -> String {
             format!("it refused the client certificate ({alert:?}): set {certificate} to one that it accepts")
         }
         Alert::HandshakeFailure | Alert::InsufficientSecurity => format!(
-            "it refused the TLS handshake: it may want a client certificate ({certificate}), not support \
+            "it refused the TLS handshake: it may require a client certificate ({certificate}), not support \
              what TLS 1.2 and 1.3 need, or have a key that is not supported here, such as ECDSA with P-521"
         ),
         Alert::ProtocolVersion => "it speaks neither TLS 1.2 nor TLS 1.3: upgrade it".to_owned(),
         Alert::NoApplicationProtocol => "it does not speak HTTP/1.1 over TLS: switch that on".to_owned(),
         Alert::UnrecognisedName => {
-            format!("it does not know the name that it was asked by: use its own in {url}")
+            format!("it does not know the requested server name: use its own in {url}")
         }
         other => format!("it broke off the TLS handshake ({other:?}): its log says why"),
     }

@@ -73,7 +73,7 @@ pub enum TlsError {
     },
     /// The key needs a passphrase.
     #[error(
-        "the private key in {path:?} is encrypted, and nobody is there to type its passphrase: write it out \
+        "the private key in {path:?} is encrypted, and the bridge cannot ask for its passphrase: write it out \
          with \"openssl pkey -in OLD -out NEW\" into a file that only the bridge can read"
     )]
     EncryptedKey {

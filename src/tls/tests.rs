@@ -3,5 +3,5 @@
 mod files;
 mod front;
 mod support;
+mod text;
 mod towards;
-mod words;

@@ -276,7 +276,7 @@ async fn a_backend_that_requires_a_client_certificate_is_reported() {
         1,
         &[
             "  ok       tls          CN=pve1",
-            "  FAILED   /            it wants a client certificate: set backend.client_certificate and its key\n",
+            "  FAILED   /            it requires a client certificate: set backend.client_certificate and its key\n",
         ],
     );
     let own = Leaf::issued_by(&people, &params("bridge", &["bridge.example.org"]));

@@ -251,7 +251,7 @@ async fn the_one_template_is_listed_as_one_whatever_the_release() {
 #[tokio::test(start_paused = true)]
 async fn a_list_that_would_delete_templates_is_refused_where_the_job_can_read_it() {
     const REASON: &str =
-        "proxbox-api 0.0.5 cannot tell VM templates: set sync mode VM template to Disabled in the plugin";
+        "proxbox-api 0.0.5 does not mark VM templates: set sync mode VM template to Disabled in the plugin";
     for (path, broken) in [
         ("/proxmox/nodes/pve1/qemu", (500, r#"{"detail":"Internal Server Error"}"#)),
         ("/proxmox/nodes/pve2/qemu", (200, "[]")),

@@ -194,7 +194,7 @@ fn a_bridge_that_stops_ends_the_stream_with_its_reason() {
 #[test]
 fn a_job_that_is_cancelled_says_by_whom() {
     for (cause, said) in [
-        (Cause::ClientGone, "Nobody watched the job any more"),
+        (Cause::ClientGone, "The last watcher disconnected"),
         (Cause::CancelRequested, "The job was cancelled by request"),
         (Cause::Stopping, "The bridge is stopping"),
     ] {

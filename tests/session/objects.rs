@@ -303,7 +303,7 @@ fn an_object_that_begins_when_one_of_its_name_has_ended_is_another_one() {
     // Both are in NetBox under one id.
     assert_eq!(run.objects("device"), Some([2, 1, 0, 1]));
     assert!(
-        run.message().ends_with("The backend called 2 devices completed and counts 1."),
+        run.message().ends_with("The backend reported 2 devices as completed and counted 1."),
         "{}",
         run.message()
     );

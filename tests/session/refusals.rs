@@ -87,7 +87,7 @@ fn a_redirect_is_never_passed_on() {
 fn a_success_that_is_no_stream_is_none() {
     let refusal = refused(200, None, br#"{"status":"completed"}"#);
     assert_eq!(refusal.status, 502);
-    assert!(ours(&refusal).1.contains("answered 200, which is not what was asked for"), "{refusal:?}");
+    assert!(ours(&refusal).1.contains("answered 200, not the requested stream"), "{refusal:?}");
 }
 
 #[test]

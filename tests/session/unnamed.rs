@@ -27,7 +27,7 @@ fn a_step_that_failed_is_of_its_stage_or_of_an_object_whose_name_is_missing() {
         let events = [failed(stage), object_step("device", "completed", "pve1"), complete_ok()];
         let run = native_run(Kind::Devices, &events);
         assert_eq!(run.objects("device"), Some([1, 1, 0, 0]), "{stage}");
-        assert!(run.message().contains("With trouble: no such cluster."), "{}", run.message());
+        assert!(run.message().contains("With errors: no such cluster."), "{}", run.message());
         let mut strict = setup(Kind::Devices, Channel::Native);
         strict.options.object_failures = ObjectFailures::Any.into();
         assert!(!driven(strict, &events).is_ok(), "{stage}");

@@ -103,8 +103,8 @@ fn of_rows_and_numbers_the_lower_is_believed_and_the_end_says_so() {
     assert_eq!(run.objects("device"), Some([3, 2, 0, 1]));
     assert_eq!(
         run.message(),
-        "Devices sync completed. 3 objects: 2 completed, 1 unconfirmed. The backend called 3 devices completed and \
-         counts 2."
+        "Devices sync completed. 3 objects: 2 completed, 1 unconfirmed. The backend reported 3 devices as completed \
+         and counted 2."
     );
     // The lists of a full update are records of NetBox, and one that is there twice is one.
     let records = json!({"ok": true, "message": "m", "result": {"devices": [{"id": 1}, {"id": 2}, {"id": 1}],
@@ -620,7 +620,7 @@ fn a_failure_that_a_backend_repeats_is_one_step_and_every_time_is_counted() {
     let failed: Vec<&str> = run.failed_steps().iter().map(|(step, ..)| *step).collect();
     assert_eq!(failed, ["sync", "virtual_machine"]);
     assert_eq!(run.report.dropped, 2 * 999);
-    assert!(run.message().contains("With trouble: No route to Proxmox; and 999 more."), "{}", run.message());
+    assert!(run.message().contains("With errors: No route to Proxmox; and 999 more."), "{}", run.message());
 }
 
 #[test]
@@ -629,7 +629,7 @@ fn trouble_that_is_no_object_is_named_in_the_end() {
     let told = [object_step("device", "completed", "pve1"), trouble, complete_ok()];
     let run = native_run(Kind::FullUpdate, &told);
     assert!(run.is_ok());
-    assert!(run.message().contains("With trouble: Storage API timed out."), "{}", run.message());
+    assert!(run.message().contains("With errors: Storage API timed out."), "{}", run.message());
     let mut setup = setup(Kind::FullUpdate, Channel::Native);
     setup.options.object_failures = ObjectFailures::Any.into();
     assert!(!open_run(setup).stream(&told.concat()).hang_up().run().is_ok());

@@ -38,7 +38,7 @@ pub struct NetboxRule {
 pub(super) const FIRST: Release = Release::new(0, 0, 1);
 /// The only port on which that release connects to NetBox without TLS.
 const PLAIN_PORT: u16 = 8000;
-/// The port on which backends always use TLS, whatever their NetBox endpoint says.
+/// The port on which backends always use TLS, regardless of their NetBox endpoint.
 pub const TLS_PORT: u16 = 443;
 /// The last release that reads its Proxmox credentials from NetBox, and its NetBox token at startup.
 const LAST_WITH_CREDENTIALS: Release = Release::new(0, 0, 2);

@@ -145,9 +145,10 @@ mod tests {
         assert_eq!(of("0.0.9.post2"), ["sync_mode_vm=bootstrap_only", "overwrite_vm_type=false"]);
         assert_eq!(of("0.0.11"), ["sync_mode_vm=bootstrap_only"]);
         assert!(of("0.0.19.post5").is_empty());
-        let told = notice(&of("0.0.6"), "0.0.6".parse().unwrap()).unwrap();
+        let notice_text = notice(&of("0.0.6"), "0.0.6".parse().unwrap()).unwrap();
         assert!(
-            told.contains("overwrite_vm_tags=false, sync_mode_vm=bootstrap_only, overwrite_vm_type=false.")
+            notice_text
+                .contains("overwrite_vm_tags=false, sync_mode_vm=bootstrap_only, overwrite_vm_type=false.")
         );
         assert_eq!(notice(&[], "0.0.6".parse().unwrap()), None);
     }
@@ -162,8 +163,12 @@ mod tests {
             })
             .collect();
         let release = "0.0.2.post1".parse().unwrap();
-        let told = notice(&ignored(&query.join("&"), release), release).unwrap();
-        assert!(told.len() < 500 && told.contains(" more"), "{}: {told}", told.len());
+        let notice_text = notice(&ignored(&query.join("&"), release), release).unwrap();
+        assert!(
+            notice_text.len() < 500 && notice_text.contains(" more"),
+            "{}: {notice_text}",
+            notice_text.len()
+        );
     }
 
     #[test]

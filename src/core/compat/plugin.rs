@@ -258,7 +258,7 @@ impl ForecastBuilder<'_> {
         if rows::can_update_netbox(release) {
             self.answered("GET, PUT /netbox/endpoint");
         } else {
-            let why = "the row is replaced, and says the version of its token".to_owned();
+            let why = "the row is replaced by one with the version of its token".to_owned();
             let otherwise = "The backend has no way to change its NetBox endpoint";
             self.required(
                 "GET, PUT /netbox/endpoint",
@@ -291,19 +291,20 @@ impl ForecastBuilder<'_> {
         match EndpointSelector::for_release(Some(release)) {
             EndpointSelector::Unchanged => self.answered(scoped),
             EndpointSelector::EndpointIds => {
-                let why = "asked with endpoint_ids".to_owned();
+                let why = "requested with endpoint_ids".to_owned();
                 self.shimmed(scoped, Shim::Scope, ShimAction::Translated, why);
             }
             EndpointSelector::Name => {
-                let why = "asked with the endpoint's name, one endpoint at a time".to_owned();
+                let why = "requested with the endpoint's name, one endpoint at a time".to_owned();
                 self.shimmed(scoped, Shim::Scope, ShimAction::Translated, why);
             }
             EndpointSelector::Address if self.settings.has_netbox_listener() => {
-                let why = "asked with the endpoint's domain or IP address, one endpoint at a time".to_owned();
+                let why =
+                    "requested with the endpoint's domain or IP address, one endpoint at a time".to_owned();
                 self.shimmed(scoped, Shim::Scope, ShimAction::Translated, why);
             }
             EndpointSelector::Address => {
-                let why = "this release cannot be told which Proxmox endpoint is meant".to_owned();
+                let why = "this release does not support selecting a Proxmox endpoint".to_owned();
                 self.shimmed(scoped, Shim::Scope, ShimAction::Refused, why);
             }
         }
@@ -326,7 +327,7 @@ impl ForecastBuilder<'_> {
             }
             self.shimmed(templates, Shim::Templates, ShimAction::Completed, why);
         } else if resources::mistakes_type(release) {
-            let why = "asked without the type, which this release gets wrong".to_owned();
+            let why = "requested without the type, which this release gets wrong".to_owned();
             let otherwise = "The backend cannot list guests";
             self.required(templates, (Shim::Templates, ShimAction::Translated), why, otherwise);
         } else {
@@ -401,8 +402,7 @@ fn forecast_stage(kind: Kind, capabilities: &Capabilities, settings: &ForecastSe
         };
     }
     if kind == Kind::Sdn {
-        let why =
-            "this backend cannot synchronise SDN, and the plugin asks for it only where it is switched on";
+        let why = "this backend cannot synchronise SDN, which the plugin requests only if it is enabled";
         return with(
             RequestHandling::Shimmed(ShimAction::Refused),
             why.to_owned(),
@@ -413,7 +413,7 @@ fn forecast_stage(kind: Kind, capabilities: &Capabilities, settings: &ForecastSe
     let lacks = format!("This backend cannot synchronise {title}");
     match (settings.unsupported, kind.row().plugin) {
         (UnsupportedPolicy::Skip, _) | (UnsupportedPolicy::Auto, PluginStage::Required) => {
-            let why = "skipped, and the job's log says so".to_owned();
+            let why = "skipped, with a note in the log of the job".to_owned();
             with(
                 RequestHandling::Shimmed(ShimAction::Emulated),
                 why,
@@ -447,7 +447,7 @@ fn conditions(release: Release, settings: &ForecastSettings) -> Vec<&'static str
     let mut conditions = Vec::new();
     if release.is_up_to(FIRST) {
         conditions.push(
-            "One Proxmox endpoint alone is enabled in NetBox: with several, the end of a sync cannot be told.",
+            "Only one Proxmox endpoint is enabled in NetBox: with several, the end of a sync cannot be detected.",
         );
     }
     let stays_wide = settings.has_netbox_listener() && settings.is_on(Shim::LastUpdated);
@@ -462,7 +462,7 @@ fn conditions(release: Release, settings: &ForecastSettings) -> Vec<&'static str
     {
         conditions.push(
             "With more than one Proxmox endpoint, backups and snapshots that Proxmox no longer has stay in NetBox: this \
-             release would delete those of the other endpoints, too, and is not asked to.",
+             release would delete those of the other endpoints, too, so the bridge does not request it.",
         );
     }
     if harms_others(Kind::Storage, Some(release)).is_some() {

@@ -234,9 +234,9 @@ mod tests {
         list.complete(&templates).unwrap();
         assert_eq!(list.validate(), Ok(()));
         let rows = &list.to_json()[0]["lab"];
-        let told = |index: usize| (rows[index]["vmid"].as_u64(), rows[index]["template"].as_bool());
+        let row = |index: usize| (rows[index]["vmid"].as_u64(), rows[index]["template"].as_bool());
         assert_eq!(
-            [told(0), told(1), told(2)],
+            [row(0), row(1), row(2)],
             [(Some(100), Some(false)), (Some(900), Some(true)), (Some(200), Some(false))]
         );
         assert_eq!(rows.as_array().map(Vec::len), Some(3));

@@ -92,7 +92,7 @@ pub struct InvalidEndpointIds(String);
 /// The refusal of a sync of the Proxmox endpoints `ids`: `release` syncs one at a time, or all.
 pub fn one_at_a_time(release: Option<Release>, ids: &[u64]) -> String {
     format!(
-        "{} can be told to synchronise one Proxmox endpoint at a time, not several ({}). Start one sync for each of \
+        "{} can synchronise one Proxmox endpoint at a time, not several ({}). Start one sync for each of \
          them.",
         release_name(release),
         list(ids)
@@ -102,7 +102,7 @@ pub fn one_at_a_time(release: Option<Release>, ids: &[u64]) -> String {
 /// The refusal if the bridge knows none of the endpoints that `release` reads from NetBox.
 pub fn no_endpoint_pushed(release: Option<Release>, ids: &[u64]) -> String {
     format!(
-        "{} cannot be told to synchronise the Proxmox endpoint {} by its id, and the bridge does not know its address: \
+        "{} does not support selecting the Proxmox endpoint {} by its id, and the bridge does not know its address: \
          NetBox has not pushed it since the bridge started. Save the endpoint in NetBox, or start the sync there.",
         release_name(release),
         list(ids)
@@ -112,7 +112,7 @@ pub fn no_endpoint_pushed(release: Option<Release>, ids: &[u64]) -> String {
 /// The refusal of a sync of the Proxmox endpoints `ids` if the bridge is not between the backend and NetBox.
 pub fn no_netbox_listener(release: Option<Release>, ids: &[u64]) -> String {
     format!(
-        "{} cannot be told to synchronise one Proxmox endpoint by its id ({}) and would synchronise all of them. \
+        "{} does not support selecting a Proxmox endpoint by its id ({}) and would synchronise all of them. \
          Set backend.netbox_listen, or use proxbox-api 0.0.4 or newer. If there is only one Proxmox endpoint, \
          shims.scope = \"off\" lets the sync run.",
         release_name(release),
@@ -132,7 +132,7 @@ pub fn unknown_endpoint(release: Option<Release>, id: u64) -> String {
 /// The refusal if another endpoint shares the address by which `release` would select `ids`.
 pub fn same_address(release: Option<Release>, ids: &[u64]) -> String {
     format!(
-        "{} is told by its domain or IP address which Proxmox endpoint to synchronise, and another endpoint has those of \
+        "{} selects a Proxmox endpoint by its domain or IP address, and another endpoint has those of \
          {}. Give each of them a domain of its own in NetBox, or use proxbox-api 0.0.4 or newer.",
         release_name(release),
         list(ids)
@@ -153,14 +153,14 @@ pub fn is_first(release: Option<Release>) -> bool {
 
 /// The refusal of a sync on `release` with `enabled` Proxmox endpoints, if it is needed. The frames of 0.0.1 show the
 /// end of a sync only for a single endpoint.
-pub fn cannot_tell_end(release: Option<Release>, enabled: usize) -> Option<String> {
+pub fn cannot_detect_end(release: Option<Release>, enabled: usize) -> Option<String> {
     (is_first(release) && enabled != 1).then(|| {
         let enabled = match enabled {
             0 => "The NetBox plugin has pushed none: start the sync in NetBox, with backend.netbox_listen set".to_owned(),
             enabled => format!("{enabled} are enabled: leave one of them enabled in NetBox"),
         };
         format!(
-            "{} tells the end of a sync with one Proxmox endpoint alone. {enabled}, or use proxbox-api 0.0.2.post1 or \
+            "{} shows the end of a sync only with one Proxmox endpoint. {enabled}, or use proxbox-api 0.0.2.post1 or \
              newer.",
             release_name(release)
         )
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_sync_of_0_0_1_is_known_only_with_one_endpoint() {
-        let why = |release: &str, enabled| cannot_tell_end(release.parse().ok(), enabled);
+        let why = |release: &str, enabled| cannot_detect_end(release.parse().ok(), enabled);
         assert!(why("0.0.1", 2).unwrap().contains("2 are enabled"));
         assert!(why("0.0.1", 0).unwrap().contains("0.0.2.post1 or newer"));
         assert_eq!((why("0.0.1", 1), why("0.0.2", 2), why("", 2)), (None, None, None));

@@ -148,10 +148,9 @@ impl CountSource {
             Self::CountOrSummary => {
                 ("`count` of the stage, or what its summary created", "objects with a row beyond that number")
             }
-            Self::CountOfRows => (
-                "`count` of the stage, and no more than rows tell of",
-                "objects with a row beyond that number",
-            ),
+            Self::CountOfRows => {
+                ("`count` of the stage, and no more than have rows", "objects with a row beyond that number")
+            }
             Self::CountOfDiscovered => (
                 "`count` of the stage, or what its summary created",
                 "nothing: what was discovered and is not in `count` has failed",
@@ -161,8 +160,8 @@ impl CountSource {
                 "what was skipped: NetBox does not know its cluster yet",
             ),
             Self::DiskRows => (
-                "the disks that rows say were created or updated; the numbers count virtual machines",
-                "disks that did not change, and disks that failed one by one: rows tell neither",
+                "the disks that rows report as created or updated; the numbers count virtual machines",
+                "disks that did not change, and disks that failed one by one: no rows report either",
             ),
             Self::LargestDiskRow => (
                 "the most disks that one virtual machine has; the numbers count virtual machines",
@@ -199,15 +198,15 @@ impl CountSource {
             ),
             Dialect::V0_0_2 => (
                 "virtual machines that a row confirms",
-                "devices, which no row confirms, and virtual machines that the backend lists and never tells of; one that \
+                "devices, which no row confirms, and virtual machines that the backend lists and never reports; one that \
                  is not confirmed before the end of the stage means that at least one has failed",
             ),
             Dialect::V0_0_3 => {
-                ("devices that a row confirms", "virtual machines: rows only say that they were begun")
+                ("devices that a row confirms", "virtual machines: rows only report that they were begun")
             }
             _ => (
                 "devices that a row confirms, and since 0.0.5 virtual machines with a warning",
-                "all other virtual machines: rows only say that they were begun",
+                "all other virtual machines: rows only report that they were begun",
             ),
         };
         CountExplanation { completed, unconfirmed }

@@ -157,8 +157,8 @@ impl Refusal {
     pub fn stopped(cause: Cause, retry_after: u64) -> Self {
         let cancelled = |detail| Self::from_bridge(409, cause, "The sync was cancelled.", detail);
         match cause {
-            Cause::ClientGone => cancelled("Its last client disconnected before it was started."),
-            Cause::CancelRequested => cancelled("It was cancelled on request before it was started."),
+            Cause::ClientGone => cancelled("Its last client disconnected before it started."),
+            Cause::CancelRequested => cancelled("It was cancelled on request before it started."),
             _ => Self::stopping(retry_after),
         }
     }
@@ -197,8 +197,8 @@ impl Refusal {
 
     fn refused_recently(what: &str, retry_after: u64) -> Self {
         let detail = format!(
-            "{what} The backend has rejected it before, and locks all clients out after five failures. It is asked again \
-             in {retry_after} s (limits.refused_key)."
+            "{what} The backend has rejected it before, and locks all clients out after five failures. The next \
+             attempt is in {retry_after} s (limits.refused_key)."
         );
         Self::from_bridge(401, Cause::KeyRefused, KEY_REFUSED, detail)
     }
@@ -247,7 +247,7 @@ impl Refusal {
     }
 
     /// The backend would not report how the sync ended.
-    pub fn cannot_tell_end(detail: &str) -> Self {
+    pub fn cannot_detect_end(detail: &str) -> Self {
         let message = "The backend does not report how a sync with these Proxmox endpoints ends.";
         Self::from_bridge(422, Cause::Unsupported, message, detail)
     }
@@ -309,16 +309,14 @@ impl Refusal {
             let status = answer.status;
             if let Some(compressed) = compressed.filter(|_| (200..300).contains(&status)) {
                 return Self::bad_backend(&format!(
-                    "It answered {status} with what cannot be read. {compressed}"
+                    "It answered {status} with a body that cannot be decoded. {compressed}"
                 ));
             }
             let kind = answer
                 .content_type
                 .map_or_else(String::new, |kind| format!(" (Content-Type: {})", plain(kind, MAX_NAMED)));
             let more = detail.map_or_else(String::new, |text| format!(": {text}"));
-            return Self::bad_backend(&format!(
-                "It answered {status}{kind}, which is not what was asked for{more}"
-            ));
+            return Self::bad_backend(&format!("It answered {status}{kind}, not the requested stream{more}"));
         }
         let is_json = compressed.is_none()
             && serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(answer.body).is_ok();

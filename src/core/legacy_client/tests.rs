@@ -60,15 +60,19 @@ const GOLDEN: [(&str, &str); 23] = [
 ];
 
 fn full_update_of_0_0_2() -> Log {
-    logs::heard(recording!("0.0.2.post1/ws/full-update-sync"), Kind::FullUpdate, Dialect::V0_0_2)
+    logs::log_of_socket(recording!("0.0.2.post1/ws/full-update-sync"), Kind::FullUpdate, Dialect::V0_0_2)
 }
 
 fn full_update_of_0_0_11() -> Log {
-    logs::heard(recording!("0.0.11.post2/ws/full-update-sync"), Kind::FullUpdate, Dialect::V0_0_7)
+    logs::log_of_socket(recording!("0.0.11.post2/ws/full-update-sync"), Kind::FullUpdate, Dialect::V0_0_7)
 }
 
 fn full_update_of_0_0_30() -> Log {
-    logs::heard(recording!("0.0.30.post2/ws/envelope-full-update"), Kind::FullUpdate, Dialect::V0_0_27)
+    logs::log_of_socket(
+        recording!("0.0.30.post2/ws/envelope-full-update"),
+        Kind::FullUpdate,
+        Dialect::V0_0_27,
+    )
 }
 
 /// Logs with payloads, of runs with both stages.
@@ -77,10 +81,14 @@ fn full_updates() -> [(&'static str, Log); 5] {
         ("0.0.2", full_update_of_0_0_2()),
         ("0.0.11", full_update_of_0_0_11()),
         ("0.0.30", full_update_of_0_0_30()),
-        ("0.0.11 stream", logs::read(recording!("0.0.11.post2/sse/full-update"), Kind::FullUpdate)),
+        ("0.0.11 stream", logs::log_of_stream(recording!("0.0.11.post2/sse/full-update"), Kind::FullUpdate)),
         (
             "0.0.30 in words",
-            logs::heard(recording!("0.0.30.post2/ws/full-update-sync"), Kind::FullUpdate, Dialect::V0_0_23),
+            logs::log_of_socket(
+                recording!("0.0.30.post2/ws/full-update-sync"),
+                Kind::FullUpdate,
+                Dialect::V0_0_23,
+            ),
         ),
     ]
 }
@@ -147,9 +155,9 @@ fn check_log(name: &str, log: &Log) {
             let page = OldPage::reading(&frames);
             page.check();
             for (object, table) in [("device", &page.devices), ("virtual_machine", &page.machines)] {
-                let told = objects.iter().filter(|((sort, _), _)| sort == object);
-                assert_eq!(table.total, told.clone().count(), "{name}: {object}");
-                assert_eq!(table.synced, told.filter(|(_, done)| **done).count(), "{name}: {object}");
+                let rows = objects.iter().filter(|((name, _), _)| name == object);
+                assert_eq!(table.total, rows.clone().count(), "{name}: {object}");
+                assert_eq!(table.synced, rows.filter(|(_, done)| **done).count(), "{name}: {object}");
             }
             assert_eq!(matches!(ended.ending(), Some(CommandEnding::Done)), ok, "{name}");
             if ok {
@@ -165,8 +173,8 @@ fn check_log(name: &str, log: &Log) {
                 };
                 assert_eq!(page.released.contains("device"), finished("devices"), "{name}");
                 assert_eq!(page.released.contains("virtual_machine"), finished("virtual-machines"), "{name}");
-                let is_told = command == WsCommand::FullUpdate && run_id.is_some();
-                assert_eq!(page.released.contains("full-update"), is_told, "{name}");
+                let is_marked = command == WsCommand::FullUpdate && run_id.is_some();
+                assert_eq!(page.released.contains("full-update"), is_marked, "{name}");
             }
             let marked = |frame: &String| frame.contains(&format!("\"run_id\":\"{RUN_ID}\"}}"));
             assert!(frames.iter().all(|frame| marked(frame) == run_id.is_some()), "{name}");
@@ -246,7 +254,7 @@ fn every_event_of_an_object_becomes_its_frames() {
         ),
     ];
     let (frames, _) = logs::page(&log, WsCommand::FullUpdate, Some(RUN_ID.to_owned()));
-    let heard = frames.iter().map(|frame| match dialect::parse_frame(frame) {
+    let parsed = frames.iter().map(|frame| match dialect::parse_frame(frame) {
         WsMessage::Fact(Fact::Object { object, scope, name, state, .. }) => {
             let state = match state {
                 ObjectState::Processing => "begun".to_owned(),
@@ -259,7 +267,7 @@ fn every_event_of_an_object_becomes_its_frames() {
         other => panic!("{other:?}"),
     });
     assert_eq!(
-        heard.collect::<Vec<_>>(),
+        parsed.collect::<Vec<_>>(),
         [
             "device  pve1: begun",
             "device  pve1: done ",
@@ -543,12 +551,12 @@ fn no_frame_follows_the_end() {
     let mut page = LegacyClient::new(WsCommand::FullUpdate, None);
     let mut out = Vec::new();
     page.push_frame(&logs::frame(&end(None)[0]), &mut out);
-    let told = out.len();
+    let sent = out.len();
     for late in [vec![step("device", StepStatus::Progress, "pve1", json!(null))], end(Some(("devices", "x")))]
     {
         late.iter().for_each(|event| page.push_frame(&logs::frame(event), &mut out));
     }
-    assert_eq!((out.len(), page.ending()), (told, Some(CommandEnding::Done)));
+    assert_eq!((out.len(), page.ending()), (sent, Some(CommandEnding::Done)));
 }
 
 #[test]
@@ -565,7 +573,7 @@ fn the_rows_of_a_page_are_bounded_and_none_is_counted_twice() {
     for at in 0..MAX_OBJECTS + 10 {
         let news = take(&mut rows, at, State::Begun, &full);
         assert_eq!(news, (at < MAX_OBJECTS).then(|| RowUpdate { first: true, cells: full.clone() }));
-        assert_eq!(take(&mut rows, at, State::Begun, &full), None, "{at} is told twice");
+        assert_eq!(take(&mut rows, at, State::Begun, &full), None, "{at} is sent twice");
     }
     let news = |cells: &Cells| Some(RowUpdate { first: false, cells: cells.clone() });
     assert_eq!(

@@ -65,7 +65,7 @@ pub struct SessionSetup {
     pub endpoint: SyncEndpoint,
     /// How to drive it.
     pub plan: RunPlan,
-    /// What the watchers want of the stream.
+    /// The options of the stream for the watchers.
     pub options: NormalizerOptions,
     /// The timeouts and limits.
     pub limits: SessionLimits,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::backend::{BackoffReason, KeyAttempt, ScopedQuery};
 use crate::config::ShimsConfig;
 use crate::core::compat::plugin::{Inventory, cannot_read};
-use crate::core::compat::scope::{cannot_tell_end, harms_others, prunes, prunes_nothing};
+use crate::core::compat::scope::{cannot_detect_end, harms_others, prunes, prunes_nothing};
 use crate::core::compat::{Shim, ShimAction, options, overlooks_deleted};
 use crate::core::domain::channel::{Channel, ChannelChoice};
 use crate::core::domain::counting::CountSource;
@@ -111,9 +111,9 @@ async fn choose_plan(
         release => release,
     };
     let has_socket = plan.legs.iter().any(|leg| leg.channel == Channel::Websocket);
-    let endless = cannot_tell_end(known.release, request.backend.proxmox.count());
+    let endless = cannot_detect_end(known.release, request.backend.proxmox.count());
     if let Some(why) = endless.filter(|_| has_socket) {
-        return Err(Refusal::cannot_tell_end(&why));
+        return Err(Refusal::cannot_detect_end(&why));
     }
     let harm = plan.legs.iter().find_map(|leg| harms_others(leg.endpoint.kind, release));
     let query = match scope_query(request, release, harm, shims).await? {

@@ -72,7 +72,7 @@ fn interrupted_job(row: &Row<'_>) -> rusqlite::Result<InterruptedJob> {
     let last: i64 = row.get("last").unwrap_or_default();
     let events = row.get::<_, i64>("frames_in").unwrap_or_default().cast_unsigned();
     let counts = rows::counts(row).map_or_else(
-        |_| "What became of its objects cannot be read".to_owned(),
+        |_| "The counts of its objects cannot be read".to_owned(),
         |counts| {
             let total = counts.total();
             format!(
@@ -86,7 +86,7 @@ fn interrupted_job(row: &Row<'_>) -> rusqlite::Result<InterruptedJob> {
         step: Kind::from_name(&kind).map_or(kind, |kind| kind.row().step.to_owned()),
         last,
         detail: format!(
-            "{counts}; {events} events had been read; it was last heard of at {}.",
+            "{counts}; {events} events had been read; it was last updated at {}.",
             Timestamp::from_i64(last)
         ),
     })

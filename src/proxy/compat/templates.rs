@@ -151,14 +151,14 @@ fn refusal_response(release: Option<Release>, untrue: &InvalidList) -> Response<
     count_shim(Shim::Templates, ShimAction::Refused, PATH);
     let release = release_name(release);
     let detail = format!(
-        "{release} cannot tell VM templates from virtual machines: {untrue}. NetBox would delete the templates \
+        "{release} does not distinguish VM templates from virtual machines: {untrue}. NetBox would delete the templates \
          that it has. Set \"VM template\" to Disabled among the sync modes of the plugin, or use proxbox-api 0.0.20 \
          or newer."
     );
     let message = "The list of VM templates would be wrong.";
     let mut response = respond::message(StatusCode::UNPROCESSABLE_ENTITY, message, &detail);
     let reason =
-        format!("{release} cannot tell VM templates: set sync mode VM template to Disabled in the plugin");
+        format!("{release} does not mark VM templates: set sync mode VM template to Disabled in the plugin");
     if let Ok(reason) = ReasonPhrase::try_from(reason) {
         response.extensions_mut().insert(reason);
     }

@@ -43,7 +43,7 @@ pub(crate) struct PushedEndpoint {
     row: Map<String, Value>,
     /// The SHA-256 of the current token.
     token: String,
-    /// Whether NetBox has accepted the token. A token that it has not accepted may come from anybody, because releases
+    /// Whether NetBox has accepted the token. A token that it has not accepted may come from any client, because releases
     /// without authentication accept every push.
     #[serde(default)]
     is_accepted: bool,
@@ -87,7 +87,7 @@ impl NetboxEndpoints {
 
     /// Stores the endpoint that the plugin pushes to `backend`; `token` is the hash of its token. If the address or the
     /// token changes, the Proxmox endpoints of the backend are dropped: their secrets belong to the previous NetBox, and
-    /// anybody who can reach the bridge can push another one. The plugin pushes the Proxmox endpoints right afterwards.
+    /// any client that can reach the bridge can push another one. The plugin pushes the Proxmox endpoints right afterwards.
     pub(super) async fn push(&self, backend: &Backend, pushed: &Value, token: &str) {
         let store = |all: &mut BTreeMap<_, PushedEndpoint>| {
             let endpoint = all.entry(backend.url().to_string()).or_default();

@@ -153,7 +153,7 @@ fn an_encrypted_key_is_refused_in_both_of_its_forms() {
     ] {
         assert_eq!(
             case.with_key(text),
-            "the private key in \"key\" is encrypted, and nobody is there to type its passphrase: write it \
+            "the private key in \"key\" is encrypted, and the bridge cannot ask for its passphrase: write it \
              out with \"openssl pkey -in OLD -out NEW\" into a file that only the bridge can read"
         );
     }

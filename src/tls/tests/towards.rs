@@ -288,7 +288,7 @@ async fn a_backend_that_wants_a_client_certificate_gets_the_one_that_is_named() 
     let (near, far) = shake(&server, &client(&backend.trust(), None).unwrap(), HOST).await;
     assert_eq!(
         explain(Remote::Backend, &near.unwrap_err()),
-        "it wants a client certificate: set backend.client_certificate and its key"
+        "it requires a client certificate: set backend.client_certificate and its key"
     );
     far.unwrap_err();
     let (near, far) = shake(&server, &client(&backend.trust(), pair(&stranger)).unwrap(), HOST).await;

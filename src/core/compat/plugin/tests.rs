@@ -42,9 +42,9 @@ fn jobs_end_as_they_did_in_netbox() {
         assert_eq!(endings(&known, &SHIPPED), expected, "{:?}", known.release);
     }
     assert_eq!(forecast(&Capabilities::default(), &SHIPPED), None);
-    let told = |release: &str| Capabilities { release: release.parse().ok(), ..Capabilities::default() };
-    assert_eq!(forecast(&told("0.0.6"), &SHIPPED), None, "it may lack any stream");
-    assert_eq!(endings(&told("0.0.19"), &SHIPPED), [Completed; 3]);
+    let reported = |release: &str| Capabilities { release: release.parse().ok(), ..Capabilities::default() };
+    assert_eq!(forecast(&reported("0.0.6"), &SHIPPED), None, "it may lack any stream");
+    assert_eq!(endings(&reported("0.0.19"), &SHIPPED), [Completed; 3]);
 }
 
 #[test]
@@ -156,10 +156,11 @@ fn the_requirements_on_netbox_are_listed_for_the_releases_that_have_them() {
         ("0.0.29", &SHIPPED, [false; 4]),
         ("0.0.30", &SHIPPED, [false, false, false, true]),
     ] {
-        let said = conditions(release.parse().unwrap(), settings);
+        let conditions_of_release = conditions(release.parse().unwrap(), settings);
         let about = ["proxmox_last_updated", "backups and snapshots", "stage of storages", "superuser"];
-        let is_said = about.map(|about| said.iter().any(|condition| condition.contains(about)));
-        assert_eq!(is_said, expected, "{release}: {said:?}");
+        let is_listed =
+            about.map(|about| conditions_of_release.iter().any(|condition| condition.contains(about)));
+        assert_eq!(is_listed, expected, "{release}: {conditions_of_release:?}");
     }
 }
 

@@ -87,7 +87,8 @@ fn request_line(line: &[u8], bounds: &HeadLimits) -> Result<HeaderFields<'static
 /// Splits a header or trailer line.
 pub(super) fn header_line(line: &[u8]) -> Result<(&[u8], &[u8]), Rejection> {
     if line.starts_with(b" ") || line.starts_with(b"\t") {
-        let detail = "A header line begins with a space or goes on in the next line; write each in one line.";
+        let detail =
+            "A header line begins with a space or continues in the next line; write each in one line.";
         return Err(Rejection::new(RejectReason::Folding, detail));
     }
     let colon = memchr::memchr(b':', line).unwrap_or(line.len());

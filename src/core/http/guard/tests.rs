@@ -138,8 +138,8 @@ fn a_refusal_is_a_sentence_that_repeats_nothing_of_the_request() {
         let Some(Rejection { detail, .. }) = watch(BOUNDS, [&bytes(&case)[..]]).refused else { continue };
         assert!(detail.ends_with('.') && detail.len() < 140, "{}: {detail}", case.name);
         for word in ["s3cret", "bridge.test", "other.test", "version", "admin"] {
-            let said = detail.replace("The version is neither", "");
-            assert!(!said.contains(word), "{}: {detail}", case.name);
+            let other_text = detail.replace("The version is neither", "");
+            assert!(!other_text.contains(word), "{}: {detail}", case.name);
         }
     }
 }

@@ -60,7 +60,7 @@ impl Trailers {
         }
         let (name, _) = header_line(line)?;
         if NAMES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())) {
-            let detail = "A trailer says what only the head of a request can say; send it there.";
+            let detail = "This field is not allowed in trailers; send it in the head of the request.";
             return Err(Rejection::new(RejectReason::Trailer, detail));
         }
         Ok(false)

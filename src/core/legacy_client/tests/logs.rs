@@ -146,7 +146,7 @@ impl Driven {
 }
 
 /// The log of a job over `/ws`, from a recording.
-pub(super) fn heard(recording: &str, kind: Kind, dialect: Dialect) -> Log {
+pub(super) fn log_of_socket(recording: &str, kind: Kind, dialect: Dialect) -> Log {
     let mut driven = Driven::new(kind, Channel::Websocket, dialect);
     for line in recording.lines().skip(1) {
         let line: Value = serde_json::from_str(line).unwrap();
@@ -166,7 +166,7 @@ pub(super) fn heard(recording: &str, kind: Kind, dialect: Dialect) -> Log {
 }
 
 /// The log of a job over a native stream, from a recording.
-pub(super) fn read(recording: &str, kind: Kind) -> Log {
+pub(super) fn log_of_stream(recording: &str, kind: Kind) -> Log {
     let mut driven = Driven::new(kind, Channel::Native, Dialect::V0_0_7);
     for line in recording.lines().skip(1) {
         let line: Value = serde_json::from_str(line).unwrap();
@@ -182,17 +182,17 @@ pub(super) fn read(recording: &str, kind: Kind) -> Log {
 /// bridge.
 pub(super) fn relayed(log: &Log, kind: Kind, dialect: Dialect) -> Log {
     let mut driven = Driven::new(kind, Channel::Websocket, dialect);
-    let mut told = 0;
+    let mut answered = 0;
     let mut answers: Vec<String> = Vec::new();
     for _ in 0..4 {
-        let asked_now: Vec<ClientCommand> =
-            driven.sent[told..].iter().map(|frame| parse_command(frame)).collect();
-        told = driven.sent.len();
+        let commands: Vec<ClientCommand> =
+            driven.sent[answered..].iter().map(|frame| parse_command(frame)).collect();
+        answered = driven.sent.len();
         if !dialect.wants_key() && answers.is_empty() {
             answers.extend(GREETING.map(str::to_owned));
         }
-        for asked in asked_now {
-            match asked {
+        for command in commands {
+            match command {
                 ClientCommand::Key(_) => answers.extend(GREETING.map(str::to_owned)),
                 ClientCommand::Sync { command, run_id } => answers.extend(page(log, command, run_id).0),
                 ClientCommand::Unknown { text, run_id } => {

@@ -104,14 +104,14 @@ mod any {
     }
 
     /// The objects of a type in a log, and how many of them completed.
-    fn told(log: &Log, sort: &str) -> (usize, usize) {
+    fn count_objects(log: &Log, object: &str) -> (usize, usize) {
         let mut seen = std::collections::BTreeMap::new();
         for frame in log {
             let data =
                 std::str::from_utf8(frame).ok().and_then(|text| text.strip_prefix("event: step\ndata: "));
             let step: Value = data.and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
             let rowid = step["rowid"].as_str().filter(|rowid| !rowid.trim().is_empty());
-            if let (true, Some(rowid)) = (step["step"] == sort, rowid) {
+            if let (true, Some(rowid)) = (step["step"] == object, rowid) {
                 *seen.entry(rowid.to_owned()).or_insert(false) |= step["status"] == "completed";
             }
         }
@@ -135,8 +135,8 @@ mod any {
             }
             let shown = OldPage::reading(&out);
             shown.check();
-            prop_assert_eq!((shown.devices.total, shown.devices.synced), told(&log, "device"));
-            prop_assert_eq!((shown.machines.total, shown.machines.synced), told(&log, "virtual_machine"));
+            prop_assert_eq!((shown.devices.total, shown.devices.synced), count_objects(&log, "device"));
+            prop_assert_eq!((shown.machines.total, shown.machines.synced), count_objects(&log, "virtual_machine"));
         }
 
         #[test]

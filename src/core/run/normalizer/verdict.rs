@@ -223,7 +223,7 @@ impl Normalizer {
         for CountMismatch { object, reported, counted } in self.tally.mismatches() {
             let plural = object.plural();
             message.push_str(&format!(
-                " The backend called {reported} {plural} completed and counts {counted}."
+                " The backend reported {reported} {plural} as completed and counted {counted}."
             ));
         }
         if failure.is_none() && !self.stage_errors.is_empty() {
@@ -232,7 +232,7 @@ impl Normalizer {
             if more > 0 {
                 stage_errors = format!("{}; and {more} more", stage_errors.trim_end_matches('.'));
             }
-            message.push_str(&format!(" With trouble: {}", sentence(&stage_errors)));
+            message.push_str(&format!(" With errors: {}", sentence(&stage_errors)));
         }
         if failure.is_none() && !self.summary.warnings.is_empty() {
             let warnings = shortened(&self.summary.warnings.join("; "), HEADLINE);

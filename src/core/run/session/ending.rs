@@ -94,7 +94,7 @@ impl Session {
 /// The message of a run that the bridge stopped.
 pub(super) fn stop_message(cause: Cause) -> &'static str {
     match cause {
-        Cause::ClientGone => "Nobody watched the job any more, and it was cancelled",
+        Cause::ClientGone => "The last watcher disconnected, and the job was cancelled",
         Cause::CancelRequested => "The job was cancelled by request",
         _ => "The bridge is stopping",
     }

@@ -64,7 +64,7 @@ impl SocketLeg {
     }
 
     /// The stages that have ended when a frame comes about the object `name`, where the backend marks no ends: a frame
-    /// of the next command tells that the one before it has returned.
+    /// of the next command shows that the previous one has returned.
     fn ended_before(&mut self, object: Object, name: &str, state: &ObjectState<'_>) -> Vec<Kind> {
         let Some(running) = self.first_unended() else { return Vec::new() };
         let is_next = match (running, object) {

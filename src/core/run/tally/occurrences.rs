@@ -231,12 +231,12 @@ mod tests {
 
     use ObjectStatus::{Completed, Failed, Processing};
 
-    /// What comes of virtual machines of one name of which this is said: seen, completed, failed, unconfirmed.
-    fn count(said: &[(EventForm, ObjectStatus)]) -> [u64; 4] {
+    /// The counts of virtual machines of one name after `events`: seen, completed, failed, unconfirmed.
+    fn count(events: &[(EventForm, ObjectStatus)]) -> [u64; 4] {
         let mut tally = Tally::default();
-        for (form, state) in said.iter().copied() {
-            let said = ObjectReport { form, state, is_part: false, found: 0, written: 0, id: None };
-            tally.record(Object::VirtualMachine, &Scope::default(), "web01", said);
+        for (form, state) in events.iter().copied() {
+            let report = ObjectReport { form, state, is_part: false, found: 0, written: 0, id: None };
+            tally.record(Object::VirtualMachine, &Scope::default(), "web01", report);
         }
         let Count { seen, completed, failed, unconfirmed } = tally.count(Object::VirtualMachine);
         [seen, completed, failed, unconfirmed]
@@ -277,7 +277,7 @@ mod tests {
     fn names_over_the_tracking_limit_take_no_memory_and_tracked_objects_still_end() {
         let mut known = super::Occurrences::default();
         let mut take = |name: &str, state| {
-            let said = ObjectReport {
+            let report = ObjectReport {
                 form: EventForm::Frame,
                 state,
                 is_part: false,
@@ -285,7 +285,7 @@ mod tests {
                 written: 0,
                 id: None,
             };
-            known.observe(Object::VirtualMachine, &Scope::default(), name, said).after
+            known.observe(Object::VirtualMachine, &Scope::default(), name, report).after
         };
         for number in 0..super::MAX_TRACKED {
             take(&number.to_string(), Processing);

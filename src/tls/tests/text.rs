@@ -1,4 +1,4 @@
-//! What certificates and errors become in text.
+//! Texts about certificates and errors.
 
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -30,13 +30,13 @@ fn a_certificate_is_described() {
         params.not_before = rcgen::date_time_ymd(1969, 12, 31);
         params.not_after = rcgen::date_time_ymd(2050, 1, 1);
     });
-    let said = describe(leaf.der()).unwrap();
-    assert_eq!(said.subject, "CN=pve1, O=Bücher");
-    assert_eq!(said.issuer, "CN=The CA");
-    assert_eq!(said.names, [HOST, "*.example.org", "10.0.0.1", "fd00::1"]);
-    assert_eq!(said.not_before, SystemTime::UNIX_EPOCH - Duration::from_secs(86_400));
-    assert_eq!(humantime::format_rfc3339_seconds(said.not_after).to_string(), "2050-01-01T00:00:00Z");
-    assert_eq!(said.fingerprint, Fingerprint::from_certificate(leaf.der()));
+    let described = describe(leaf.der()).unwrap();
+    assert_eq!(described.subject, "CN=pve1, O=Bücher");
+    assert_eq!(described.issuer, "CN=The CA");
+    assert_eq!(described.names, [HOST, "*.example.org", "10.0.0.1", "fd00::1"]);
+    assert_eq!(described.not_before, SystemTime::UNIX_EPOCH - Duration::from_secs(86_400));
+    assert_eq!(humantime::format_rfc3339_seconds(described.not_after).to_string(), "2050-01-01T00:00:00Z");
+    assert_eq!(described.fingerprint, Fingerprint::from_certificate(leaf.der()));
 }
 
 #[test]
@@ -54,11 +54,11 @@ async fn what_a_certificate_says_cannot_write_into_a_terminal_or_a_log() {
         params.distinguished_name.push(DnType::CommonName, "a\nb\u{1b}[31m\u{202e}");
         params.subject_alt_names = vec![SanType::DnsName("x\r\ny\u{1b}[0m".try_into().unwrap())];
     });
-    let said = describe(leaf.der()).unwrap();
-    for text in [&said.subject, &said.issuer] {
+    let described = describe(leaf.der()).unwrap();
+    for text in [&described.subject, &described.issuer] {
         assert_eq!(text, "CN=a\\nb\\u{1b}[31m\\u{202e}");
     }
-    assert_eq!(said.names, ["x\\r\\ny\\u{1b}[0m"]);
+    assert_eq!(described.names, ["x\\r\\ny\\u{1b}[0m"]);
     let why = self::explained(CertificateError::NotValidForNameContext {
         expected: ServerName::try_from(HOST).unwrap(),
         presented: vec!["DnsName(\"x\r\ny\u{1b}[0m\")".to_owned(), "Unsupported(0x01)".to_owned()],
@@ -76,7 +76,7 @@ fn alerts_of_a_backend_are_explained() {
     for (alert, start) in [
         (
             AlertDescription::CertificateRequired,
-            "it wants a client certificate: set backend.client_certificate",
+            "it requires a client certificate: set backend.client_certificate",
         ),
         (
             AlertDescription::BadCertificate,
@@ -85,14 +85,11 @@ fn alerts_of_a_backend_are_explained() {
         (AlertDescription::CertificateExpired, "it refused the client certificate (CertificateExpired): "),
         (
             AlertDescription::HandshakeFailure,
-            "it refused the TLS handshake: it may want a client certificate (",
+            "it refused the TLS handshake: it may require a client certificate (",
         ),
         (AlertDescription::ProtocolVersion, "it speaks neither TLS 1.2 nor TLS 1.3: upgrade it"),
         (AlertDescription::NoApplicationProtocol, "it does not speak HTTP/1.1 over TLS: switch that on"),
-        (
-            AlertDescription::UnrecognisedName,
-            "it does not know the name that it was asked by: use its own in ",
-        ),
+        (AlertDescription::UnrecognisedName, "it does not know the requested server name: use its own in "),
         (AlertDescription::InternalError, "it broke off the TLS handshake (InternalError): its log says why"),
     ] {
         let why = explained(Error::AlertReceived(alert));
@@ -135,16 +132,16 @@ fn the_rarer_faults_of_a_certificate_are_explained() {
 
 #[test]
 fn a_client_key_that_may_be_too_short_is_distinguished_from_another_authority() {
-    let said = |why: CertificateError| {
+    let explained = |why: CertificateError| {
         let error = io::Error::new(io::ErrorKind::InvalidData, Error::from(why));
         explain_client(&error, Duration::from_secs(1), "tls.certificate")
     };
-    let why = said(CertificateError::BadSignature);
+    let why = explained(CertificateError::BadSignature);
     assert!(
         why.contains("a wrong key, or with an RSA key of less than 2048 bits, which is too short: "),
         "{why}"
     );
-    let why = said(CertificateError::UnknownIssuer);
+    let why = explained(CertificateError::UnknownIssuer);
     assert!(why.contains("tls.client_ca names the authorities") && !why.contains("RSA"), "{why}");
 }
 
@@ -183,7 +180,7 @@ fn a_connection_that_was_cut_is_explained_without_a_link_to_the_documentation_of
         assert_eq!(
             unanswered,
             "it closed the connection before it answered: it has ended or was restarted, or it refuses the client \
-             certificate or wants one (backend.client_certificate); its log says why"
+             certificate or requires one (backend.client_certificate); its log says why"
         );
         assert_eq!(
             explain_unanswered(Remote::Backend, &error, ConnectionUse::Reused).unwrap(),
