@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_number_counts_for_those_that_wait_and_a_higher_one_gives_them_places_at_once() {
+    fn a_lower_limit_applies_to_waiting_jobs_and_a_higher_one_grants_permits_at_once() {
         let four = config(&[("a", "http://127.0.0.1:1", 4)]);
         let (one, backend) = (config(&[("a", "http://127.0.0.1:1", 1)]), backend(&four, 0));
         let limit = ConcurrencyLimit::new(Arc::clone(&four));
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_a_cool_down_takes_counts_even_where_there_are_fewer_by_now() {
+    fn a_permit_held_by_a_cool_down_counts_even_above_a_lowered_limit() {
         let config = config(&[("a", "http://127.0.0.1:1", 1)]);
         let (limit, backend) = (ConcurrencyLimit::new(Arc::clone(&config)), backend(&config, 0));
         let (one, other) = (limit.acquire_now(&backend), limit.acquire_now(&backend));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_under_a_new_url_or_two_names_has_one_set_of_places_and_others_have_their_own() {
+    fn a_backend_under_a_new_url_or_two_names_has_one_limit_and_others_have_their_own() {
         let before = config(&[("a", "http://127.0.0.1:1", 1), ("b", "http://127.0.0.1:2", 2)]);
         let after = config(&[("a", "http://127.0.0.1:3", 1), ("b", "http://[::1]:3", 2)]);
         let limit = ConcurrencyLimit::new(Arc::clone(&before));

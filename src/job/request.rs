@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_tells_keys_apart_and_says_nothing_without_its_secret() {
+    fn a_fingerprint_distinguishes_keys_and_reveals_nothing_without_its_secret() {
         let (one, other): (ApiKey, ApiKey) = ("first-key".parse().unwrap(), "other-key".parse().unwrap());
         let here = fingerprint(&[1; 32], &one);
         assert_eq!(here, fingerprint(&[1; 32], &one));

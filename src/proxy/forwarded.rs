@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_claims_is_replaced() {
+    fn the_headers_of_an_untrusted_client_are_replaced() {
         let (client, headers) = forwarded_headers(
             "192.0.2.1",
             &[

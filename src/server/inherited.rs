@@ -44,12 +44,12 @@ impl InheritedListeners {
                 None | Some(&("" | "unknown")) => ["listen", "admin"].get(index).copied().unwrap_or_default(),
                 Some(name) => name,
             };
-            let place = match name {
+            let slot = match name {
                 "listen" => &mut inherited.listen,
                 "admin" => &mut inherited.admin,
                 other => return Err(InheritError::Name(other.to_owned())),
             };
-            if place.replace(listener).is_some() {
+            if slot.replace(listener).is_some() {
                 return Err(InheritError::Name(name.to_owned()));
             }
         }

@@ -483,10 +483,10 @@ fn conditions(release: Release, settings: &ForecastSettings) -> Vec<&'static str
 /// Whether `kind` is the next stage of a job whose client has just run the stages `before`, in order. Jobs of several
 /// stages begin with devices or virtual machines and omit disabled stages.
 pub fn continues_job(before: &[Kind], kind: Kind) -> bool {
-    let place = |kind: &Kind| STAGES.iter().position(|stage| stage == kind);
+    let position = |kind: &Kind| STAGES.iter().position(|stage| stage == kind);
     matches!(before.first(), Some(Kind::Devices | Kind::VirtualMachines))
-        && before.is_sorted_by_key(place)
-        && before.last().is_some_and(|last| place(last) <= place(&kind))
+        && before.is_sorted_by_key(position)
+        && before.last().is_some_and(|last| position(last) <= position(&kind))
 }
 
 /// Proxmox data that the plugin reads at the start of a job. An empty list leaves NetBox unchanged.

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_whether_one_of_its_rows_was_changed() {
+    fn a_response_reports_whether_one_of_its_rows_was_changed() {
         let mut answer = json!([{ "id": 1 }, { "id": 2 }]);
         assert!(change_rows(&mut answer, |row| row.remove("id") == Some(json!(2))));
         assert!(!change_rows(&mut answer, |_| false));

@@ -54,11 +54,13 @@ pub fn text_of_value(value: &Value) -> Option<String> {
         Value::Object(fields) => {
             let text = |name: &str| fields.get(name).and_then(text_of_value);
             if let Some(message) = text("msg") {
-                let place = fields
+                let location = fields
                     .get("loc")
                     .and_then(Value::as_array)
                     .map(|path| path.iter().filter_map(text_of_value).collect::<Vec<_>>().join("."));
-                return Some(place.map_or_else(|| message.clone(), |place| format!("{place}: {message}")));
+                return Some(
+                    location.map_or_else(|| message.clone(), |location| format!("{location}: {message}")),
+                );
             }
             let parts: Vec<String> =
                 ["message", "error", "detail"].into_iter().filter_map(text).collect::<Vec<_>>();

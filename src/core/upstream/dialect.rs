@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_understood_inside_and_outside_of_envelopes() {
+    fn plain_texts_are_parsed_inside_and_outside_of_envelopes() {
         for text in ["Connected!", r#"{"message":"Connected!","run_id":"x"}"#] {
             assert!(matches!(parse_frame(text), WsMessage::Greeting), "{text}");
         }

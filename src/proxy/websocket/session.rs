@@ -124,7 +124,7 @@ impl LegacySocketSession {
     }
 
     async fn serve(mut self, io: &mut SocketIo) -> Result<(), SessionEnd> {
-        let mut place = request_key(&self.headers).map(|key| self.acquire_key_slot(&key)).transpose()?;
+        let mut key_slot = request_key(&self.headers).map(|key| self.acquire_key_slot(&key)).transpose()?;
         if self.wants_key {
             let key = timeout(KEY_WAIT, io.next()).await;
             let required = || SessionEnd::Close(KEY_REFUSED, "API key required.".to_owned());
@@ -134,14 +134,14 @@ impl LegacySocketSession {
             let key: ApiKey = key.parse().map_err(|_| required())?;
             telemetry::log::redact_span(&Span::current(), &Redactor::new([key.expose()]));
             self.check_key(&key).await?;
-            place = Some(self.acquire_key_slot(&key)?);
+            key_slot = Some(self.acquire_key_slot(&key)?);
             if let Ok(value) = key.header() {
                 self.headers.insert(API_KEY, value);
             }
         }
         io.send(GREETING.map(str::to_owned)).await?;
         // The slot is held for the whole session.
-        let _place = place;
+        let _place = key_slot;
         let mut may_be_key = !self.wants_key;
         loop {
             let text = io.next().await?;

@@ -193,8 +193,8 @@ impl Label for ShimLabel {
 
     fn index(self) -> usize {
         let earlier: usize = Shim::ALL[..self.shim as usize].iter().map(|shim| shim.actions().len()).sum();
-        let place = self.shim.actions().iter().position(|action| *action == self.action);
-        earlier + place.unwrap_or_default()
+        let position = self.shim.actions().iter().position(|action| *action == self.action);
+        earlier + position.unwrap_or_default()
     }
 
     fn value(self) -> &'static str {

@@ -134,11 +134,11 @@ mod tests {
     #[test]
     fn every_reason_is_a_label_of_its_own() {
         for (at, reason) in RejectReason::ALL.into_iter().enumerate() {
-            let word = reason.as_str();
+            let name = reason.as_str();
             assert!(
-                word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+                name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
             );
-            assert_eq!(RejectReason::ALL.iter().position(|other| other.as_str() == word), Some(at), "{word}");
+            assert_eq!(RejectReason::ALL.iter().position(|other| other.as_str() == name), Some(at), "{name}");
             let status = match reason {
                 RejectReason::Method => 405,
                 RejectReason::SlowHead | RejectReason::SlowBody => 408,
@@ -152,7 +152,7 @@ mod tests {
                 RejectReason::Version => 505,
                 _ => 400,
             };
-            assert_eq!(reason.status(), status, "{word}");
+            assert_eq!(reason.status(), status, "{name}");
             assert_eq!(Rejection::new(reason, "why").to_string(), "why");
         }
     }

@@ -66,7 +66,7 @@ mod any {
     }
 
     fn step() -> impl Strategy<Value = Vec<u8>> {
-        let words = prop_oneof![
+        let names = prop_oneof![
             Just("device".to_owned()),
             Just("virtual_machine".to_owned()),
             Just("devices".to_owned()),
@@ -75,7 +75,7 @@ mod any {
             text(),
         ];
         let status = prop::sample::select(vec!["started", "progress", "completed", "failed", "odd"]);
-        (words, status, prop::option::of(text()), prop::option::of(text()), payload()).prop_map(
+        (names, status, prop::option::of(text()), prop::option::of(text()), payload()).prop_map(
             |(step, status, rowid, error, payload)| {
                 event(
                     "step",

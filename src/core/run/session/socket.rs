@@ -193,7 +193,7 @@ impl Session {
             // A frame after the end belongs to the command that shows this end.
             WsMessage::Fact(_) if stage == CommandState::Returned && !dialect.marks_ends() => {}
             WsMessage::Fact(fact) => {
-                if !dialect.marks_ends() && self.tells_of_end(&fact, now, out) {
+                if !dialect.marks_ends() && self.apply_implied_ends(&fact, now, out) {
                     return;
                 }
                 if matches!(fact, Fact::Object { object: (Object::VirtualMachine, _), .. })
@@ -230,7 +230,7 @@ impl Session {
 
     /// Ends the stages that `fact` shows to have ended, for dialects that do not mark the end of a stage. Returns
     /// whether the fact belongs to the command after the last one.
-    fn tells_of_end(&mut self, fact: &Fact<'_>, now: Duration, out: &mut SessionOutput) -> bool {
+    fn apply_implied_ends(&mut self, fact: &Fact<'_>, now: Duration, out: &mut SessionOutput) -> bool {
         let Fact::Object { object: (object, _), name, state, .. } = fact else { return false };
         let ended = self.socket().map(|socket| socket.ended_before(*object, name, state));
         let ended = ended.unwrap_or_default();
