@@ -2,6 +2,7 @@
 
 mod coalesce;
 mod compat;
+mod cors;
 pub(crate) mod credentials;
 pub(crate) mod errors;
 mod forwarded;
@@ -27,6 +28,7 @@ use crate::private::Unreadable;
 use crate::tls::TlsError;
 
 use compat::{Keyring, PendingRestarts};
+use cors::CorsCache;
 use netbox::NetboxProxy;
 use quota::{Quota, QuotaKey};
 use tunnel::Tunnels;
@@ -41,6 +43,8 @@ pub struct Proxy {
     /// The requests in flight to backends, per client.
     requests: Quota<QuotaKey>,
     tunnels: Tunnels,
+    /// The CORS headers of backends.
+    cors: CorsCache,
     keyring: Keyring,
     restarts: Arc<PendingRestarts>,
     pub(crate) netbox: NetboxProxy,
@@ -75,6 +79,7 @@ impl Proxy {
             streams: Quota::default(),
             requests: Quota::default(),
             tunnels: Tunnels::default(),
+            cors: CorsCache::default(),
             keyring,
             restarts,
             netbox,

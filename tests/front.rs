@@ -2,6 +2,7 @@
 
 mod backends;
 mod compat;
+mod cors;
 mod hostile;
 mod http2;
 mod limits;

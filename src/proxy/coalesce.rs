@@ -28,7 +28,7 @@ use crate::respond::{self, Body, BoxError};
 /// The paths of cheap requests that many clients repeat.
 const SHARED_PATHS: [&str; 3] = ["/", "/version", "/health"];
 /// The largest response that is shared, in bytes.
-const MAX_SHARED_BYTES: usize = 256 * 1024;
+pub(super) const MAX_SHARED_BYTES: usize = 256 * 1024;
 /// The paths that backends serve without a key, so that a wrong key is not counted there.
 const PUBLIC_PATHS: [&str; 7] = ["/", "/docs", "/redoc", "/openapi.json", "/health", REGISTER, KEY_STATUS];
 const PUBLIC_PREFIX: &str = "/static/";
@@ -234,7 +234,8 @@ impl RequestInfo {
         if status.is_success() && !method.is_safe() && (path == REGISTER || path.starts_with(KEYS)) {
             context.backend.gate.keys_changed();
         }
-        if status.is_success() && !is_public(&path) {
+        // A backend answers OPTIONS for CORS before it reads the key.
+        if status.is_success() && method != Method::OPTIONS && !is_public(&path) {
             context.backend.gate.accept(key.as_ref().map(|key| proxy.app.registry.key_hash(key)));
         }
         let is_lesson = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);

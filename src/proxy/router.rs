@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tracing::Instrument;
 
 use super::Proxy;
+use super::cors::{self, Page};
 use super::errors::{rejection, rejection_response};
 use super::forwarded::Forwarded;
 use super::headers::{as_http_1, decoded_path};
@@ -29,7 +30,19 @@ impl Proxy {
         let (parts, body) = request.into_parts();
         exchange(parts, peer, Route::Nowhere, |mut parts| async {
             match self.request_context(&mut parts, peer) {
-                Ok(context) => self.serve(context, parts, body).await,
+                Ok(context) => {
+                    let mut page = Page::from_request(&context, &parts);
+                    let is_stream = parts.method == Method::GET && is_sync_stream(&parts.uri);
+                    if let Some(page) = page.as_mut().filter(|_| is_stream) {
+                        // Old backends answer nothing during a sync.
+                        page.fetch_headers(self).await;
+                    }
+                    let (route, mut response) = self.serve(context, parts, body).await;
+                    if let Some(page) = page {
+                        page.complete(self, &mut response).await;
+                    }
+                    (route, response)
+                }
                 Err(rejected) => (Route::Nowhere, *rejected),
             }
         })
@@ -76,6 +89,9 @@ impl Proxy {
         mut parts: Parts,
         body: Incoming,
     ) -> (Route, Response<Body>) {
+        if cors::is_preflight(&parts) {
+            return (Route::Passthrough, passthrough::answer(self, &context, parts, body).await);
+        }
         let path = decoded_path(&parts.uri).into_owned();
         let has_body = !body.is_end_stream() || guard::announces_body(&parts);
         let no_body = || rejection_response(&guard::body_not_allowed(), context.forwarded.client);

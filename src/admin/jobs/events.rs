@@ -21,7 +21,7 @@ pub(crate) async fn answer(app: &App, id: &str, request: &Parts, peer: &Peer) ->
     if let Some(refused) = without_chunks(request.version) {
         return refused;
     }
-    let query = match Query::parse(request.uri.query().unwrap_or_default()) {
+    let query = match Query::parse_stream(request.uri.query().unwrap_or_default()) {
         Ok(query) => query,
         Err(bad) => return unknown_parameter(&bad.to_string()),
     };

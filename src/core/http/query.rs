@@ -1,7 +1,8 @@
 //! Splits a client's query into the bridge's parameters and the backend's query.
 //!
 //! The bridge's parameters begin with `bridge.` and are never forwarded. Every other byte is forwarded in order.
-//! `proxmox_endpoint_ids` restricts a sync; without it, the sync would write everything.
+//! `proxmox_endpoint_ids` restricts a sync; without it, the sync would write everything. In the query of a stream, the
+//! parameters that replacements for `EventSource` add are the bridge's, too.
 
 use std::fmt;
 
@@ -25,7 +26,8 @@ pub struct BridgeParameters {
     pub payloads: bool,
     /// `bridge.fresh=1`: start a new job instead of attaching to a running one.
     pub fresh: bool,
-    /// `bridge.last_event_id=…`: replaces the `Last-Event-ID` header for clients that cannot send it.
+    /// `bridge.last_event_id=…`, and in the query of a stream `lastEventId=…` or `Last-Event-ID=…`: replaces the
+    /// `Last-Event-ID` header for clients that cannot send it.
     pub last_event_id: Option<String>,
     /// `bridge.backend=…`: the name of the backend, if neither host nor port determines it.
     pub backend: Option<String>,
@@ -71,6 +73,28 @@ impl Query {
             }
         }
         query.backend_query = forwarded.join("&");
+        Ok(query)
+    }
+
+    /// Parses the query `text` of a stream. Replacements for `EventSource` send the last event as `lastEventId` or
+    /// `Last-Event-ID`, and a cache buster as `_`. With these in it, the query would be that of another sync.
+    ///
+    /// # Errors
+    ///
+    /// [`BadParameter`], as for [`Query::parse`].
+    pub fn parse_stream(text: &str) -> Result<Self, BadParameter> {
+        let mut query = Self::parse(text)?;
+        let mut last_event_id = None;
+        let mut forwarded: Vec<&str> = Vec::new();
+        for part in query.backend_query.split('&') {
+            match part.split_once('=').unwrap_or((part, "")) {
+                ("_", _) => {}
+                ("lastEventId" | "Last-Event-ID", value) => last_event_id = Some(value.to_owned()),
+                _ => forwarded.push(part),
+            }
+        }
+        query.backend_query = forwarded.join("&");
+        query.parameters.last_event_id = query.parameters.last_event_id.or(last_event_id);
         Ok(query)
     }
 }
@@ -119,6 +143,20 @@ mod tests {
         );
         assert_eq!(Query::parse("").unwrap(), Query::default());
         assert_eq!(Query::parse("bridged=1&bridge=2").unwrap().backend_query, "bridged=1&bridge=2");
+    }
+
+    #[test]
+    fn what_event_source_polyfills_add_is_for_the_bridge_in_the_query_of_a_stream() {
+        let text = "a=1&_=1767225600&lastEventId=x.1&&b=_&__=2";
+        let stream = Query::parse_stream(text).unwrap();
+        assert_eq!(stream.backend_query, "a=1&&b=_&__=2");
+        assert_eq!(stream.parameters.last_event_id.as_deref(), Some("x.1"));
+        let last = |text| Query::parse_stream(text).unwrap().parameters.last_event_id;
+        assert_eq!(last("Last-Event-ID=x.2").as_deref(), Some("x.2"));
+        assert_eq!(last("lastEventId=").as_deref(), Some(""), "it supports ids");
+        assert_eq!(last("lastEventId=x.1&bridge.last_event_id=x.3").as_deref(), Some("x.3"));
+        assert_eq!(last("_=1"), None);
+        assert_eq!(Query::parse(text).unwrap().backend_query, text, "elsewhere they are the backend's");
     }
 
     #[test]

@@ -1,0 +1,157 @@
+//! Cross-origin resource sharing (CORS) of the responses that the bridge makes itself.
+//!
+//! A browser lets a page of another origin read a response only if its `Access-Control-*` headers allow it. Forwarded
+//! responses, those to preflights included, have the headers of the backend. A stream of the bridge has no such
+//! response: its job may be driven over `/ws`, and is shared by pages of several origins. The bridge therefore sends
+//! the backend a `GET /` with the origin of the page, and copies the headers of the answer: frameworks add them to
+//! every response, and backends answer that path without a key.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, COOKIE, HOST, HeaderMap, HeaderValue, ORIGIN, VARY};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::coalesce::MAX_SHARED_BYTES;
+use super::headers::hop_by_hop;
+use super::quota::acquire_request;
+use super::request::RequestContext;
+use crate::backend::{CacheKey, CachedResponse, ForwardError};
+use crate::core::http::headers::list;
+use crate::core::remote::Remote;
+use crate::deadline::timeout;
+use crate::proxy::Proxy;
+use crate::respond::Body;
+
+/// How long the headers of a backend are used before it is asked again.
+const TTL: Duration = Duration::from_secs(60);
+/// The maximum number of origins whose headers are kept.
+const MAX_ORIGINS: usize = 1024;
+const PREFIX: &str = "access-control-";
+
+/// The CORS headers of backends, by page origin, and the time of their answer.
+#[derive(Debug, Default)]
+pub(super) struct CorsCache(Mutex<HashMap<CacheKey, (Instant, HeaderMap)>>);
+
+/// Whether a request asks, for a page of another origin, whether it may send another request.
+pub(super) fn is_preflight(parts: &Parts) -> bool {
+    parts.method == Method::OPTIONS
+        && parts.headers.contains_key(ORIGIN)
+        && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// The page that sent a request with an `Origin`.
+#[derive(Debug)]
+pub(super) struct Page {
+    context: RequestContext,
+    /// The headers on which the backend's decision may depend.
+    request_headers: HeaderMap,
+    /// The backend's CORS headers, once they were fetched.
+    cors_headers: Option<HeaderMap>,
+}
+
+impl Page {
+    /// The page that sent the request `parts`. `None` for a client that is no page, or a page of the same origin that
+    /// only reads.
+    pub(super) fn from_request(context: &RequestContext, parts: &Parts) -> Option<Self> {
+        parts.headers.get(ORIGIN)?;
+        let mut request_headers = HeaderMap::new();
+        for name in [HOST, ORIGIN, COOKIE] {
+            if let Some(value) = parts.headers.get(&name) {
+                request_headers.insert(name, value.clone());
+            }
+        }
+        Some(Self { context: context.clone(), request_headers, cors_headers: None })
+    }
+
+    /// Adds the backend's CORS headers to `response`, unless the response is the backend's own or opens a WebSocket,
+    /// to which CORS does not apply.
+    pub(super) async fn complete(mut self, proxy: &Proxy, response: &mut Response<Body>) {
+        let is_forwarded = response.headers().contains_key(http::header::VIA);
+        if is_forwarded || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return;
+        }
+        self.fetch_headers(proxy).await;
+        for (name, value) in self.cors_headers.iter().flatten() {
+            response.headers_mut().append(name, value.clone());
+        }
+    }
+
+    /// Fetches the backend's CORS headers, unless they are known. If it does not answer, its previous answer applies.
+    pub(super) async fn fetch_headers(&mut self, proxy: &Proxy) {
+        if self.cors_headers.is_some() {
+            return;
+        }
+        let cache_key = self.cache_key();
+        let known = proxy.cors.0.lock().get(&cache_key).cloned();
+        let (is_fresh, known) = match known {
+            Some((at, headers)) => (at.elapsed() < TTL, Some(headers)),
+            None => (false, None),
+        };
+        if is_fresh {
+            self.cors_headers = known;
+            return;
+        }
+        let headers = self.ask_backend(proxy, cache_key).await.or(known);
+        if let Some(headers) = &headers {
+            let mut cache = proxy.cors.0.lock();
+            if cache.len() >= MAX_ORIGINS {
+                cache.clear();
+            }
+            cache.insert(cache_key, (Instant::now(), headers.clone()));
+        }
+        self.cors_headers = Some(headers.unwrap_or_default());
+    }
+
+    async fn ask_backend(&self, proxy: &Proxy, cache_key: CacheKey) -> Option<HeaderMap> {
+        let backend = Arc::clone(&self.context.backend);
+        let _slot = acquire_request(proxy, &self.context).ok()?;
+        let mut request = Request::new(Empty::<Bytes>::new());
+        *request.headers_mut() = self.request_headers.clone();
+        hop_by_hop(request.headers_mut(), http::Version::HTTP_11);
+        self.context.forwarded.apply(request.headers_mut());
+        let limits = backend.limits();
+        let (probe, coalesce) = (limits.probe, limits.coalesce);
+        let asked = Arc::clone(&backend);
+        let fetch = async move {
+            let (head, body) = asked.forward(request).await?.into_parts();
+            // The connection can be used again once the body was read.
+            let body = Limited::new(body, MAX_SHARED_BYTES).collect().await;
+            body.map_err(|error| ForwardError::Broken { remote: Remote::Backend, why: error.to_string() })?;
+            Ok(Some(CachedResponse { head, body: Bytes::new() }))
+        };
+        let answer = timeout(probe, backend.gate.responses.get_or_fetch(cache_key, coalesce, fetch)).await;
+        Some(cors_headers(&answer.ok()?.ok()??.head.headers))
+    }
+
+    /// The key of the backend and of everything on which its decision may depend.
+    fn cache_key(&self) -> CacheKey {
+        let mut hash = Sha256::new_with_prefix("cors\n");
+        hash.update(self.context.backend.to_string());
+        for name in [HOST, ORIGIN, COOKIE] {
+            hash.update(b"\n");
+            hash.update(self.request_headers.get(name).map_or(&b""[..], HeaderValue::as_bytes));
+        }
+        hash.finalize().into()
+    }
+}
+
+/// The headers of a response that concern CORS.
+fn cors_headers(response: &HeaderMap) -> HeaderMap {
+    let mut headers: HeaderMap = response
+        .iter()
+        .filter(|(name, _)| name.as_str().starts_with(PREFIX))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    if list(response, &VARY).any(|name| name.eq_ignore_ascii_case(b"origin")) {
+        headers.insert(VARY, HeaderValue::from_static("Origin"));
+    }
+    headers
+}
