@@ -31,7 +31,6 @@
 
 mod auth;
 mod backends;
-mod csrf;
 mod events;
 mod health;
 pub(crate) mod jobs;
@@ -44,7 +43,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -52,6 +51,7 @@ use hyper::body::Incoming;
 use crate::app::App;
 use crate::config::Config;
 use crate::core::domain::kind::{Kind, SyncEndpoint};
+use crate::core::http::csrf;
 use crate::ledger::{Cleaning, CleaningResult, Timestamp};
 use crate::proxy::request::Peer;
 use crate::proxy::{Proxy, errors, headers};
@@ -202,10 +202,10 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
     if !resource.methods().split(", ").any(|allowed| allowed == method.as_str()) {
         return respond::method_not_allowed(resource.methods());
     }
-    if csrf::is_cross_site(&method, &request.headers) {
-        return respond::message(
-            StatusCode::FORBIDDEN,
-            "Cross-site request refused.",
+    let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+    // The GETs of this listener have no effects.
+    if csrf::is_cross_site(&request.headers, host, &[]) && !csrf::is_link(&method, &request.headers) {
+        return respond::cross_site(
             "Sec-Fetch-Site or Origin shows that a page of another site sent this request. Send it from a page of \
              this address, or without a browser.",
         );

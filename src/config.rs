@@ -39,6 +39,7 @@ pub use schema::keys;
 pub use shims::ShimsConfig;
 
 use crate::core::domain::credential::ApiKey;
+use crate::core::http::url::BackendUrl;
 use crate::tls::ServerFiles;
 use builder::Builder;
 use key::keys;
@@ -66,6 +67,10 @@ keys! {
         /// Proxies in front of the bridge whose `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host` are
         /// trusted. Those of other clients are replaced.
         pub trusted_proxies: Vec<IpNet> = Vec::new();
+        /// Origins whose pages may start syncs, such as that of NetBox. If it is set, and on a backend with
+        /// `backend.api_key_file` always, sync streams and `/ws` refuse the pages of all other sites, and names of the
+        /// bridge that are neither in this list nor in `backend.hosts` and contain a dot.
+        pub allowed_origins: Vec<BackendUrl> = Vec::new();
     }
 
     /// The configuration of a bridge.

@@ -67,6 +67,11 @@ pub fn message(status: StatusCode, message: &str, detail: &str) -> Response<Body
     json(status, message_body(message, detail))
 }
 
+/// 403 for a request that a page of another site may have sent.
+pub fn cross_site(detail: &str) -> Response<Body> {
+    message(StatusCode::FORBIDDEN, "Cross-site request refused.", detail)
+}
+
 /// 405 with `Allow`.
 pub fn method_not_allowed(methods: &'static str) -> Response<Body> {
     let detail = format!("This path supports {methods}.");

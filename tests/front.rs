@@ -3,6 +3,7 @@
 mod backends;
 mod compat;
 mod cors;
+mod cross_site;
 mod hostile;
 mod http2;
 mod limits;

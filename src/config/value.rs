@@ -114,6 +114,14 @@ value!(
     "a list of host names, without ports",
     is_list: true
 );
+// Origins of pages.
+value!(
+    Vec<BackendUrl>,
+    |text| parts(text).map(|origin| origin.parse().ok()).collect(),
+    |origins| joined(origins),
+    "a list of origins, such as https://netbox.example or http://10.0.0.5:8080",
+    is_list: true
+);
 // The name of a backend.
 value!(
     String,

@@ -2,17 +2,24 @@
 
 use std::net::IpAddr;
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, ORIGIN};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::request::{Peer, REJECTED, RequestContext};
 use crate::app::AppState;
 use crate::backend::{ForwardError, UploadError};
 use crate::core::domain::refusal::Refusal;
+use crate::core::http::csrf;
 use crate::core::http::guard::{self, RejectReason, Rejection};
+use crate::core::http::headers::text;
+use crate::core::http::url::BackendUrl;
+use crate::core::text::plain;
 use crate::respond::{self, Body};
 use crate::telemetry;
+
+/// The maximum length of a repeated header value, in characters.
+const MAX_NAMED: usize = 80;
 
 /// A response, or the one that takes its place because of an error.
 pub(super) type ResponseResult = Result<Response<Body>, Response<Body>>;
@@ -36,6 +43,31 @@ pub(crate) fn rejection(state: &AppState, request: &Parts, peer: &Peer) -> Optio
     raw.map(|stopped| stopped.rejection)
         .or_else(|| guard::check(request, &state.config.limits.bounds()).err())
         .map(|rejection| rejection_response(&rejection, peer.address))
+}
+
+/// The response to a request for a sync that a page of another site may have sent, with the key of the bridge or
+/// against `allowed_origins`.
+pub(super) fn cross_site(context: &RequestContext, headers: &HeaderMap) -> Option<Response<Body>> {
+    let (config, allowed) = (context.backend.config(), &*context.state.config.allowed_origins);
+    if config.api_key.is_none() && allowed.is_empty() {
+        return None;
+    }
+    let host = context.forwarded.host();
+    if csrf::is_cross_site(headers, host, allowed) {
+        // `null` cannot be allowed: every sandboxed page has it.
+        let origin = headers.get(ORIGIN).map(text).filter(|origin| origin.parse::<BackendUrl>().is_ok());
+        let origin = origin.unwrap_or_else(|| "its origin".to_owned());
+        return Some(respond::cross_site(&format!(
+            "Sec-Fetch-Site or Origin shows that a page of another site sent this request. If it is a page of NetBox, \
+             add {origin} to allowed_origins."
+        )));
+    }
+    let foreign = host.filter(|host| !csrf::is_own_host(host, &config.hosts, allowed))?;
+    let (foreign, scheme) = (plain(foreign, MAX_NAMED), context.forwarded.scheme());
+    Some(respond::cross_site(&format!(
+        "{foreign} is not known as a name of this bridge, and a page of another site may use it to reach the bridge. If \
+         it is one, add {scheme}://{foreign} to allowed_origins."
+    )))
 }
 
 pub(crate) fn rejection_response(rejection: &Rejection, client: IpAddr) -> Response<Body> {

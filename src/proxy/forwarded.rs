@@ -71,6 +71,16 @@ impl Forwarded {
         }
     }
 
+    /// The host that the client requested, according to the nearest proxy if that is trusted.
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.host.as_ref()?.to_str().ok()
+    }
+
+    /// The scheme of the client's request, according to the nearest proxy if that is trusted.
+    pub(crate) fn scheme(&self) -> &str {
+        self.proto.to_str().unwrap_or("http")
+    }
+
     /// Sets the forwarding headers for the backend.
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
         let claims = FORWARDING_HEADERS.map(|claim| {

@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 use super::Proxy;
 use super::cors::{self, Page};
-use super::errors::{rejection, rejection_response};
+use super::errors::{cross_site, rejection, rejection_response};
 use super::forwarded::Forwarded;
 use super::headers::{as_http_1, decoded_path};
 use super::request::{Peer, RequestContext, StoppedConnection};
@@ -100,6 +100,9 @@ impl Proxy {
             if has_body {
                 return (Route::Stream, no_body());
             }
+            if let Some(refused) = cross_site(&context, &parts.headers) {
+                return (Route::Stream, refused);
+            }
             return (Route::Stream, streams::answer(self, &context, endpoint, &parts).await);
         }
         if wants_websocket(&parts) {
@@ -107,6 +110,11 @@ impl Proxy {
             let route = if path == websocket::PATH { Route::Socket } else { Route::Tunnel };
             if has_body {
                 return (route, no_body());
+            }
+            if route == Route::Socket
+                && let Some(refused) = cross_site(&context, &parts.headers)
+            {
+                return (route, refused);
             }
             let response = match route {
                 Route::Socket => websocket::answer(self, context, parts).await,
