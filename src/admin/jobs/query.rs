@@ -149,8 +149,10 @@ impl JobQuery {
     }
 }
 
-/// The parameters of `query`: name, text, and decoded value if it is valid and not empty. Only the ones in `repeatable`
-/// may be given twice.
+/// A parameter of a query: its name, its text, and its decoded value if that is valid and not empty.
+type Parameter<'a> = (&'a str, &'a str, Option<Cow<'a, str>>);
+
+/// The parameters of `query`. Only the ones in `repeatable` may be given twice.
 ///
 /// # Errors
 ///
@@ -158,7 +160,7 @@ impl JobQuery {
 pub(super) fn parameters<'a>(
     query: &'a str,
     repeatable: &[&str],
-) -> Result<Vec<(&'a str, &'a str, Option<Cow<'a, str>>)>, JobQueryError> {
+) -> Result<Vec<Parameter<'a>>, JobQueryError> {
     let mut parameters: Vec<(&str, &str, _)> = Vec::new();
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (name, raw) = part.split_once('=').unwrap_or((part, ""));
