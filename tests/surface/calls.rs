@@ -77,6 +77,12 @@ impl Call {
         self.target.split_once('?').map_or(self.target.as_str(), |(path, _)| path)
     }
 
+    /// Whether a browser asks with it whether a page of another origin may send another request.
+    pub(super) fn is_preflight(&self) -> bool {
+        self.method == "OPTIONS"
+            && self.headers.iter().any(|(name, _)| name == "Access-Control-Request-Method")
+    }
+
     /// Whether it is plain from its head that it has no body.
     pub(super) fn is_bodiless(&self) -> bool {
         match &self.body {

@@ -85,7 +85,7 @@ impl BridgePaths {
     /// Whether the bridge answers `call` without a backend request.
     fn keeps(&self, call: &Call) -> bool {
         let path = call.path();
-        is_stream(path) || self.is_old && KEYS.contains(&path)
+        !call.is_preflight() && (is_stream(path) || self.is_old && KEYS.contains(&path))
     }
 
     /// Whether it replaces `direct`, the response of the backend to `call`.
