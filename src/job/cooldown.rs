@@ -14,7 +14,7 @@ use super::registry::Registry;
 use crate::backend::{Backend, BackendId, RequestIdentity};
 use crate::core::domain::kind::{SyncEndpoint, VmId};
 use crate::core::http::url::BackendUrl;
-use crate::ledger::{Cooldown, Health, JobId, JobUpdate, LedgerUnavailable, Record, Timestamp};
+use crate::ledger::{Cooldown, JobId, JobUpdate, LedgerUnavailable, Record, Timestamp};
 use crate::telemetry;
 
 /// The minimum interval between two requests for the activity of a backend.
@@ -53,30 +53,20 @@ impl Registry {
 
     /// Takes a permit for every job of an earlier process that one of `backends` may still run.
     pub async fn resume_cooldowns(self: &Arc<Self>, backends: &[Arc<Backend>]) {
+        let (mut closing, mut health) = (self.closing(), self.ledger().health());
         if self.resume_recorded(backends).await.is_ok() {
             return;
         }
-        // The ledger reports its own failures.
         let (registry, backends) = (Arc::clone(self), backends.to_vec());
-        let (mut closing, mut health) = (self.closing(), self.ledger().health());
         self.spawn(async move {
-            loop {
-                let is_available = tokio::select! {
-                    biased;
-                    _ = closing.wait_for(|closing| *closing) => false,
-                    health = health.wait_for(|health| matches!(health, Health::Available)) => health.is_ok(),
-                };
-                if !is_available || registry.resume_recorded(&backends).await.is_ok() {
-                    return;
-                }
-                let has_changed = tokio::select! {
-                    biased;
-                    _ = closing.wait_for(|closing| *closing) => false,
-                    changed = health.changed() => changed.is_ok(),
-                };
-                if !has_changed {
-                    return;
-                }
+            // The ledger reports its own failures.
+            let resumed = async {
+                while health.changed().await.is_ok() && registry.resume_recorded(&backends).await.is_err() {}
+            };
+            tokio::select! {
+                biased;
+                _ = closing.wait_for(|closing| *closing) => {}
+                () = resumed => {}
             }
         });
     }

@@ -271,7 +271,7 @@ impl Registry {
         if !held.is_empty() {
             backend.resolve().await;
         }
-        for id in held.iter().filter(|id| !id.has_address()) {
+        for id in &held {
             // A backend that does not resolve cannot be matched by address.
             let _ = id.resolve().await;
         }

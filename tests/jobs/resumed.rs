@@ -43,29 +43,32 @@ async fn a_recorded_job_is_resumed_by_a_request_for_the_same_with_the_same_key_a
 
 #[tokio::test(start_paused = true)]
 async fn a_recorded_job_is_resumed_on_its_own_backend_under_any_name_and_on_no_other() {
-    let folder = tempfile::tempdir().unwrap();
     let (mut own, mut other) = (ManualBackend::start().await, ManualBackend::start().await);
-    let data_dir = ("data_dir", folder.path().to_str().unwrap());
-    let before = front(&own, &[data_dir]).await;
-    let first = StreamReader::open(&before, DEVICES, &[]).await;
-    let job = first.job.clone();
-    own.next_stream().await.complete().await;
-    first.rest().await;
-    before.stop().await;
+    let address = format!("http://{}", own.address);
+    let name = format!("http://localhost:{}", own.address.port());
+    for (recorded, resumed) in [(&address, &name), (&name, &address)] {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = ("data_dir", folder.path().to_str().unwrap());
+        let before = front(&own, &[data_dir, ("backend.url", recorded)]).await;
+        let first = StreamReader::open(&before, DEVICES, &[]).await;
+        let job = first.job.clone();
+        own.next_stream().await.complete().await;
+        first.rest().await;
+        before.stop().await;
 
-    let last = format!("{job}.1");
-    let last = [("Last-Event-ID", last.as_str())];
-    let elsewhere = front(&other, &[data_dir]).await;
-    let reader = StreamReader::open(&elsewhere, DEVICES, &last).await;
-    assert_ne!(reader.job, job);
-    other.next_stream().await.complete().await;
-    reader.rest().await;
-    elsewhere.stop().await;
+        let last = format!("{job}.1");
+        let last = [("Last-Event-ID", last.as_str())];
+        let elsewhere = front(&other, &[data_dir]).await;
+        let reader = StreamReader::open(&elsewhere, DEVICES, &last).await;
+        assert_ne!(reader.job, job);
+        other.next_stream().await.complete().await;
+        reader.rest().await;
+        elsewhere.stop().await;
 
-    let url = format!("http://localhost:{}", own.address.port());
-    let renamed = front(&own, &[data_dir, ("backend.url", &url)]).await;
-    let again = StreamReader::open(&renamed, DEVICES, &last).await;
-    assert_eq!(again.job, job);
-    assert!(again.rest().await.starts_with(&format!("id: {job}.2\n")));
-    assert!(own.is_idle(), "a second run");
+        let renamed = front(&own, &[data_dir, ("backend.url", resumed)]).await;
+        let again = StreamReader::open(&renamed, DEVICES, &last).await;
+        assert_eq!(again.job, job);
+        assert!(again.rest().await.starts_with(&format!("id: {job}.2\n")));
+        assert!(own.is_idle(), "a second run");
+    }
 }

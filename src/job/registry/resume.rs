@@ -97,10 +97,8 @@ impl Registry {
 async fn was_on(record: &Record, request: &SyncRequest) -> bool {
     let Some(url) = record.backend.known() else { return false };
     let backend = BackendId::from_url(url.clone());
-    if !backend.has_address() {
-        // A backend that does not resolve is matched by its URL.
-        let _ = backend.resolve().await;
-    }
+    // A backend that does not resolve is matched by its URL.
+    let _ = backend.resolve().await;
     backend.is_at(request.backend.id())
 }
 
