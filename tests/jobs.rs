@@ -2,6 +2,7 @@
 
 mod broken;
 mod cooldown;
+mod prepared;
 mod resumed;
 
 use std::collections::BTreeSet;
@@ -195,9 +196,9 @@ async fn a_reader_that_reconnects_within_the_grace_period_gets_every_frame_once(
     let last = seen.lines().rev().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
     drop(reader);
     stream.device("pve2", "completed").await;
-    tokio::time::advance(Duration::from_secs(50)).await;
+    tokio::time::sleep(Duration::from_secs(50)).await;
     let again = StreamReader::open(&front, DEVICES, &[("Last-Event-ID", &last)]).await;
-    tokio::time::advance(Duration::from_secs(50)).await;
+    tokio::time::sleep(Duration::from_secs(50)).await;
     stream.device("pve3", "completed").await;
     stream.complete().await;
     let rest = again.rest().await;

@@ -9,7 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::advance;
 
-use crate::support::bridge::{Forwarder, KEY, TestBridge, WITH_KEY, config, fast, recordings, replayed};
+use crate::support::bridge::{
+    DEVICES, Forwarder, KEY, TestBridge, WITH_KEY, config, fast, recordings, replayed,
+};
 use crate::support::manual::ManualBackend;
 use crate::support::scripted::{Backend, answer};
 use proxbox_bridge::replay::{ReplayOptions, Speed};
@@ -113,6 +115,26 @@ async fn guarded() -> (proxbox_bridge::replay::ReplayHandle, TestBridge) {
     let backend = replayed(recordings("0.0.11.post2", &[]), options).await;
     let front = TestBridge::start(config(backend.local_addr(), &[("trusted_proxies", "127.0.0.1")])).await;
     (backend, front)
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_for_a_stream_without_a_key_reach_the_backend_only_once() {
+    let (backend, front) = guarded().await;
+    for _ in 0..3 {
+        let answer = front.get(DEVICES, &[]).await;
+        assert_eq!(answer.status, 401, "{}", answer.text());
+    }
+    let streams = || backend.log().requests().iter().filter(|(_, target)| target == DEVICES).count();
+    assert_eq!(streams(), 1, "{:?}", backend.log().requests());
+    // From now on the bridge knows that the backend requires a key.
+    advance(Duration::from_secs(300)).await;
+    assert_eq!(front.get(DEVICES, &WITH_KEY).await.status, 200);
+    let before = streams();
+    for _ in 0..3 {
+        let answer = front.get(DEVICES, &[]).await;
+        assert!(answer.detail().contains("backend.api_key_file"), "{}", answer.text());
+    }
+    assert_eq!(streams(), before);
 }
 
 #[tokio::test(start_paused = true)]

@@ -220,21 +220,22 @@ async fn what_a_release_lacks_is_counted_by_gap() {
         ("/auth/bootstrap-status", 200),
         ("/proxmox/endpoints", 422),
         ("/proxmox/cluster/status?proxmox_endpoint_ids=1", 422),
+        ("/full-update/stream?proxmox_endpoint_ids=1", 422),
         ("/cluster/backup/stream", 404),
     ] {
         assert_eq!(bridge.get(target).await.status, status, "{target}");
     }
-    for (shim, action) in [
-        ("health", "emulated"),
-        ("version", "emulated"),
-        ("inventory", "emulated"),
-        ("auth", "emulated"),
-        ("proxmox_endpoints", "refused"),
-        ("scope", "refused"),
-        ("aliases", "translated"),
+    for (shim, action, count) in [
+        ("health", "emulated", 1.0),
+        ("version", "emulated", 1.0),
+        ("inventory", "emulated", 1.0),
+        ("auth", "emulated", 1.0),
+        ("proxmox_endpoints", "refused", 1.0),
+        ("scope", "refused", 2.0),
+        ("aliases", "translated", 1.0),
     ] {
         let series = format!("shims_total{{action=\"{action}\",shim=\"{shim}\"}}");
-        assert_eq!(bridge.value(&series).await, 1.0, "{series}");
+        assert_eq!(bridge.value(&series).await, count, "{series}");
     }
 }
 

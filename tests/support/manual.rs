@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A backend whose streams a test writes event by event. It requires no API key.
+/// A backend whose streams a test writes event by event. It requires an API key for `/sync/active` alone.
 pub struct ManualBackend {
     pub address: SocketAddr,
     traits: Arc<Traits>,
@@ -119,6 +119,11 @@ async fn answer(mut stream: TcpStream, sender: mpsc::UnboundedSender<ManualStrea
         return;
     }
     let path = target.split('?').next().unwrap();
+    if path == "/sync/active" && !head.to_ascii_lowercase().contains("\r\nx-proxbox-api-key: ") {
+        let refused = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+        let _ = stream.write_all(refused.as_bytes()).await;
+        return;
+    }
     if path.ends_with("/stream") && traits.refuses.load(Ordering::Relaxed) {
         let refused = "HTTP/1.1 422 Unprocessable Content\r\nContent-Length: 0\r\n\r\n";
         let _ = stream.write_all(refused.as_bytes()).await;

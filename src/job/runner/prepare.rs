@@ -301,3 +301,16 @@ pub(super) fn options(job: &Job, request: &SyncRequest) -> NormalizerOptions {
         redactor: job.redactor.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_until_a_retry_is_rounded_up_to_whole_seconds() {
+        for (millis, seconds) in [(1_000, "1"), (1_001, "2"), (1_999, "2")] {
+            let reason = BackoffReason::Limited { retry_after: Duration::from_millis(millis) };
+            assert_eq!(backoff_refusal(&reason).retry_after.as_deref(), Some(seconds));
+        }
+    }
+}

@@ -108,3 +108,35 @@ fn durations(records: &[Record], leg: &Leg) -> Vec<(Kind, Duration)> {
     })
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::domain::kind::SyncEndpoint;
+
+    #[test]
+    fn work_may_precede_only_a_failure_of_a_plain_endpoint() {
+        for (channel, status, expected) in [
+            (Channel::Json, 500, true),
+            (Channel::Json, 401, false),
+            (Channel::Json, 422, false),
+            (Channel::Native, 500, false),
+            (Channel::Websocket, 500, false),
+        ] {
+            let after = AfterDisconnect::new(None, channel, Kind::Devices);
+            let estimate = Estimate::new(after, Kind::Devices, &[], Duration::ZERO);
+            let work =
+                LegWork { channel, kind: Kind::Devices, began: Instant::now(), estimate, has_begun: true };
+            assert_eq!(work.may_precede(status), expected, "{channel} {status}");
+        }
+    }
+
+    #[test]
+    fn the_duration_of_a_full_update_is_derived_from_runs_of_every_kind() {
+        for (kind, expected) in [(Kind::FullUpdate, None), (Kind::Devices, Some(Kind::Devices))] {
+            let endpoint = SyncEndpoint::for_kind(kind);
+            let leg = Leg { endpoint, kinds: vec![kind], channel: Channel::Native, command: None };
+            assert_eq!(completed(&leg, "http://backend".parse().unwrap()).kind, expected);
+        }
+    }
+}
