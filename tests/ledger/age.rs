@@ -204,6 +204,19 @@ async fn a_clock_that_is_ahead_at_the_start_removes_nothing() {
 }
 
 #[tokio::test]
+async fn time_that_passed_before_the_close_is_not_a_jump_at_the_next_start() {
+    let clock = SteppedClock::at(NOW);
+    let folder = folder();
+    let ledger = opened(folder.path(), &clock).await;
+    run(&ledger, &clock, 1).await;
+    clock.pass(2 * DAY);
+    ledger.close().await;
+    let ledger = opened(folder.path(), &clock).await;
+    assert_eq!(ledger.cleaning_held(), None);
+    ledger.close().await;
+}
+
+#[tokio::test]
 async fn a_clock_that_jumps_ahead_of_a_running_bridge_removes_nothing() {
     let folder = folder();
     let clock = SteppedClock::at(NOW);

@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
+use futures::future::try_join_all;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use super::SqliteStore;
-use crate::ledger::store::StoreContext;
+use crate::ledger::retention::CleaningPlan;
+use crate::ledger::store::{Store, StoreContext};
 use crate::ledger::tests::{available, ended, frames, options, record};
 use crate::ledger::{Cleaning, CleaningResult, Health, JobUpdate, Ledger, LedgerOptions};
 
@@ -112,6 +114,18 @@ async fn what_is_removed_gives_its_space_back() {
     assert_eq!(cleaned, CleaningResult { logs: vec![job.id], ..CleaningResult::default() });
     let left: u64 = pragma(&store, "page_count").parse().unwrap();
     assert!(left < pages / 10, "{left} of {pages}");
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn one_step_of_a_cleaning_removes_a_limited_number_of_frames() {
+    let (ledger, store) = open(options(None)).await;
+    let jobs = 300;
+    let puts = (0..jobs).map(|_| ledger.put(JobUpdate { record: ended(&record()), frames: frames(1..=10) }));
+    try_join_all(puts.collect::<Vec<_>>()).await.unwrap();
+    let plan = CleaningPlan { jobs_before: i64::MAX, logs_before: i64::MAX, jobs, logs: jobs };
+    let (cleaned, rest) = store.lock().unwrap().clean(plan).unwrap();
+    assert_eq!((cleaned.logs.len(), rest.unwrap().logs), (200, 100), "2,000 frames");
     ledger.close().await;
 }
 
