@@ -310,6 +310,17 @@ impl JobEnded<'_> {
                 unreadable,
                 "Job failed."
             ),
+            (None, _) if total.failed > 0 => tracing::warn!(
+                outcome = line.0,
+                duration_seconds = line.1,
+                seen = total.seen,
+                completed = total.completed,
+                failed = total.failed,
+                unconfirmed = total.unconfirmed,
+                dropped,
+                unreadable,
+                "Job completed with failures."
+            ),
             (None, _) => tracing::info!(
                 outcome = line.0,
                 duration_seconds = line.1,

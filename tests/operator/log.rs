@@ -75,6 +75,14 @@ async fn the_first_failed_objects_of_a_job_have_a_line_each_and_the_others_are_c
     let more = with("More objects failed");
     assert_eq!((more.len(), &more[0]["level"]), (1, &json!("WARN")));
     assert_eq!((&more[0]["fields"]["more"], &more[0]["fields"]["left_out"]), (&json!(5), &json!(3)));
+    let completed = with("Job completed");
+    assert_eq!((completed.len(), &completed[0]["level"]), (1, &json!("WARN")));
+    let fields = &completed[0]["fields"];
+    assert_eq!(fields["message"], "Job completed with failures.");
+    assert_eq!(
+        (&fields["seen"], &fields["completed"], &fields["failed"]),
+        (&json!(26), &json!(1), &json!(25))
+    );
 }
 
 #[tokio::test]
