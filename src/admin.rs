@@ -46,12 +46,14 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::core::domain::kind::{Kind, SyncEndpoint};
+use crate::core::domain::kind::SyncEndpoint;
 use crate::core::http::csrf;
+use crate::core::http::guard::{self, RejectReason, Rejection};
 use crate::ledger::{Cleaning, CleaningResult, Timestamp};
 use crate::proxy::request::Peer;
 use crate::proxy::{Proxy, errors, headers};
@@ -152,12 +154,10 @@ fn matched<'a>(route: &str, path: &'a str) -> Option<&'a str> {
     (!id.is_empty() && !id.contains('/')).then_some(id)
 }
 
-/// Every path of this listener, with its methods. `{id}` stands for the id of a job.
+/// Every path of this listener, with its methods. `{id}` stands for the id of a job, `{vm}` for that of a virtual
+/// machine.
 pub fn paths() -> impl Iterator<Item = (String, &'static str)> {
-    let queued = Kind::all().filter_map(|kind| {
-        let path = kind.row().plugin_path?;
-        Some((format!("/{path}"), Resource::Sync(SyncEndpoint::for_kind(kind)).methods()))
-    });
+    let queued = SyncEndpoint::queue_paths().map(|path| (path, "POST"));
     let parts = page::ASSETS.iter().map(|part| (part.path.to_owned(), Resource::Asset(part).methods()));
     let routes = ROUTES.iter().map(|(path, resource)| ((*path).to_owned(), resource.methods()));
     routes.chain(parts).chain(queued)
@@ -246,6 +246,11 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
         Resource::Log => log_filter::filter(),
         Resource::Clean => clean(app).await,
         Resource::Reload => reload(app).await,
+        Resource::Sync(_) if !body.is_end_stream() || guard::announces_body(&request) => {
+            let detail = "A sync takes no body: its parameters are in the query, as in ?proxmox_endpoint_ids=1. \
+                          Nothing was started.";
+            errors::rejection_response(&Rejection::body(RejectReason::Body, detail), peer.address)
+        }
         Resource::Sync(endpoint) => sync::answer(app, endpoint, &request, peer.address).await,
     }
 }

@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::backend::Backend;
 use crate::config::WithoutLedger;
 use crate::ledger::Health;
+use crate::proxy::streams::{bad_parameter, unknown_parameter};
 use crate::respond::{self, Body};
 
 /// The answer of `/readyz`.
@@ -125,11 +126,10 @@ pub(super) async fn ready(app: &App, query: &str, caller: Caller) -> Response<Bo
         "" => Readiness::new(app),
         "backend" | "backend=" => Readiness::with_backends(app, caller).await,
         _ => {
-            return respond::message(
-                StatusCode::BAD_REQUEST,
-                "Unknown parameter.",
-                "/readyz has one parameter: ?backend also checks whether the backends can be reached.",
-            );
+            let detail =
+                "/readyz has one parameter: ?backend also checks whether the backends can be reached.";
+            let is_value = query.starts_with("backend=");
+            return if is_value { bad_parameter(detail) } else { unknown_parameter(detail) };
         }
     };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -22,10 +22,10 @@ use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::job::Job;
 use crate::ledger::{JobId, LedgerUnavailable, LoggedFrame, Record, Timestamp};
-use crate::proxy::streams::{unknown_parameter, with_job_header};
+use crate::proxy::streams::{bad_parameter, unknown_parameter, with_job_header};
 use crate::respond::{self, Body};
 use json::JobObject;
-use query::JobQuery;
+use query::{JobQuery, JobQueryError};
 
 pub(super) use events::answer as events;
 pub(super) use failed::answer as failed;
@@ -53,9 +53,11 @@ struct JobList<'a> {
 
 /// Answers `GET /jobs`: the jobs that match `query`, newest first.
 pub(super) async fn list(app: &App, query: &str) -> Response<Body> {
-    let page = match JobQuery::parse(query, Timestamp::now()) {
+    let state = app.state();
+    let url = |name: &str| Some(state.find_backend(name)?.url().clone());
+    let page = match JobQuery::parse(query, Timestamp::now(), url) {
         Ok(page) => page,
-        Err(bad) => return unknown_parameter(&bad.to_string()),
+        Err(invalid) => return invalid_query(&invalid),
     };
     // The ledger is read before the memory, so that jobs that start or end in between are found in memory.
     let (mut records, warning) = match app.registry.ledger().jobs(page.filter()).await {
@@ -71,6 +73,15 @@ pub(super) async fn list(app: &App, query: &str) -> Response<Body> {
     records.truncate(page.size);
     let results = records.iter().map(JobObject::new).collect();
     respond::object(StatusCode::OK, &JobList { next, results, warning })
+}
+
+/// The response to an invalid query of `/jobs`, or of the failed objects of a job.
+fn invalid_query(invalid: &JobQueryError) -> Response<Body> {
+    let detail = invalid.to_string();
+    match invalid {
+        JobQueryError::Unknown { .. } => unknown_parameter(&detail),
+        JobQueryError::Twice(_) | JobQueryError::Value { .. } => bad_parameter(&detail),
+    }
 }
 
 /// Answers `GET /jobs/{id}`: one job with its log.

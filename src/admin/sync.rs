@@ -25,7 +25,7 @@ pub(super) async fn answer(
 ) -> Response<Body> {
     let query = match Query::parse(request.uri.query().unwrap_or_default()) {
         Ok(query) => query,
-        Err(bad) => return streams::unknown_parameter(&bad.to_string()),
+        Err(invalid) => return streams::invalid_query(&invalid),
     };
     if query.parameters.last_event_id.is_some() {
         return streams::unknown_parameter(
@@ -38,7 +38,7 @@ pub(super) async fn answer(
         (None, [only]) => only,
         (None, _) => {
             let names = state.names();
-            return streams::unknown_parameter(&format!(
+            return streams::bad_parameter(&format!(
                 "Name the backend with bridge.backend, one of: {names}."
             ));
         }
@@ -46,7 +46,7 @@ pub(super) async fn answer(
             Some(backend) => backend,
             None => {
                 let names = state.names();
-                return streams::unknown_parameter(&format!(
+                return streams::bad_parameter(&format!(
                     "There is no backend with this name. bridge.backend is one of: {names}."
                 ));
             }

@@ -15,7 +15,7 @@ use crate::backend::{Backend, RequestIdentity};
 use crate::core::domain::kind::SyncEndpoint;
 use crate::core::domain::refusal::Refusal;
 use crate::core::http::headers::{came_through_bridge, text};
-use crate::core::http::query::{BridgeParameters, Query};
+use crate::core::http::query::{BridgeParameters, InvalidParameter, Query};
 use crate::job::{self, AdmitError, AttachOptions, Attached, EventSelection, Watcher};
 use crate::ledger::JobId;
 use crate::proxy::Proxy;
@@ -48,7 +48,7 @@ pub(crate) async fn answer(
     }
     let query = match Query::parse_stream(request.uri.query().unwrap_or_default()) {
         Ok(query) => query,
-        Err(bad) => return unknown_parameter(&bad.to_string()),
+        Err(invalid) => return invalid_query(&invalid),
     };
     if query.parameters.backend.is_some() {
         return unknown_parameter(
@@ -97,7 +97,18 @@ pub(crate) fn without_chunks(version: Version) -> Option<Response<Body>> {
     })
 }
 
-/// The response to an invalid query.
+/// The response to a query with a parameter that has an invalid value, or is unknown.
+pub(crate) fn invalid_query(invalid: &InvalidParameter) -> Response<Body> {
+    let detail = invalid.to_string();
+    if invalid.is_known() { bad_parameter(&detail) } else { unknown_parameter(&detail) }
+}
+
+/// The response to a query in which the value of a parameter is invalid or missing.
+pub(crate) fn bad_parameter(detail: &str) -> Response<Body> {
+    respond::message(StatusCode::BAD_REQUEST, "Bad parameter.", detail)
+}
+
+/// The response to a query with a parameter that this request does not have.
 pub(crate) fn unknown_parameter(detail: &str) -> Response<Body> {
     respond::message(StatusCode::BAD_REQUEST, "Unknown parameter.", detail)
 }

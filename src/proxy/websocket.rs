@@ -18,7 +18,7 @@ use tracing::Instrument;
 use super::Proxy;
 use super::quota::acquire_stream;
 use super::request::RequestContext;
-use super::streams::unknown_parameter;
+use super::streams::{invalid_query, unknown_parameter};
 use super::tunnel::{BY_UPGRADE, WEBSOCKET};
 use crate::backend::KEY_STATUS;
 use crate::core::domain::refusal::Refusal;
@@ -46,7 +46,7 @@ pub(super) async fn answer(proxy: &Proxy, context: RequestContext, mut parts: Pa
     let query = match Query::parse(parts.uri.query().unwrap_or_default()) {
         Ok(query) if query.parameters == Default::default() => query.backend_query,
         Ok(_) => return unknown_parameter("Parameters of the bridge apply to streams only, not to /ws."),
-        Err(bad) => return unknown_parameter(&bad.to_string()),
+        Err(invalid) => return invalid_query(&invalid),
     };
     let slot = match acquire_stream(proxy, &context, None) {
         Ok(slot) => slot,

@@ -105,6 +105,13 @@ async fn each_backend_has_its_own_jobs_key_and_channel_and_one_that_is_down_harm
     assert_eq!(of(0), (json!(format!("http://{}", new.local_addr())), json!(["native"])));
     assert_eq!(of(1), (json!(format!("http://{}", old.local_addr())), json!(["websocket"])));
 
+    for backend in [format!("http://{}", old.local_addr()), "old".to_owned()] {
+        let listed =
+            front.admin_request("GET", &format!("/jobs?backend={backend}"), &[]).await.json()["results"]
+                .clone();
+        assert_eq!(listed, json!([jobs[1]]), "{backend}");
+    }
+
     let answer = front.admin_request("POST", "/sync/devices/", &[]).await;
     assert_eq!(answer.status, 400);
     assert!(answer.detail().contains("old, new, down"), "{}", answer.text());

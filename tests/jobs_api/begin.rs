@@ -2,12 +2,15 @@
 
 use std::path::Path;
 
+use proxbox_bridge::core::domain::kind::SyncEndpoint;
 use proxbox_bridge::replay::{ReplayOptions, ServerEvent, Side};
 use serde_json::{Value, json};
 
 use super::document::{Api, ids, path};
 use super::{NEW, OLD};
-use crate::support::bridge::{BridgedReplay, DEVICES, KEY, TestBridge, WITH_KEY, config, fast, recordings};
+use crate::support::bridge::{
+    BridgedReplay, Client, DEVICES, KEY, TOKEN, TestBridge, WITH_KEY, config, fast, recordings,
+};
 use crate::support::session::stream;
 
 /// A backend that is silent after its first events.
@@ -102,6 +105,55 @@ async fn what_makes_no_sense_is_refused_and_nothing_is_started() {
     }
     assert_eq!(ids(&api.get("/jobs").await), [""; 0]);
     assert_eq!(pair.log().requests(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_kind_can_be_queued_and_a_single_virtual_machine_too() {
+    let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[("backend.queue", "100")]).await;
+    let api = Api::new(&pair.front).await;
+    for path in SyncEndpoint::queue_paths() {
+        let job = api.start(&path.replace("{vm}", "7"), &WITH_KEY).await;
+        let endpoint = SyncEndpoint::from_queue_path(&path.replace("{vm}", "7")).unwrap();
+        assert_eq!(job["kind"], endpoint.kind.as_str(), "{path}");
+        assert_eq!(job["vm"], json!(endpoint.vm.map(|vm| vm.0)), "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_with_a_body_is_refused_instead_of_run_without_it() {
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
+    let api = Api::new(&pair.front).await;
+    let scope = "{\"proxmox_endpoint_ids\":[1]}";
+    for head in ["Content-Length: 28", "Transfer-Encoding: chunked"] {
+        let body =
+            if head.starts_with('C') { scope.to_owned() } else { format!("1c\r\n{scope}\r\n0\r\n\r\n") };
+        let request = format!(
+            "POST /sync/devices/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n{head}\r\n\r\n{body}"
+        );
+        let answer = Client::raw(pair.front.admin, request.as_bytes()).await.answer().await;
+        assert_eq!(answer.status, 400, "{head}");
+        assert!(answer.detail().contains("proxmox_endpoint_ids=1"), "{}", answer.text());
+    }
+    assert_eq!(ids(&api.get("/jobs").await), [""; 0]);
+    api.start("/sync/devices/", &[("Content-Length", "0")]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_value_is_told_from_an_unknown_name() {
+    let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
+    let api = Api::new(&pair.front).await;
+    for (method, target, message) in [
+        ("POST", "/sync/devices/?bridge.fresh=2", "Bad parameter."),
+        ("POST", "/sync/devices/?bridge.frehs=1", "Unknown parameter."),
+        ("POST", "/sync/devices/?bridge.backend=x", "Bad parameter."),
+        ("GET", "/jobs?limit=0", "Bad parameter."),
+        ("GET", "/jobs?limits=1", "Unknown parameter."),
+    ] {
+        let answer = api.request(method, target, &[]).await;
+        assert_eq!((answer.status, &answer.json()["message"]), (400, &json!(message)), "{target}");
+    }
+    let stream = pair.front.get(&format!("{DEVICES}?bridge.ids=yes"), &[]).await;
+    assert_eq!((stream.status, &stream.json()["message"]), (400, &json!("Bad parameter.")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -152,18 +152,21 @@ impl Document {
 /// Whether `path` is one of those that `described` stands for.
 fn is_at(described: &str, path: &str) -> bool {
     let slashed = |path: &str| described.ends_with('/') && format!("{path}/") == described;
-    match described.split_once("{id}") {
+    let parts = described.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?.1)));
+    match parts {
         None => described == path || slashed(path),
-        Some((before, after)) => path
-            .strip_prefix(before)
-            .and_then(|rest| rest.strip_suffix(after))
-            .is_some_and(|id| !id.is_empty() && !id.contains('/')),
+        Some((before, after)) => [path, &format!("{path}/")].into_iter().any(|path| {
+            path.strip_prefix(before)
+                .and_then(|rest| rest.strip_suffix(after))
+                .is_some_and(|id| !id.is_empty() && !id.contains('/'))
+        }),
     }
 }
 
-/// The paths that are served, sorted.
+/// The paths that are served, sorted, without the files of the page, which are no part of the API.
 pub fn served() -> Vec<(String, String)> {
-    let mut paths: Vec<_> = admin::paths().map(|(path, methods)| (path, methods.to_owned())).collect();
+    let api = admin::paths().filter(|(path, _)| !path.starts_with("/page/"));
+    let mut paths: Vec<_> = api.map(|(path, methods)| (path, methods.to_owned())).collect();
     paths.sort();
     paths
 }

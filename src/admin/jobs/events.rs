@@ -11,7 +11,7 @@ use crate::core::text::plain;
 use crate::job::{EventSelection, Replay};
 use crate::ledger::{Health, JobId, LedgerUnavailable, Record};
 use crate::proxy::request::Peer;
-use crate::proxy::streams::{last_event, unknown_parameter, with_job_header, without_chunks};
+use crate::proxy::streams::{invalid_query, last_event, unknown_parameter, with_job_header, without_chunks};
 use crate::proxy::subscriber::{self, SubscriberOptions, WatcherGuard};
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Surface};
@@ -23,7 +23,7 @@ pub(crate) async fn answer(app: &App, id: &str, request: &Parts, peer: &Peer) ->
     }
     let query = match Query::parse_stream(request.uri.query().unwrap_or_default()) {
         Ok(query) => query,
-        Err(bad) => return unknown_parameter(&bad.to_string()),
+        Err(invalid) => return invalid_query(&invalid),
     };
     if !query.backend_query.is_empty() || query.parameters.fresh || query.parameters.backend.is_some() {
         return unknown_parameter(

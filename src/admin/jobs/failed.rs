@@ -11,11 +11,11 @@ use http_body_util::{BodyExt, StreamBody};
 use serde::Serialize;
 
 use super::query::{JobQueryError, parameters};
-use super::{JobLookupError, find_record, parse_id};
+use super::{JobLookupError, find_record, invalid_query, parse_id};
 use crate::app::App;
 use crate::core::domain::outcome::ObjectFailure;
 use crate::ledger::{FailureGroup, JobId, Ledger, LedgerUnavailable, LoggedFailure, Record};
-use crate::proxy::streams::{unknown_parameter, with_job_header};
+use crate::proxy::streams::with_job_header;
 use crate::respond::{self, Body, BoxError};
 
 const DEFAULT_LIMIT: usize = 50;
@@ -79,7 +79,7 @@ struct FailedPage {
 pub(crate) async fn answer(app: &App, id: &str, query: &str, headers: &HeaderMap) -> Response<Body> {
     let query = match FailedQuery::parse(query) {
         Ok(query) => query,
-        Err(bad) => return unknown_parameter(&bad.to_string()),
+        Err(invalid) => return invalid_query(&invalid),
     };
     let id = match parse_id(id) {
         Ok(id) => id,

@@ -33,12 +33,16 @@ const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 200;
 
 impl JobQuery {
-    /// Parses `query` at the time `now`.
+    /// Parses `query` at the time `now`. `url_of` is the URL of the backend with a name.
     ///
     /// # Errors
     ///
     /// [`JobQueryError`] names the valid parameters or values.
-    pub(super) fn parse(query: &str, now: Timestamp) -> Result<Self, JobQueryError> {
+    pub(super) fn parse(
+        query: &str,
+        now: Timestamp,
+        url_of: impl Fn(&str) -> Option<BackendUrl>,
+    ) -> Result<Self, JobQueryError> {
         let filter = JobFilter {
             kind: None,
             outcomes: Vec::new(),
@@ -50,7 +54,7 @@ impl JobQuery {
         };
         let mut page = Self { filter, size: DEFAULT_LIMIT };
         for (name, raw, value) in parameters(query, &["outcome"])? {
-            page.set(name, (raw, value.as_deref()), now)?;
+            page.set(name, (raw, value.as_deref()), now, &url_of)?;
         }
         Ok(page)
     }
@@ -60,6 +64,7 @@ impl JobQuery {
         name: &str,
         (raw, value): (&str, Option<&str>),
         now: Timestamp,
+        url_of: &dyn Fn(&str) -> Option<BackendUrl>,
     ) -> Result<(), JobQueryError> {
         let bad = |name, allowed: String| JobQueryError::Value { name, value: raw.to_owned(), allowed };
         let filter = &mut self.filter;
@@ -82,8 +87,9 @@ impl JobQuery {
                 filter.failed = Some(failed.ok_or_else(|| bad("failed", "true or false".to_owned()))?);
             }
             "backend" => {
-                let expected = || "the URL of a backend, as in the field backend of jobs".to_owned();
-                let url: Option<BackendUrl> = value.and_then(|value| value.parse().ok());
+                let expected =
+                    || "the name of a backend, or its URL, as in the field backend of jobs".to_owned();
+                let url = value.and_then(|value| value.parse().ok().or_else(|| url_of(value)));
                 filter.backend = Some(url.ok_or_else(|| bad("backend", expected()))?);
             }
             "since" => {
@@ -215,6 +221,10 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_764_000_000_000);
 
+    fn url_of(name: &str) -> Option<BackendUrl> {
+        (name == "lab").then(|| "http://10.0.0.7:8800".parse().unwrap())
+    }
+
     #[test]
     fn a_time_is_a_moment_in_any_zone_or_an_age() {
         for (text, wanted) in [
@@ -252,7 +262,7 @@ mod tests {
             ("kind=%+1", "one of devices"),
             ("kind=%ff", "one of devices"),
         ] {
-            let refused = JobQuery::parse(query, NOW).unwrap_err().to_string();
+            let refused = JobQuery::parse(query, NOW, url_of).unwrap_err().to_string();
             assert!(refused.contains(named), "{query}: {refused}");
         }
     }
@@ -260,8 +270,11 @@ mod tests {
     #[test]
     fn percent_encoded_filters_are_decoded() {
         let page =
-            JobQuery::parse("&backend=http%3A%2F%2FPVE%3a8000%2f&since=1h%2030m&limit=7&", NOW).unwrap();
+            JobQuery::parse("&backend=http%3A%2F%2FPVE%3a8000%2f&since=1h%2030m&limit=7&", NOW, url_of)
+                .unwrap();
         assert_eq!(page.filter.backend, "http://pve:8000".parse().ok());
+        let named = JobQuery::parse("backend=la%62", NOW, url_of).unwrap();
+        assert_eq!(named.filter.backend, url_of("lab"));
         assert_eq!(page.filter.since, Some(Timestamp(NOW.0 - 5_400_000)));
         assert_eq!((page.size, page.filter().limit), (7, 8));
     }

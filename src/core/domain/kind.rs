@@ -151,6 +151,14 @@ impl Kind {
         &TABLE[self as usize]
     }
 
+    /// The path at which a sync of this kind is queued: that of the NetBox plugin, if it has one.
+    pub fn queue_path(self) -> String {
+        match self.row().plugin_path {
+            Some(path) => format!("/{path}"),
+            None => format!("/sync/{self}/"),
+        }
+    }
+
     /// The kind of a field in the result of a full update, such as `virtual_machines`.
     pub fn of_field(name: &str) -> Option<Self> {
         Self::from_stage(&name.replace('_', "-"))
@@ -169,6 +177,15 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct VmId(pub u64);
 
+impl VmId {
+    /// The id in a path, in digits.
+    fn from_path(id: &str) -> Option<Self> {
+        // `u64::from_str` accepts a leading plus sign.
+        let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
+        id.parse().ok().filter(|_| is_number).map(Self)
+    }
+}
+
 /// A stream endpoint: a kind for the whole inventory or for one virtual machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SyncEndpoint {
@@ -179,6 +196,7 @@ pub struct SyncEndpoint {
 }
 
 const PER_VM_PREFIX: &str = "/virtualization/virtual-machines/";
+const QUEUE_PER_VM_PREFIX: &str = "/sync/virtual-machines/";
 const PER_VM: [(Kind, &str); 4] = [
     (Kind::VirtualMachines, "/create"),
     (Kind::VirtualDisks, "/virtual-disks/create"),
@@ -200,19 +218,27 @@ impl SyncEndpoint {
         }
         let rest = path.strip_prefix(PER_VM_PREFIX)?.strip_suffix("/stream")?;
         let (id, tail) = rest.split_at(rest.find('/')?);
-        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
         let (kind, _) = PER_VM.into_iter().find(|(_, known)| *known == tail)?;
-        Some(Self { kind, vm: Some(VmId(id.parse().ok()?)) })
+        Some(Self { kind, vm: Some(VmId::from_path(id)?) })
     }
 
-    /// The sync that the NetBox plugin queues at `path`, with or without a trailing slash.
+    /// The sync that is queued at `path`, with or without a trailing slash.
     pub fn from_queue_path(path: &str) -> Option<Self> {
-        let path = path.strip_prefix('/')?;
-        let is_path = |known: &str| known.strip_suffix('/') == Some(path.strip_suffix('/').unwrap_or(path));
-        let row = TABLE.iter().find(|row| row.plugin_path.is_some_and(is_path))?;
-        Some(Self::for_kind(row.kind))
+        let path = path.strip_suffix('/').unwrap_or(path);
+        if let Some(kind) = Kind::all().find(|kind| kind.queue_path().strip_suffix('/') == Some(path)) {
+            return Some(Self::for_kind(kind));
+        }
+        let rest = path.strip_prefix(QUEUE_PER_VM_PREFIX)?;
+        let (id, tail) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (kind, _) = PER_VM.into_iter().find(|(_, known)| known.strip_suffix("/create") == Some(tail))?;
+        Some(Self { kind, vm: Some(VmId::from_path(id)?) })
+    }
+
+    /// The paths at which syncs are queued. `{vm}` stands for the id of a virtual machine.
+    pub fn queue_paths() -> impl Iterator<Item = String> {
+        let per_vm = PER_VM.into_iter().filter_map(|(_, tail)| tail.strip_suffix("/create"));
+        let per_vm = per_vm.map(|tail| format!("{QUEUE_PER_VM_PREFIX}{{vm}}{tail}/"));
+        Kind::all().map(Kind::queue_path).chain(per_vm)
     }
 
     /// The path of its plain endpoint.
@@ -288,8 +314,23 @@ mod tests {
                 Some(SyncEndpoint::for_kind(row.kind))
             );
         }
-        for path in ["sync/devices/", "/sync/devices//", "/sync/", "/sync/device", "/sync/sdn/", "/", ""] {
+        for path in ["sync/devices/", "/sync/devices//", "/sync/", "/sync/device", "/sync/sdns/", "/", ""] {
             assert_eq!(SyncEndpoint::from_queue_path(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_kind_and_every_sync_of_one_virtual_machine_can_be_queued() {
+        let ends: Vec<_> = SyncEndpoint::queue_paths()
+            .map(|path| SyncEndpoint::from_queue_path(&path.replace("{vm}", "7")).unwrap().stream_path())
+            .collect();
+        let streams = Kind::all().map(|kind| kind.row().stream_path.to_owned());
+        let tails = ["", "/virtual-disks", "/backups", "/snapshots"];
+        let per_vm = tails.map(|tail| format!("/virtualization/virtual-machines/7{tail}/create/stream"));
+        assert_eq!(ends, streams.chain(per_vm).collect::<Vec<_>>());
+        for path in ["x7", "+7", "7/", "7/disks", "7/create", "99999999999999999999"] {
+            let path = format!("/sync/virtual-machines/{path}/");
+            assert_eq!(SyncEndpoint::from_queue_path(&path), None, "{path}");
         }
     }
 

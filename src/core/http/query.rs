@@ -35,40 +35,54 @@ pub struct BridgeParameters {
 
 /// An unknown parameter of the bridge, or an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadParameter {
+pub struct InvalidParameter {
     name: String,
     value: String,
+    is_known: bool,
 }
 
-impl fmt::Display for BadParameter {
+impl InvalidParameter {
+    /// Whether the bridge has the parameter, and its value is invalid.
+    pub fn is_known(&self) -> bool {
+        self.is_known
+    }
+}
+
+impl fmt::Display for InvalidParameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}={} is no parameter of this bridge. It knows bridge.ids=1, bridge.events=all, \
-             bridge.payload=1, bridge.fresh=1, bridge.last_event_id=ID and bridge.backend=NAME.",
-            self.name, self.value
+            "{}={} is {} of this bridge. It knows bridge.ids=1, bridge.events=all, bridge.payload=1, \
+             bridge.fresh=1, bridge.last_event_id=ID and bridge.backend=NAME.",
+            self.name,
+            self.value,
+            if self.is_known { "no value of a parameter" } else { "no parameter" }
         )
     }
 }
 
-impl std::error::Error for BadParameter {}
+impl std::error::Error for InvalidParameter {}
 
 impl Query {
     /// Parses the query `text`.
     ///
     /// # Errors
     ///
-    /// [`BadParameter`] for an unknown parameter that begins with `bridge.`. It is neither forwarded nor ignored,
+    /// [`InvalidParameter`] for an unknown parameter that begins with `bridge.`. It is neither forwarded nor ignored,
     /// because both would change what the client meant.
-    pub fn parse(text: &str) -> Result<Self, BadParameter> {
+    pub fn parse(text: &str) -> Result<Self, InvalidParameter> {
         let mut query = Self::default();
         let mut forwarded: Vec<&str> = Vec::new();
         for part in text.split('&') {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             match bridge_parameter(name) {
-                Some(parameter) => query.parameters.set(parameter, value).map_err(|UnknownParameter| {
-                    BadParameter { name: name.to_owned(), value: value.to_owned() }
-                })?,
+                Some(parameter) => {
+                    query.parameters.set(parameter, value).map_err(|UnknownParameter| InvalidParameter {
+                        name: name.to_owned(),
+                        value: value.to_owned(),
+                        is_known: KNOWN.contains(&parameter),
+                    })?
+                }
                 None => forwarded.push(part),
             }
         }
@@ -81,8 +95,8 @@ impl Query {
     ///
     /// # Errors
     ///
-    /// [`BadParameter`], as for [`Query::parse`].
-    pub fn parse_stream(text: &str) -> Result<Self, BadParameter> {
+    /// [`InvalidParameter`], as for [`Query::parse`].
+    pub fn parse_stream(text: &str) -> Result<Self, InvalidParameter> {
         let mut query = Self::parse(text)?;
         let mut last_event_id = None;
         let mut forwarded: Vec<&str> = Vec::new();
@@ -98,6 +112,9 @@ impl Query {
         Ok(query)
     }
 }
+
+/// The names of the bridge's parameters, after `bridge.`.
+const KNOWN: [&str; 6] = ["ids", "events", "payload", "fresh", "last_event_id", "backend"];
 
 /// The name after `bridge.`. Its dot may be written as `%2E`.
 fn bridge_parameter(name: &str) -> Option<&str> {
@@ -161,9 +178,16 @@ mod tests {
 
     #[test]
     fn a_parameter_of_ours_that_is_none_is_refused_by_name() {
-        for text in ["bridge.id=1", "bridge.ids=yes", "bridge.events=some", "bridge.", "a=b&bridge.payload"] {
-            let refused = Query::parse(text).unwrap_err().to_string();
-            assert!(refused.contains("bridge.events=all"), "{refused}");
+        for (text, is_known) in [
+            ("bridge.id=1", false),
+            ("bridge.ids=yes", true),
+            ("bridge.events=some", true),
+            ("bridge.", false),
+            ("a=b&bridge.payload", true),
+        ] {
+            let refused = Query::parse(text).unwrap_err();
+            assert!(refused.to_string().contains("bridge.events=all"), "{refused}");
+            assert_eq!(refused.is_known(), is_known, "{refused}");
         }
     }
 }
