@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::json;
 
 use crate::support::bridge::{
-    DEVICES, FULL_UPDATE, MACHINES, Pair, TestBridge, WITH_KEY, config, fast, recordings,
+    BridgedReplay, DEVICES, FULL_UPDATE, MACHINES, TestBridge, WITH_KEY, config, fast, recordings,
 };
 use crate::support::scripted::{Backend, answer};
 
@@ -31,7 +31,7 @@ async fn a_channel_that_drives_several_stages_is_recorded_once() {
     let requests = backend.requests();
     let ran = |path| requests.iter().any(|asked| asked.method == "GET" && asked.target.starts_with(path));
     assert!(ran(DEVICES) && ran(MACHINES), "{requests:?}");
-    let jobs = front.ask("GET", "/jobs", &[]).await.json();
+    let jobs = front.admin_request("GET", "/jobs", &[]).await.json();
     assert_eq!(jobs["results"][0]["channels"], json!(["native"]));
 }
 
@@ -39,7 +39,7 @@ async fn a_channel_that_drives_several_stages_is_recorded_once() {
 async fn only_the_cache_of_0_0_2_is_cleared_before_a_sync_over_a_websocket() {
     for (version, expected) in [("0.0.2.post1", true), ("0.0.11.post2", false)] {
         let settings = [("backend.channel", "websocket")];
-        let pair = Pair::start(recordings(version, &[]), fast(), &settings).await;
+        let pair = BridgedReplay::start(recordings(version, &[]), fast(), &settings).await;
         assert_eq!(pair.front.get(DEVICES, &WITH_KEY).await.status, 200);
         let requests = pair.log().requests();
         let is_cleared = requests.iter().any(|(_, target)| target == "/clear-cache");
@@ -66,6 +66,6 @@ async fn objects_are_counted_by_the_release_for_a_client_without_a_key_too() {
     .await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     assert_eq!(front.get(BACKUPS, &[]).await.status, 200);
-    let jobs = front.ask("GET", "/jobs", &[]).await.json();
+    let jobs = front.admin_request("GET", "/jobs", &[]).await.json();
     assert_eq!(jobs["results"][0]["data"]["counts"]["backup"]["completed"], 5, "{jobs}");
 }

@@ -121,7 +121,8 @@ async fn what_is_removed_gives_its_space_back() {
 async fn one_step_of_a_cleaning_removes_a_limited_number_of_frames() {
     let (ledger, store) = open(options(None)).await;
     let jobs = 300;
-    let puts = (0..jobs).map(|_| ledger.put(JobUpdate { record: ended(&record()), frames: frames(1..=10) }));
+    let update = || JobUpdate { record: ended(&record()), frames: frames(1..=10), failed: Vec::new() };
+    let puts = (0..jobs).map(|_| ledger.put(update()));
     try_join_all(puts.collect::<Vec<_>>()).await.unwrap();
     let plan = CleaningPlan { jobs_before: i64::MAX, logs_before: i64::MAX, jobs, logs: jobs };
     let (cleaned, rest) = store.lock().unwrap().clean(plan).unwrap();
