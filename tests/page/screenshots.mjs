@@ -66,12 +66,12 @@ async function capturePages(place, stack) {
   // The second bar: the devices are done.
   await page.locator("#job-bars .bar").nth(1).waitFor();
   await home(page);
-  await page.locator("#running .card").getByText("7 of 10").waitFor();
+  await page.locator("#running .card").getByText("6 of 10").waitFor();
   await page.locator("#history tr").first().waitFor();
   await capture(page, "running");
   const phone = { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
   const small = await open(stack, bridge.admin, phone);
-  await small.locator("#running .card").getByText("7 of 10").waitFor();
+  await small.locator("#running .card").getByText("6 of 10").waitFor();
   await small.locator("#history tr").first().waitFor();
   await capture(small, "phone");
 }

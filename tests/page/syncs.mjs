@@ -25,10 +25,13 @@ export function testSyncs() {
     await card.getByText("3 of 4").waitFor();
     stream.vm("db02", "failed", { error: "It has no name." });
     await card.getByText("1 failed").waitFor();
+    await card.getByText("3 of 4").waitFor();
     stream.complete();
-    await page.locator("#history tr", { hasText: "Completed" }).getByText("3 of 4").waitFor();
+    await page.locator("#history tr", { hasText: "Completed with failures" }).getByText("3 of 4").waitFor();
     await shows(page, "No sync is running or queued.");
     await page.locator("#history a").click();
+    await status(page, "Completed with failures");
+    await page.locator("#job-bars .bar").getByText("3 of 4").waitFor();
     await page.getByRole("table").getByRole("cell", { name: "It has no name." }).waitFor();
     assert.equal(await page.evaluate(() => document.querySelector("#start-form [name=key]").value), "");
     assert.equal(await page.evaluate(() => localStorage.length + sessionStorage.length), 0);

@@ -56,8 +56,9 @@ export const channelLabel = (name) => CHANNELS[name] ?? name;
 export const channelList = (names) => names.map(channelLabel).join(" and ");
 export const kindList = (kinds) => kinds.map(phrase).join(", ");
 
-// The status of a job, or its outcome where that is more specific.
+// The status of a job, or what is more specific: its outcome, or that objects failed although the job completed.
 export function displayStatus(job) {
+  if (job.status === "completed" && job.failed_total > 0) return "completed_with_failures";
   return ["cancelled", "timed_out", "interrupted"].includes(job.outcome) ? job.outcome : job.status;
 }
 

@@ -47,7 +47,7 @@ function drawBar({ progress, numbers, notes }, { seen, completed, failed, unconf
   progress.max = Math.max(seen, 1);
   progress.value = completed + failed;
   progress.style.setProperty("--failed", `${failed === 0 ? 0 : (100 * failed) / progress.value}%`);
-  setText(numbers, `${count(completed + failed)} of ${count(seen)}`);
+  setText(numbers, `${count(completed)} of ${count(seen)}`);
   setText(notes, countNotes({ failed, unconfirmed: isFinal ? unconfirmed : 0 }));
   notes.classList.toggle("bad", failed > 0);
 }
