@@ -23,7 +23,7 @@ use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::core::wire::sse::frame::{Frame, FrameName};
 use proxbox_bridge::ledger::{JobEnd, JobId, JobUpdate, LoggedFrame, Record, Stored, Timestamp};
-use proxbox_bridge::recording::{RecordedEvent as Recorded, Recording};
+use proxbox_bridge::recording::{RecordedEvent, Recording};
 use proxbox_bridge::replay::{Library, ReplayOptions, Speed};
 use tokio::time::{Duration, Instant};
 
@@ -334,15 +334,15 @@ async fn a_stalled_reader_next_to_a_hundred_healthy_ones_delays_none() {
     // What is the same for several is read once.
     for body in bodies.into_iter().collect::<BTreeSet<_>>() {
         let events = stream::read(body.as_bytes());
-        let told = |event: &Event| {
+        let reported = |event: &Event| {
             let missed = event.data["message"]
                 .as_str()?
                 .strip_suffix(" earlier events are no longer kept and could not be sent.")?;
             missed.parse::<usize>().ok()
         };
         // A reader may be behind for a moment; then it knows by how much.
-        let missed: usize = events.iter().filter_map(told).sum();
-        let gaps = events.iter().filter(|event| told(event).is_some()).count();
+        let missed: usize = events.iter().filter_map(reported).sum();
+        let gaps = events.iter().filter(|event| reported(event).is_some()).count();
         assert_eq!(events.len() - gaps + missed, 2003);
         assert_eq!(events.last().unwrap().data["result"]["count"], 2000);
     }
@@ -589,7 +589,7 @@ async fn a_run_is_recorded_without_the_key_and_can_be_replayed() {
         assert!(version.starts_with(&recording.header.backend), "{:?}", recording.header);
         if channel == "websocket" {
             // What a command loop was doing cannot be seen on the wire, so that this is for people to read.
-            assert!(recording.frames.iter().any(|frame| frame.event == Recorded::text("Sync Nodes")));
+            assert!(recording.frames.iter().any(|frame| frame.event == RecordedEvent::text("Sync Nodes")));
             continue;
         }
         let again = Library::load(folder.path().join("recordings"), &[]).unwrap();
@@ -620,7 +620,7 @@ async fn a_recording_is_bounded_and_says_where_it_stops() {
     let file = proxbox_bridge::job::recordings(folder.path(), job).next().unwrap();
     let text = std::fs::read_to_string(file).unwrap();
     assert!(text.len() <= 65536 + 100, "{}", text.len());
-    assert_eq!(Recording::parse(&text).unwrap().frames.last().unwrap().event, Recorded::Open);
+    assert_eq!(Recording::parse(&text).unwrap().frames.last().unwrap().event, RecordedEvent::Open);
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ use proxbox_bridge::core::domain::outcome::Cause;
 use proxbox_bridge::core::domain::refusal::ErrorResponse;
 use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
-use proxbox_bridge::recording::{RecordedEvent as Recorded, Recording};
+use proxbox_bridge::recording::{RecordedEvent, Recording};
 use serde_json::json;
 
 /// One input of a session.
@@ -164,7 +164,7 @@ fn any_cut_of_any_recording_gives_the_same_frames() {
                 .frames
                 .iter()
                 .filter_map(|frame| match &frame.event {
-                    Recorded::Body(bytes) => Some(bytes.to_vec()),
+                    RecordedEvent::Body(bytes) => Some(bytes.to_vec()),
                     _ => None,
                 })
                 .flatten()
@@ -194,7 +194,7 @@ fn open_native(pieces: &[&[u8]]) -> Vec<String> {
 /// What a backend tells of virtual machines, each with the number of its name, whether it failed, and whether rows tell
 /// of its end: the events of each in either form, and the numbers of the stage.
 fn reported_forms(objects: &[(usize, bool, bool)]) -> (Vec<Vec<String>>, Vec<String>) {
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     // Objects of one name are worked on one after the other.
     for name in 0..6 {
         let (mut frames, mut items) = (Vec::new(), Vec::new());
@@ -211,7 +211,7 @@ fn reported_forms(objects: &[(usize, bool, bool)]) -> (Vec<Vec<String>>, Vec<Str
                 ));
             }
         }
-        told.extend([frames, items]);
+        reported.extend([frames, items]);
     }
     let failed = objects.iter().filter(|(_, has_failed, _)| *has_failed).count() as u64;
     let all = objects.len() as u64;
@@ -223,7 +223,7 @@ fn reported_forms(objects: &[(usize, bool, bool)]) -> (Vec<Vec<String>>, Vec<Str
         sse("step", finished),
         sse("complete", json!({"ok": true, "message": "m", "result": {"count": all - failed}})),
     ];
-    (told, numbers)
+    (reported, numbers)
 }
 
 /// The counts of a stream of virtual machines.
@@ -240,11 +240,11 @@ proptest! {
         objects in prop::collection::vec((0usize..6, any::<bool>(), any::<bool>()), 1..12),
         order in prop::collection::vec(any::<prop::sample::Index>(), 60),
     ) {
-        let (told, numbers) = reported_forms(&objects);
-        let in_turn: Vec<String> = told.iter().flatten().cloned().chain(numbers.clone()).collect();
+        let (reported, numbers) = reported_forms(&objects);
+        let in_turn: Vec<String> = reported.iter().flatten().cloned().chain(numbers.clone()).collect();
         // The events of one object in one form keep their order. All others are shuffled.
         let mut queues: Vec<VecDeque<String>> =
-            told.into_iter().chain(numbers.into_iter().map(|number| vec![number])).map(VecDeque::from).collect();
+            reported.into_iter().chain(numbers.into_iter().map(|number| vec![number])).map(VecDeque::from).collect();
         let mut mixed = Vec::new();
         for index in order.iter().cycle() {
             queues.retain(|queue| !queue.is_empty());

@@ -30,9 +30,9 @@ async fn the_query_reaches_the_backend_byte_for_byte_without_the_bridges_own_par
         // 0.0.2 does not know the ids, and gets them only if configured.
         let pair = BridgedReplay::start(recordings(version, &[]), fast(), &[("shims.scope", "off")]).await;
         assert_eq!(pair.front.get(&format!("{DEVICES}?{query}"), &WITH_KEY).await.status, 200);
-        let asked = pair.log().requests();
-        assert!(asked.contains(&("GET".to_owned(), target.clone())), "{asked:?}");
-        assert!(asked.iter().all(|(_, target)| !target.contains("bridge.")), "{asked:?}");
+        let received = pair.log().requests();
+        assert!(received.contains(&("GET".to_owned(), target.clone())), "{received:?}");
+        assert!(received.iter().all(|(_, target)| !target.contains("bridge.")), "{received:?}");
     }
 }
 
@@ -98,9 +98,13 @@ async fn without_a_key_a_new_backend_gets_no_request_that_could_lock_the_address
         (answer.status, answer.text()),
         (401, r#"{"detail":"API key required. 4 attempts remaining."}"#)
     );
-    let asked = pair.log().requests();
-    let asked: Vec<&str> = asked.iter().map(|(_, target)| target.as_str()).collect();
-    assert_eq!(asked, ["/health", DEVICES], "one question that needs no key, and the client's own request");
+    let received = pair.log().requests();
+    let received: Vec<&str> = received.iter().map(|(_, target)| target.as_str()).collect();
+    assert_eq!(
+        received,
+        ["/health", DEVICES],
+        "one question that needs no key, and the client's own request"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,11 +113,12 @@ async fn what_a_backend_can_do_is_learned_once_without_starting_anything() {
     for _ in 0..3 {
         assert_eq!(pair.front.get(DEVICES, &WITH_KEY).await.status, 200);
     }
-    let asked = pair.log().requests();
-    let count =
-        |method: &str, path: &str| asked.iter().filter(|(m, target)| m == method && target == path).count();
+    let received = pair.log().requests();
+    let count = |method: &str, path: &str| {
+        received.iter().filter(|(m, target)| m == method && target == path).count()
+    };
     assert_eq!((count("GET", "/version"), count("HEAD", DEVICES), count("GET", DEVICES)), (1, 1, 3));
-    assert_eq!(asked.len(), 5, "{asked:?}");
+    assert_eq!(received.len(), 5, "{received:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,13 +149,13 @@ async fn what_was_learned_is_forgotten_when_another_backend_has_taken_the_place(
 async fn a_client_without_a_key_costs_a_keyed_backend_no_attempt_once_it_is_known() {
     let pair = BridgedReplay::start(recordings(NEW, &[]), fast(), &[]).await;
     assert_eq!(pair.front.get(DEVICES, &WITH_KEY).await.status, 200);
-    let asked = pair.log().requests().len();
+    let received = pair.log().requests().len();
     for target in [DEVICES, DISKS, "/full-update/stream"] {
         let answer = pair.front.get(target, &[]).await;
         assert_eq!(answer.status, 401);
         assert!(answer.detail().contains("API key"), "{}", answer.text());
     }
-    assert_eq!(pair.log().requests().len(), asked);
+    assert_eq!(pair.log().requests().len(), received);
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,8 +225,8 @@ async fn a_client_that_goes_away_ends_its_run() {
             .log()
             .wait_for(|entries| {
                 let run = entries.iter().find_map(|entry| match entry {
-                    ServerEvent::Request { connection, method, target: asked, .. }
-                        if method == "GET" && asked == target =>
+                    ServerEvent::Request { connection, method, target: received, .. }
+                        if method == "GET" && received == target =>
                     {
                         Some(*connection)
                     }
@@ -328,7 +333,7 @@ async fn a_backend_that_takes_the_connection_and_says_nothing_is_503() {
             held.push(listener.accept().await.unwrap());
         }
     };
-    let asked = async {
+    let clients = async {
         let began = tokio::time::Instant::now();
         // With any number of clients, each waits no longer than the limit.
         let (one, two) = (WITH_KEY, WITH_KEY);
@@ -337,7 +342,7 @@ async fn a_backend_that_takes_the_connection_and_says_nothing_is_503() {
     };
     tokio::select! {
         () = held => {}
-        (first, second, seconds) = asked => {
+        (first, second, seconds) = clients => {
             assert_eq!((first.status, second.status, seconds), (503, 503, 10));
             assert!(first.detail().contains("limits.probe"), "{}", first.text());
         }

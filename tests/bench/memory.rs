@@ -123,9 +123,9 @@ fn run(frames: usize, sync: MemoryCase) -> MemoryUse {
     bridge.terminate();
     assert_eq!(bridge.ended().0, Some(0));
     let ledger = rusqlite::Connection::open(data.path().join("ledger.sqlite3")).unwrap();
-    let told: i64 = ledger.query_row("SELECT frames_out FROM jobs", [], |row| row.get(0)).unwrap();
+    let reported: i64 = ledger.query_row("SELECT frames_out FROM jobs", [], |row| row.get(0)).unwrap();
     let expected = if sync.events == Events::RepeatedFailure { 3 } else { frames };
-    assert!(told >= i64::try_from(expected).unwrap(), "only {told} frames were for readers");
+    assert!(reported >= i64::try_from(expected).unwrap(), "only {reported} frames were for readers");
     reader.map(|reader| reader.join());
     MemoryUse { before, peak, time }
 }

@@ -162,10 +162,10 @@ async fn several_backends_are_reported_one_after_the_other() {
     assert_eq!(run.code, 78);
     let problem = "--key-file: a key is for one backend; select it with --only from lab, hall";
     assert_eq!(run.json()["problems"], json!([problem]));
-    let asked = old.log().requests().len();
+    let received = old.log().requests().len();
     let run = CheckRun::with(&[&both[..], &given, &["--only", "hall", "--json"]].concat(), &[]).await;
     assert_eq!(run.line("key")["found"], "the key in --key-file is accepted");
-    assert_eq!(old.log().requests().len(), asked);
+    assert_eq!(old.log().requests().len(), received);
     let run = CheckRun::with(&[&both[..], &["--only", "attic"]].concat(), &[]).await;
     assert_eq!(run.code, 78);
     assert_eq!(run.errors, "proxbox-bridge: --only: no backend has this name; configured: lab, hall\n");

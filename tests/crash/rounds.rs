@@ -135,7 +135,7 @@ impl Drop for Seed {
 struct ReportedJob {
     /// The round, and when the bridge was killed in it.
     round: String,
-    told: Option<bool>,
+    reported: Option<bool>,
     /// The end of the job if the bridge is not killed.
     end: End,
 }
@@ -183,7 +183,7 @@ impl Expected {
     fn add(&mut self, reader: &CrashReader, end: End, round: &str) {
         match reader.job() {
             Some(id) => {
-                let seen = ReportedJob { round: round.to_owned(), told: reader.reported_ok(), end };
+                let seen = ReportedJob { round: round.to_owned(), reported: reader.reported_ok(), end };
                 assert!(self.seen.insert(id, seen).is_none(), "two jobs of one name: {round}");
             }
             None => self.unseen += 1,
@@ -199,12 +199,12 @@ impl Expected {
         }
         let stray = records.iter().filter(|record| !self.seen.contains_key(&record.id)).count();
         assert!(stray <= self.unseen, "{stray} jobs are recorded that nobody has asked for");
-        for (id, ReportedJob { round, told, end }) in &self.seen {
+        for (id, ReportedJob { round, reported, end }) in &self.seen {
             let record = records.iter().find(|record| record.id == *id);
             let record =
                 record.unwrap_or_else(|| panic!("{round}: a reader knew of job {id}, and it is lost"));
             let recorded = record.end.as_ref().map(|end| (end.outcome, end.cause)).unwrap();
-            match told {
+            match reported {
                 Some(ok) => {
                     assert_eq!(*ok, recorded.0 == Outcome::Completed, "{round}: told, and not recorded");
                     assert_eq!(recorded, *end, "{round}: told, and not recorded");
@@ -273,6 +273,6 @@ async fn whenever_the_bridge_is_killed_every_reported_outcome_is_recorded_and_no
     });
     let seen: Vec<ReportedJob> =
         join_all(lines).await.into_iter().flat_map(|expected| expected.seen.into_values()).collect();
-    let told = seen.iter().filter(|seen| seen.told.is_some()).count();
-    assert!(told > 0 && told < seen.len(), "all lives ended at one side of the end");
+    let reported = seen.iter().filter(|seen| seen.reported.is_some()).count();
+    assert!(reported > 0 && reported < seen.len(), "all lives ended at one side of the end");
 }

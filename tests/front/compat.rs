@@ -40,7 +40,7 @@ impl RecordedAnswers {
         for line in text.lines() {
             let line: Value = serde_json::from_str(line).unwrap();
             let method = line["method"].as_str().unwrap().to_owned();
-            let key = (method, asked_for(line["target"].as_str().unwrap()));
+            let key = (method, answer_key(line["target"].as_str().unwrap()));
             let status = u16::try_from(line["status"].as_u64().unwrap()).unwrap();
             let recorded = (status, line["body"].as_str().unwrap().to_owned());
             // Of several, the one that says most of those that went well: it was asked with a key, for an
@@ -71,7 +71,7 @@ impl RecordedAnswers {
             };
         }
         let unknown = || (404, r#"{"detail":"Not Found"}"#.to_owned());
-        let key = (method.to_string(), asked_for(target));
+        let key = (method.to_string(), answer_key(target));
         self.answers.get(&key).cloned().unwrap_or_else(unknown)
     }
 
@@ -95,7 +95,7 @@ impl RecordedAnswers {
 }
 
 /// A path and, of its query, what decides about the answer but for the endpoint that it is for.
-fn asked_for(target: &str) -> String {
+fn answer_key(target: &str) -> String {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     if query.split('&').any(|part| part == "type=vm") { format!("{path}?type=vm") } else { path.to_owned() }
 }
@@ -137,12 +137,13 @@ const RECORDED: [&str; 7] =
 /// What was asked of the backend that was no question of the bridge's own about what it can do.
 fn work(backend: &Backend) -> Vec<ReceivedRequest> {
     let own = ["/", "/version", "/health", "/auth/bootstrap-status"];
-    let is_work = |asked: &ReceivedRequest| asked.method != "HEAD" && !own.contains(&asked.target.as_str());
+    let is_work =
+        |received: &ReceivedRequest| received.method != "HEAD" && !own.contains(&received.target.as_str());
     backend.requests().into_iter().filter(is_work).collect()
 }
 
 fn targets(backend: &Backend) -> Vec<String> {
-    work(backend).into_iter().map(|asked| format!("{} {}", asked.method, asked.target)).collect()
+    work(backend).into_iter().map(|received| format!("{} {}", received.method, received.target)).collect()
 }
 
 fn events(answer: &Answer) -> Vec<Event> {
@@ -243,8 +244,12 @@ async fn the_one_template_is_listed_as_one_whatever_the_release() {
         let is_corrected = version != "0.0.6.post4";
         let shim = read.header("x-proxbox-bridge-shim");
         assert_eq!(shim, is_corrected.then_some("templates"), "{version}");
-        let asked = targets(&backend);
-        assert_eq!(asked.iter().any(|asked| asked.contains("type=vm")), !is_corrected, "{asked:?}");
+        let received = targets(&backend);
+        assert_eq!(
+            received.iter().any(|received| received.contains("type=vm")),
+            !is_corrected,
+            "{received:?}"
+        );
     }
 }
 
@@ -298,8 +303,8 @@ async fn the_configuration_of_a_template_is_read_where_the_release_gives_it() {
         assert_eq!(read.status, expected, "{version} {given}: {}", read.text());
         if expected == 200 {
             assert_eq!(read.json(), json!({ "digest": "d", "template": 1, "scsi0": "a:1" }));
-            let asked = format!("GET {PLACE}?source=database&target_name=lab-cluster+%28nb%3A1%29");
-            assert!(targets(&backend).contains(&asked), "{:?}", targets(&backend));
+            let expected = format!("GET {PLACE}?source=database&target_name=lab-cluster+%28nb%3A1%29");
+            assert!(targets(&backend).contains(&expected), "{:?}", targets(&backend));
         }
     }
 }
@@ -366,9 +371,10 @@ async fn a_sync_for_one_endpoint_deletes_nothing_of_the_others() {
         assert_eq!(is_told, !is_kept, "{version} {scope}: {}", read.text());
         let plain = BACKUPS.trim_end_matches("/stream");
         front.get(&format!("{plain}?{scope}{PRUNING}"), &WITH_KEY).await;
-        let asked = targets(&backend);
+        let received = targets(&backend);
         for path in [BACKUPS, plain] {
-            let query = asked.iter().find_map(|asked| asked.strip_prefix(&format!("GET {path}?"))).unwrap();
+            let query =
+                received.iter().find_map(|received| received.strip_prefix(&format!("GET {path}?"))).unwrap();
             assert_eq!(query.contains("delete_nonexistent_backup"), is_kept, "{version} {scope}: {query}");
             assert!(query.contains("fetch_max_concurrency=8"), "{query}");
         }
@@ -422,9 +428,11 @@ async fn storages_of_other_endpoints_are_not_moved() {
         assert_eq!(end.data["ok"], true);
         let message = end.data["message"].as_str().unwrap();
         assert_eq!(alone == 422, message.starts_with("Storage sync skipped. proxbox-api 0.0.6"), "{message}");
-        let asked =
-            targets(&backend).iter().filter(|asked| asked.starts_with(&format!("GET {STORAGE}"))).count();
-        assert_eq!(asked, if alone == 422 { 0 } else { 2 });
+        let received = targets(&backend)
+            .iter()
+            .filter(|received| received.starts_with(&format!("GET {STORAGE}")))
+            .count();
+        assert_eq!(received, if alone == 422 { 0 } else { 2 });
         let read = front.get(&format!("{STORAGE}?proxmox_endpoint_ids=all"), &WITH_KEY).await;
         assert!(read.status == 422 && read.text().contains("takes ids with commas"), "{}", read.text());
     }
@@ -451,8 +459,8 @@ async fn a_scope_is_given_in_both_ways_where_the_release_is_not_known() {
     .await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     front.get("/proxmox/cluster/status?proxmox_endpoint_ids=1", &WITH_KEY).await;
-    let asked = "/proxmox/cluster/status?proxmox_endpoint_ids=1&endpoint_ids=1";
-    assert_eq!(backend.last().target, asked);
+    let expected = "/proxmox/cluster/status?proxmox_endpoint_ids=1&endpoint_ids=1";
+    assert_eq!(backend.last().target, expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -484,8 +492,8 @@ async fn a_backend_without_keys_is_known_to_a_client_without_one() {
     let (backend, front) = before("0.0.6.post4", &[]).await;
     let answer = front.get(&format!("{MACHINES}?proxmox_endpoint_ids=1"), &[]).await;
     assert_eq!(answer.status, 200);
-    let asked = format!("GET {MACHINES}?proxmox_endpoint_ids=1&endpoint_ids=1&netbox_vm_ids=,");
-    assert_eq!(targets(&backend), [asked]);
+    let expected = format!("GET {MACHINES}?proxmox_endpoint_ids=1&endpoint_ids=1&netbox_vm_ids=,");
+    assert_eq!(targets(&backend), [expected]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -501,10 +509,10 @@ async fn the_endpoint_scope_is_sent_in_the_form_of_the_release() {
         let (backend, front) = before(version, &[]).await;
         assert_eq!(front.get(status, &WITH_KEY).await.status, 200, "{version}");
         front.get(&format!("{DEVICES}?a=%20&proxmox_endpoint_ids=1"), &WITH_KEY).await;
-        let asked = targets(&backend);
-        assert!(asked.contains(&format!("GET {status}{scoped}")), "{version}: {asked:?}");
+        let received = targets(&backend);
+        assert!(received.contains(&format!("GET {status}{scoped}")), "{version}: {received:?}");
         let stream = format!("GET {DEVICES}?a=%20&proxmox_endpoint_ids=1{scoped}");
-        assert!(asked.contains(&stream), "{version}: {asked:?}");
+        assert!(received.contains(&stream), "{version}: {received:?}");
     }
     let (backend, front) = before("0.0.2.post1", &[]).await;
     for target in [status.to_owned(), format!("{DEVICES}?proxmox_endpoint_ids=1")] {
@@ -544,9 +552,9 @@ async fn one_endpoint_is_named_to_0_0_3_and_several_are_refused() {
     let backend = of_0_0_3().await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     assert_eq!(front.get(&format!("{DEVICES}?proxmox_endpoint_ids=1"), &[]).await.status, 200);
-    let asked = targets(&backend);
+    let received = targets(&backend);
     let named = format!("GET {DEVICES}?proxmox_endpoint_ids=1&name=lab+%28nb%3A4%29");
-    assert!(asked.contains(&named), "{asked:?}");
+    assert!(received.contains(&named), "{received:?}");
     for (ids, why) in [("1,4", "not several"), ("9", "no Proxmox endpoint with the id 9"), ("x", "commas")] {
         for path in [DEVICES, "/proxmox/cluster/status"] {
             let refused = front.get(&format!("{path}?proxmox_endpoint_ids={ids}"), &[]).await;
@@ -554,9 +562,10 @@ async fn one_endpoint_is_named_to_0_0_3_and_several_are_refused() {
             assert!(refused.detail().contains(why), "{}", refused.text());
         }
     }
-    let asked = targets(&backend);
-    let reached = asked.iter().filter(|asked| asked.contains("stream") || asked.contains("status"));
-    assert_eq!(reached.count(), 1, "{asked:?}");
+    let received = targets(&backend);
+    let reached =
+        received.iter().filter(|received| received.contains("stream") || received.contains("status"));
+    assert_eq!(reached.count(), 1, "{received:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -564,9 +573,9 @@ async fn primary_keys_of_netbox_are_those_of_the_rows_that_are_named_after_them(
     let backend = of_0_0_3().await;
     let front = TestBridge::start(config(backend.address, &[("backend.endpoint_ids", "plugin")])).await;
     assert_eq!(front.get(&format!("{DEVICES}?proxmox_endpoint_ids=4&a=b"), &[]).await.status, 200);
-    let asked = targets(&backend);
+    let received = targets(&backend);
     let named = format!("GET {DEVICES}?a=b&proxmox_endpoint_ids=1&name=lab+%28nb%3A4%29");
-    assert!(asked.contains(&named), "{asked:?}");
+    assert!(received.contains(&named), "{received:?}");
     let refused = front.get(&format!("{DEVICES}?proxmox_endpoint_ids=1"), &[]).await;
     assert_eq!(refused.status, 422);
     assert!(refused.detail().contains("(nb:1)"), "{}", refused.text());
@@ -654,7 +663,8 @@ async fn a_key_that_is_refused_is_tried_once_and_no_more() {
     for target in [NETBOX, GUESTS, "/proxmox/cluster/status?proxmox_endpoint_ids=1", NETBOX] {
         assert_eq!(front.get(target, &WITH_KEY).await.status, 401, "{target}");
     }
-    let with_key = backend.requests().into_iter().filter(|asked| asked.header("x-proxbox-api-key").is_some());
+    let with_key =
+        backend.requests().into_iter().filter(|received| received.header("x-proxbox-api-key").is_some());
     assert_eq!(with_key.count(), 1, "{:?}", backend.requests());
 }
 
@@ -666,8 +676,10 @@ async fn a_client_is_the_same_to_a_bridge_with_a_key_of_its_own() {
     let settings = [("backend.api_key_file", file.to_str().unwrap())];
     let (_backend, front) = before("0.0.6.post4", &settings).await;
     front.get(FIREWALL, &WITH_KEY).await;
-    let told = events(&front.get(DEVICES, &WITH_KEY).await);
-    assert!(told[1].text("message").starts_with("Notice: proxbox-api 0.0.6.post4 cannot read firewalls."));
+    let reported = events(&front.get(DEVICES, &WITH_KEY).await);
+    assert!(
+        reported[1].text("message").starts_with("Notice: proxbox-api 0.0.6.post4 cannot read firewalls.")
+    );
     front.get(FIREWALL, &WITH_KEY).await;
     let alone = front.get("/proxmox/replication/stream", &WITH_KEY).await;
     assert_eq!(alone.status, 404, "a job of its own: {}", alone.text());
@@ -679,9 +691,9 @@ async fn rows_of_a_young_backend_are_passed_on_as_they_are() {
     let headers =
         [WITH_KEY[0], ("Cookie", "proxy=1"), ("Accept-Encoding", "gzip"), ("If-None-Match", "\"a\"")];
     front.get(NETBOX, &headers).await;
-    let asked = backend.last();
+    let received = backend.last();
     for (name, value) in [("cookie", "proxy=1"), ("accept-encoding", "gzip"), ("if-none-match", "\"a\"")] {
-        assert_eq!(asked.header(name), Some(value), "{asked:?}");
+        assert_eq!(received.header(name), Some(value), "{received:?}");
     }
 }
 
@@ -689,9 +701,9 @@ async fn rows_of_a_young_backend_are_passed_on_as_they_are() {
 async fn options_that_a_release_ignores_are_named_and_a_branch_is_refused() {
     let query = "overwrite_vm_tags=false&overwrite_vm_role=true&sync_mode_vm=bootstrap_only";
     let (_backend, front) = before("0.0.6.post4", &[]).await;
-    let told = events(&front.get(&format!("{DEVICES}?{query}"), &WITH_KEY).await);
+    let reported = events(&front.get(&format!("{DEVICES}?{query}"), &WITH_KEY).await);
     assert_eq!(
-        told[1].text("message"),
+        reported[1].text("message"),
         "Warning: proxbox-api 0.0.6.post4 does not know overwrite_vm_tags=false, sync_mode_vm=bootstrap_only. It \
          overwrites what they protect."
     );
@@ -705,15 +717,16 @@ async fn options_that_a_release_ignores_are_named_and_a_branch_is_refused() {
         assert_eq!(refused.status, 422, "{target}: {}", refused.text());
     }
     assert!(work(&backend).is_empty(), "{:?}", targets(&backend));
-    let told = events(&front.get(&format!("{DEVICES}?{query}"), &WITH_KEY).await);
-    assert!(told.iter().all(|event| !event.text("message").starts_with("Warning")), "it knows them");
+    let reported = events(&front.get(&format!("{DEVICES}?{query}"), &WITH_KEY).await);
+    assert!(reported.iter().all(|event| !event.text("message").starts_with("Warning")), "it knows them");
     let (_backend, front) = before("0.0.6.post4", &[("shims.options", "off")]).await;
-    let told = events(&front.get(&format!("{DEVICES}?{query}&netbox_branch_schema_id=b"), &WITH_KEY).await);
-    assert!(told.iter().all(|event| !event.text("message").starts_with("Warning")));
+    let reported =
+        events(&front.get(&format!("{DEVICES}?{query}&netbox_branch_schema_id=b"), &WITH_KEY).await);
+    assert!(reported.iter().all(|event| !event.text("message").starts_with("Warning")));
     // Without a key, nothing but the options needs the release.
     let (_backend, front) = before("0.0.6.post4", &[]).await;
-    let told = events(&front.get(&format!("{DEVICES}?{query}"), &[]).await);
-    assert!(told[1].text("message").starts_with("Warning"), "{told:?}");
+    let reported = events(&front.get(&format!("{DEVICES}?{query}"), &[]).await);
+    assert!(reported[1].text("message").starts_with("Warning"), "{reported:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -746,14 +759,14 @@ async fn secrets_are_shown_by_no_release_and_rows_say_their_token_version() {
 async fn the_version_of_a_backend_that_has_none_is_the_one_that_its_streams_tell() {
     for (version, expected) in [("0.0.2.post1", "0.0.2"), ("0.0.4", "0.0.4"), ("0.0.5", "0.0.5")] {
         let (_backend, front) = before(version, &[]).await;
-        let told = front.get("/version", &WITH_KEY).await;
-        assert_eq!((told.status, &told.json()["version"]), (200, &json!(expected)));
-        assert_eq!(told.json()["bridge"]["detected_by"], "streams");
-        assert_eq!(told.header("x-proxbox-bridge-shim"), Some("version"));
+        let reported = front.get("/version", &WITH_KEY).await;
+        assert_eq!((reported.status, &reported.json()["version"]), (200, &json!(expected)));
+        assert_eq!(reported.json()["bridge"]["detected_by"], "streams");
+        assert_eq!(reported.header("x-proxbox-bridge-shim"), Some("version"));
     }
     let (_backend, front) = before("0.0.6.post4", &[]).await;
-    let told = front.get("/version", &WITH_KEY).await;
-    assert_eq!((&told.json()["version"], told.json().get("bridge")), (&json!("0.0.6.post4"), None));
+    let reported = front.get("/version", &WITH_KEY).await;
+    assert_eq!((&reported.json()["version"], reported.json().get("bridge")), (&json!("0.0.6.post4"), None));
     let (_backend, front) = before("0.0.4", &[("shims.version", "off")]).await;
     assert_eq!(front.get("/version", &WITH_KEY).await.status, 404);
 }
@@ -822,7 +835,7 @@ async fn a_row_of_0_0_2_that_is_pushed_again_is_left_alone_and_a_new_one_waits_f
     let same = push(&front, "PUT", "/netbox/endpoint/1", &pushed).await;
     assert_eq!((same.status, &same.json()["token_version"]), (200, &json!("v1")));
     assert!(same.json().get("token").is_none(), "{}", same.text());
-    assert!(work(&backend).iter().all(|asked| asked.method == "GET"), "{:?}", targets(&backend));
+    assert!(work(&backend).iter().all(|received| received.method == "GET"), "{:?}", targets(&backend));
     assert_eq!(
         front.get(DEVICES, &WITH_KEY).await.status,
         404,
@@ -833,7 +846,7 @@ async fn a_row_of_0_0_2_that_is_pushed_again_is_left_alone_and_a_new_one_waits_f
     let changed = push(&front, "PUT", "/netbox/endpoint/1", &pushed).await;
     assert_eq!((changed.status, &changed.json()["port"]), (200, &json!(8080)), "{}", changed.text());
     let order: Vec<String> =
-        targets(&backend).into_iter().filter(|asked| !asked.starts_with("GET")).collect();
+        targets(&backend).into_iter().filter(|received| !received.starts_with("GET")).collect();
     assert_eq!(order, ["POST /netbox/endpoint", "DELETE /netbox/endpoint/1"], "there is never none");
     assert_eq!(
         rows.0.lock().unwrap().iter().map(|row| row["port"].clone()).collect::<Vec<_>>(),
@@ -962,8 +975,8 @@ async fn an_endpoint_that_cannot_be_disabled_is_deleted() {
     push(&front, "PUT", "/proxmox/endpoints/1", &body).await;
     let body = json!({ "id": 1, "name": "lab (nb:1)", "enabled": false });
     let revoked = push(&front, "PUT", "/proxmox/endpoints/1", &body).await;
-    let asked = targets(&backend);
-    assert_eq!(asked, ["PUT /proxmox/endpoints/1", "DELETE /proxmox/endpoints/1"]);
+    let received = targets(&backend);
+    assert_eq!(received, ["PUT /proxmox/endpoints/1", "DELETE /proxmox/endpoints/1"]);
     assert_eq!(revoked.json(), json!({ "id": 1, "enabled": false }));
 
     let (backend, front) = before("0.0.19.post5", &[]).await;

@@ -83,19 +83,19 @@ async fn every_hostile_request_gets_its_answer_and_the_connection_ends_with_it()
             Some(reason) => metric(&front, reason).await,
             None => 0,
         };
-        let (answered, ended) = sent(&front, case, accepted).await;
+        let (responses, ended) = sent(&front, case, accepted).await;
         assert!(backend.requests().len() <= accepted, "{name}: {:?}", backend.requests());
         let Some(status) = case.status else {
-            assert_eq!(answered.len(), accepted, "{name}: {answered:?}");
-            assert!(answered.iter().all(|answer| answer.status < 400), "{name}: {answered:?}");
+            assert_eq!(responses.len(), accepted, "{name}: {responses:?}");
+            assert!(responses.iter().all(|answer| answer.status < 400), "{name}: {responses:?}");
             continue;
         };
         assert_eq!(ended, case.closes, "{name}");
-        let (last, others_answered) = answered.split_last().unwrap_or_else(|| panic!("{name}: no answer"));
+        let (last, others_answered) = responses.split_last().unwrap_or_else(|| panic!("{name}: no answer"));
         // A request whose body turned out to be bad may have been answered before.
         let others = accepted - usize::from(case.in_body);
-        assert!(others_answered.len() == others, "{name}: {answered:?}");
-        assert_eq!(last.status, status, "{name}: {answered:?}");
+        assert!(others_answered.len() == others, "{name}: {responses:?}");
+        assert_eq!(last.status, status, "{name}: {responses:?}");
         assert!(last.head.contains("\r\nconnection: close"), "{name}: {}", last.head);
         let body: serde_json::Value = serde_json::from_str(&last.body).unwrap();
         assert!(body["message"].is_string() && body["detail"].is_string(), "{name}: {}", last.body);
@@ -151,9 +151,9 @@ async fn a_malformed_body_after_a_good_request_fails_only_its_own_request() {
     stream.write_all(both).await.unwrap();
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes).await;
-    let answered = answers(&bytes);
-    assert_eq!((answered[0].status, answered[0].body.as_str()), (200, "/good"), "{answered:?}");
-    assert!(answered[1..].iter().all(|answer| answer.status == 400), "{answered:?}");
+    let responses = answers(&bytes);
+    assert_eq!((responses[0].status, responses[0].body.as_str()), (200, "/good"), "{responses:?}");
+    assert!(responses[1..].iter().all(|answer| answer.status == 400), "{responses:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,9 +169,9 @@ async fn an_upgrade_that_is_not_taken_up_ends_the_connection_at_either_door() {
         stream.write_all(both.as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes).await;
-        let answered = answers(&bytes);
-        assert_eq!(answered.len(), 1, "{answered:?}");
-        assert!(answered[0].head.contains("\r\nconnection: close"), "{answered:?}");
+        let responses = answers(&bytes);
+        assert_eq!(responses.len(), 1, "{responses:?}");
+        assert!(responses[0].head.contains("\r\nconnection: close"), "{responses:?}");
     }
 }
 

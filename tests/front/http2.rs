@@ -54,7 +54,7 @@ async fn text(response: Response<RecvStream>) -> String {
     String::from_utf8(text).unwrap()
 }
 
-async fn works(front: &TestBridge) {
+async fn assert_serves(front: &TestBridge) {
     let mut client = Http2Client::open(front).await;
     assert_eq!(text(client.get("/x", &[]).await.unwrap()).await, "here");
 }
@@ -72,11 +72,11 @@ async fn a_request_arrives_as_one_of_http_1_and_its_crumbs_are_one_cookie() {
     let response =
         client.get("/x?y=%20", &[("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers")]).await.unwrap();
     assert_eq!((response.status().as_u16(), text(response).await.as_str()), (200, "here"));
-    let asked = backend.last();
-    assert_eq!(asked.target, "/x?y=%20");
-    assert_eq!(asked.header("host"), Some("bridge.test"));
-    assert_eq!(asked.header("cookie"), Some("a=1; b=2"));
-    assert_eq!(asked.header("te"), Some("trailers"));
+    let received = backend.last();
+    assert_eq!(received.target, "/x?y=%20");
+    assert_eq!(received.header("host"), Some("bridge.test"));
+    assert_eq!(received.header("cookie"), Some("a=1; b=2"));
+    assert_eq!(received.header("te"), Some("trailers"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -84,9 +84,9 @@ async fn a_sync_is_a_stream_of_http_2_like_any_other() {
     let mut backend = ManualBackend::start().await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     let mut client = Http2Client::open(&front).await;
-    let asked = tokio::spawn(async move { (client.get(STREAM, &[]).await.unwrap(), client) });
+    let opening = tokio::spawn(async move { (client.get(STREAM, &[]).await.unwrap(), client) });
     let mut stream = backend.next_stream().await;
-    let (response, _client) = asked.await.unwrap();
+    let (response, _client) = opening.await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
     for name in ["connection", "transfer-encoding", "content-length"] {
         assert!(!response.headers().contains_key(name), "{name}");
@@ -121,7 +121,7 @@ async fn what_http_2_may_not_say_is_refused() {
     let (response, mut body) = send.send_request(request, false).unwrap();
     body.send_data(Bytes::from_static(b"hi"), true).unwrap();
     assert_eq!(response.await.unwrap().status(), 400);
-    works(&front).await;
+    assert_serves(&front).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,12 +137,16 @@ async fn a_path_with_a_fragment_is_refused_and_harms_no_other_request() {
     requests.extend(frame(HEADERS, 0x5, 5, b"\x82\x86\xbe\x01\x01a"));
     requests.extend(frame(HEADERS, 0x5, 7, GET));
     stream.write_all(&requests).await.unwrap();
-    let mut said = Vec::new();
-    while !frames(&said).any(|(kind, payload)| kind == DATA && payload == b"here") {
-        assert!(stream.read_buf(&mut said).await.unwrap() > 0, "{:?}", frames(&said).collect::<Vec<_>>());
+    let mut received = Vec::new();
+    while !frames(&received).any(|(kind, payload)| kind == DATA && payload == b"here") {
+        assert!(
+            stream.read_buf(&mut received).await.unwrap() > 0,
+            "{:?}",
+            frames(&received).collect::<Vec<_>>()
+        );
     }
     let resets: Vec<&[u8]> =
-        frames(&said).filter(|(kind, _)| *kind == RST_STREAM).map(|(_, code)| code).collect();
+        frames(&received).filter(|(kind, _)| *kind == RST_STREAM).map(|(_, code)| code).collect();
     assert_eq!(resets, [&[0, 0, 0, 1]; 3], "PROTOCOL_ERROR");
     assert_eq!(backend.requests().len(), 1, "{:?}", backend.requests());
     // The third path is one that the bridge does not see.
@@ -157,8 +161,8 @@ async fn a_client_that_opens_and_resets_streams_for_ever_is_sent_away() {
     opening.extend(frame(SETTINGS, 0, 0, &[]));
     stream.write_all(&opening).await.unwrap();
     let (mut read, mut write) = stream.split();
-    let mut said = Vec::new();
-    let listen = async { while read.read_buf(&mut said).await.is_ok_and(|read| read > 0) {} };
+    let mut received = Vec::new();
+    let listen = async { while read.read_buf(&mut received).await.is_ok_and(|read| read > 0) {} };
     let attack = async {
         for number in 0..20_000 {
             let id = 1 + 2 * number;
@@ -170,10 +174,10 @@ async fn a_client_that_opens_and_resets_streams_for_ever_is_sent_away() {
         }
     };
     tokio::join!(listen, attack);
-    let (kind, last) = frames(&said).last().unwrap();
+    let (kind, last) = frames(&received).last().unwrap();
     assert_eq!((kind, &last[4..8]), (GOAWAY, &[0, 0, 0, 11][..]), "ENHANCE_YOUR_CALM");
     assert!(backend.requests().len() < 1000, "{}", backend.requests().len());
-    works(&front).await;
+    assert_serves(&front).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,7 +192,7 @@ async fn a_head_that_is_too_large_fails_only_its_own_request() {
         Err(error) => assert!(error.is_reset() || error.is_go_away(), "{error}"),
     }
     assert!(backend.requests().is_empty());
-    works(&front).await;
+    assert_serves(&front).await;
 }
 
 /// A frame of HTTP/2 (RFC 9113, section 4.1).
@@ -262,7 +266,7 @@ async fn floods_of_frames_that_ask_for_nothing_end_the_connection() {
     // Something else in the middle of a head.
     flood(&front, &begun, &frame(PING, 0, 0, &[0; 8])).await;
     assert!(backend.requests().is_empty(), "{:?}", backend.requests());
-    works(&front).await;
+    assert_serves(&front).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,12 +277,12 @@ async fn a_reader_that_opens_no_window_is_dropped_and_the_sync_continues() {
     let mut shut = client::Builder::new();
     shut.initial_window_size(0);
     let mut stuck = Http2Client::with(&front, &shut).await;
-    let asked = tokio::spawn(async move {
+    let opening = tokio::spawn(async move {
         let response = stuck.get(STREAM, &[]).await.unwrap();
         (response, stuck)
     });
     let mut stream = backend.next_stream().await;
-    let (response, _stuck) = asked.await.unwrap();
+    let (response, _stuck) = opening.await.unwrap();
     let healthy = front.open(STREAM, &[]).await;
     for number in 0..200 {
         stream.device(&format!("pve{number}"), "completed").await;
@@ -314,10 +318,11 @@ async fn no_more_streams_are_open_at_once_than_may() {
         opening.extend(frame(HEADERS, 0x4, 1 + 2 * number, POST));
     }
     stream.write_all(&opening).await.unwrap();
-    let mut said = Vec::new();
+    let mut received = Vec::new();
     let refused = loop {
-        assert!(stream.read_buf(&mut said).await.unwrap() > 0, "{} bytes", said.len());
-        let refused = frames(&said).filter(|(kind, payload)| *kind == RST_STREAM && payload[3] == 7).count();
+        assert!(stream.read_buf(&mut received).await.unwrap() > 0, "{} bytes", received.len());
+        let refused =
+            frames(&received).filter(|(kind, payload)| *kind == RST_STREAM && payload[3] == 7).count();
         if refused >= 200 - 128 {
             break refused;
         }
@@ -348,11 +353,11 @@ async fn a_connection_that_never_asks_for_anything_has_the_time_of_a_head() {
         stream.write_all(&opening).await.unwrap();
         let began = tokio::time::Instant::now();
         // It reads, and answers no ping.
-        let mut said = Vec::new();
-        while stream.read_buf(&mut said).await.is_ok_and(|read| read > 0) {}
+        let mut received = Vec::new();
+        while stream.read_buf(&mut received).await.is_ok_and(|read| read > 0) {}
         assert!((15..=18).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
         if opening.len() > 24 {
-            assert!(frames(&said).any(|(kind, _)| kind == GOAWAY), "the client is told");
+            assert!(frames(&received).any(|(kind, _)| kind == GOAWAY), "the client is told");
         }
     }
 }

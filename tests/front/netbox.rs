@@ -159,14 +159,14 @@ async fn the_backend_is_given_the_listener_and_the_plugin_is_shown_its_own_netbo
 async fn a_request_is_forwarded_and_authorised_and_its_links_lead_back() {
     let (_, _backend, netbox, _, front, listener) = between(&[]).await;
     push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
-    let answered = get(listener, "/api/dcim/sites/3/?brief=1&x=%2F", V1).await;
-    assert_eq!(answered.status, 200);
-    assert_eq!(answered.json()["url"], format!("http://{listener}/api/dcim/sites/3/"));
-    assert_eq!(answered.json()["comments"], format!("http://{}/x", netbox.address), "that is no link");
-    let asked: ReceivedRequest = netbox.last();
-    assert_eq!(asked.target, "/api/dcim/sites/3/?brief=1&x=%2F");
-    assert_eq!(asked.header("host"), Some(netbox.address.to_string().as_str()));
-    assert_eq!(asked.header("x-forwarded-host"), None, "NetBox would build its links from it");
+    let response = get(listener, "/api/dcim/sites/3/?brief=1&x=%2F", V1).await;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.json()["url"], format!("http://{listener}/api/dcim/sites/3/"));
+    assert_eq!(response.json()["comments"], format!("http://{}/x", netbox.address), "that is no link");
+    let received: ReceivedRequest = netbox.last();
+    assert_eq!(received.target, "/api/dcim/sites/3/?brief=1&x=%2F");
+    assert_eq!(received.header("host"), Some(netbox.address.to_string().as_str()));
+    assert_eq!(received.header("x-forwarded-host"), None, "NetBox would build its links from it");
     let refused = get(listener, "/api/dcim/sites/", "Token wrong").await;
     assert_eq!((refused.status, refused.detail().as_str()), (403, "Invalid v1 token"));
 }
@@ -209,7 +209,7 @@ async fn proxmox_credentials_are_filled_in_only_for_requests_that_netbox_authori
     let listed = front.get("/proxmox/endpoints", &WITH_KEY).await;
     assert_eq!(listed.json()[0]["name"], "pve (nb:7)");
     assert!(!listed.text().contains("s3cret-value"));
-    assert!(backend.requests().iter().all(|asked| !asked.target.starts_with("/proxmox/endpoints")));
+    assert!(backend.requests().iter().all(|received| !received.target.starts_with("/proxmox/endpoints")));
 
     let page = get(listener, &format!("{ENDPOINTS}?limit=0"), V1).await;
     let rows = page.json()["results"].as_array().unwrap().clone();
@@ -447,12 +447,12 @@ async fn syncs_wait_for_a_restart_where_the_client_hangs_up_before_the_row_is_an
         let (serving, storing) = (serving.clone(), Arc::clone(&storing));
         async move {
             let is_push = request.method() == Method::POST;
-            let answered = serving.answer(request).await;
+            let response = serving.answer(request).await;
             if is_push {
                 storing.notify_one();
                 std::future::pending::<()>().await;
             }
-            answered
+            response
         }
     })
     .await;
@@ -500,9 +500,9 @@ async fn release_0_0_2_reads_mac_addresses_as_texts_and_others_as_netbox_answers
         let object = json!({ "id": 1, "display": "BC:24:11:00:00:01" });
         let expected = if is_text { json!("BC:24:11:00:00:01") } else { object };
         for (method, body) in [("GET", Value::Null), ("POST", json!({ "name": "net0" }))] {
-            let answered = request(listener, method, INTERFACES, V1, &body).await;
-            assert_eq!(answered.json()["primary_mac_address"], expected, "{method}, {switch}");
-            assert_eq!(answered.json()["url"], format!("http://{listener}{INTERFACES}"));
+            let response = request(listener, method, INTERFACES, V1, &body).await;
+            assert_eq!(response.json()["primary_mac_address"], expected, "{method}, {switch}");
+            assert_eq!(response.json()["url"], format!("http://{listener}{INTERFACES}"));
         }
         assert_eq!(get(listener, INTERFACES, "Token wrong").await.status, 403);
     }
@@ -617,7 +617,7 @@ async fn release_0_0_1_is_not_read_for_one_of_several_proxmox_endpoints() {
         assert_eq!(refused.status, 422, "{}", refused.text());
         assert!(refused.detail().contains("2 are enabled"), "{}", refused.text());
     }
-    assert!(backend.requests().iter().all(|asked| !asked.target.starts_with("/proxmox/cluster")));
+    assert!(backend.requests().iter().all(|received| !received.target.starts_with("/proxmox/cluster")));
 }
 
 #[tokio::test]

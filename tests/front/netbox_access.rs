@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
 use super::netbox_between::{
-    NetboxHarness, PASSWORD, TOKEN_VALUE, of_release, proxmox, push, send, usual, with_plugin,
+    NetboxHarness, PASSWORD, TOKEN_VALUE, default_netbox, of_release, proxmox, push, send, with_plugin,
 };
 use super::reload::ReloadableBridge;
 use crate::support::netbox::{
@@ -82,12 +82,12 @@ async fn a_token_that_is_not_the_backends_gets_what_netbox_gives_it_and_no_secre
     for token in [OTHER, V2] {
         let between = NetboxHarness::of("0.0.2.post1", V1, &[]).await;
         for (method, target) in METHODS.iter().flat_map(|method| TARGETS.map(|target| (*method, target))) {
-            let answered = between.send(method, target, token).await;
-            assert!(!holds_secret(answered.text()), "{method} {target}: {}", answered.text());
+            let response = between.send(method, target, token).await;
+            assert!(!holds_secret(response.text()), "{method} {target}: {}", response.text());
             assert!(
-                [200, 201, 204, 404].contains(&answered.status),
+                [200, 201, 204, 404].contains(&response.status),
                 "{method} {target}: {}",
-                answered.status
+                response.status
             );
         }
         let listed = between.send("GET", PROXMOX_ENDPOINTS, token).await.json();
@@ -126,7 +126,7 @@ async fn only_a_list_that_netbox_gives_out_gets_secrets() {
 
 #[tokio::test]
 async fn secrets_are_for_the_token_in_force_and_for_those_that_the_backend_may_have_read_before() {
-    let netbox = usual().await;
+    let netbox = default_netbox().await;
     let between = NetboxHarness::before(netbox, "0.0.2.post1", &[]).await;
     let of_backend =
         async |token: &str| holds_secret(between.send("GET", PROXMOX_ENDPOINTS, token).await.text());
@@ -139,7 +139,7 @@ async fn secrets_are_for_the_token_in_force_and_for_those_that_the_backend_may_h
 
 #[tokio::test]
 async fn another_netbox_or_another_token_drops_the_proxmox_secrets_of_the_one_before() {
-    let elsewhere = usual().await;
+    let elsewhere = default_netbox().await;
     let between = NetboxHarness::of("0.0.2.post1", V1, &[]).await;
     for (row, token, keeps) in [
         (between.netbox.row(V1), V1, true),
@@ -168,7 +168,7 @@ async fn a_netbox_that_answers_when_another_one_was_pushed_gets_no_secret_of_tha
         }
     })
     .await;
-    let between = NetboxHarness::before(usual().await, "0.0.2.post1", &[]).await;
+    let between = NetboxHarness::before(default_netbox().await, "0.0.2.post1", &[]).await;
     let row = row(elsewhere.address, V1);
     push(&between.front, "any", "/netbox/endpoint", &row).await;
     push(&between.front, "any", "/proxmox/endpoints", &proxmox("password-of-others", "value-of-others"))
@@ -181,8 +181,8 @@ async fn a_netbox_that_answers_when_another_one_was_pushed_gets_no_secret_of_tha
         between.push(V1).await;
         release.send_replace(true);
     };
-    let (answered, ()) = tokio::join!(asking, pushing);
-    assert_eq!((answered.status, holds_secret(answered.text())), (200, false), "{}", answered.text());
+    let (response, ()) = tokio::join!(asking, pushing);
+    assert_eq!((response.status, holds_secret(response.text())), (200, false), "{}", response.text());
 }
 
 /// An address of this machine that is no loopback address, if it has one. Nothing is sent to find it out.
@@ -243,19 +243,19 @@ async fn a_strangers_connection_is_closed_without_a_byte_until_its_address_is_al
         assert!(netbox.received().is_empty(), "{host}: nothing reaches NetBox");
         for local in ["127.0.0.1", "127.0.0.2"] {
             let local: IpAddr = local.parse().unwrap();
-            let answered = from(local, own).await;
+            let response = from(local, own).await;
             assert!(
-                holds_secret(&String::from_utf8(answered).unwrap()),
+                holds_secret(&String::from_utf8(response).unwrap()),
                 "{host}: {local} is a loopback address"
             );
         }
         for allowed in [stranger.to_string(), format!("::ffff:{stranger}")] {
             let (status, detail) = changing.reload(template.replace("ALLOWED", &allowed)).await;
             assert_eq!(status, 200, "{detail}");
-            let answered = String::from_utf8(from(stranger, own).await).unwrap();
+            let response = String::from_utf8(from(stranger, own).await).unwrap();
             assert!(
-                answered.starts_with("HTTP/1.1 200 ") && holds_secret(&answered),
-                "{host}, {allowed}: {answered}"
+                response.starts_with("HTTP/1.1 200 ") && holds_secret(&response),
+                "{host}, {allowed}: {response}"
             );
         }
         let (status, detail) = changing.reload(template.replace("ALLOWED", "203.0.113.0/24")).await;

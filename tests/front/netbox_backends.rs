@@ -43,8 +43,8 @@ impl TwoBackends {
 
     /// The response of the listener of one backend to the token of one.
     async fn get(&self, listener: usize, target: &str, token: usize) -> (u16, String) {
-        let answered = send(self.listeners[listener], "GET", target, &authorization(TOKENS[token])).await;
-        (answered.status, answered.text().to_owned())
+        let response = send(self.listeners[listener], "GET", target, &authorization(TOKENS[token])).await;
+        (response.status, response.text().to_owned())
     }
 }
 
@@ -95,15 +95,15 @@ async fn the_token_of_another_backend_gets_no_secret_where_both_use_the_same_net
     }
     let listeners = changing.front.netbox_listeners();
     for (own, other) in [(0, 1), (1, 0)] {
-        let answered = send(listeners[own], "GET", PROXMOX_ENDPOINTS, &authorization(TOKENS[own])).await;
-        assert!(answered.text().contains(SECRETS[own][0]), "{}", answered.text());
-        assert!(!answered.text().contains(SECRETS[other][0]), "{}", answered.text());
-        let answered = send(listeners[own], "GET", PROXMOX_ENDPOINTS, &authorization(TOKENS[other])).await;
-        assert_eq!(answered.status, 200);
+        let response = send(listeners[own], "GET", PROXMOX_ENDPOINTS, &authorization(TOKENS[own])).await;
+        assert!(response.text().contains(SECRETS[own][0]), "{}", response.text());
+        assert!(!response.text().contains(SECRETS[other][0]), "{}", response.text());
+        let response = send(listeners[own], "GET", PROXMOX_ENDPOINTS, &authorization(TOKENS[other])).await;
+        assert_eq!(response.status, 200);
         assert!(
-            !SECRETS.concat().iter().any(|secret| answered.text().contains(secret)),
+            !SECRETS.concat().iter().any(|secret| response.text().contains(secret)),
             "{}",
-            answered.text()
+            response.text()
         );
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct NetboxHarness {
 impl NetboxHarness {
     /// With a backend of `release`, to which the plugin has pushed a NetBox and `token`.
     pub(super) async fn of(release: &'static str, token: &str, settings: &[(&str, &str)]) -> Self {
-        let between = Self::before(usual().await, release, settings).await;
+        let between = Self::before(default_netbox().await, release, settings).await;
         between.push(token).await;
         between
     }
@@ -98,7 +98,7 @@ pub(super) async fn received(mut client: Client, method: &str) -> Answer {
 }
 
 /// A NetBox that accepts the usual tokens.
-pub(super) async fn usual() -> NetBox {
+pub(super) async fn default_netbox() -> NetBox {
     NetBox::start(&[V1, V2, OTHER], with_plugin).await
 }
 

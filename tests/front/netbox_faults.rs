@@ -140,13 +140,13 @@ async fn a_netbox_fault_is_reported_to_the_backend_within_the_limit() {
             let settings = [("limits.response_head", limit)];
             let faulty = Faulty::start(release, fault.clone(), &settings).await;
             let token = authorization(V1);
-            let answered = send(faulty.listener, method, target, &token);
-            let answered = timeout(LONG, answered).await.expect("it does not hang");
-            let what = format!("{release} {method} {target}, {why}: {}", answered.text());
-            assert_eq!(answered.status, status, "{what}");
-            assert!(answered.detail().contains(why), "{what}");
+            let response = send(faulty.listener, method, target, &token);
+            let response = timeout(LONG, response).await.expect("it does not hang");
+            let what = format!("{release} {method} {target}, {why}: {}", response.text());
+            assert_eq!(response.status, status, "{what}");
+            assert!(response.detail().contains(why), "{what}");
             for secret in [PASSWORD, TOKEN_VALUE, V1] {
-                assert!(!answered.text().contains(secret), "{what}");
+                assert!(!response.text().contains(secret), "{what}");
             }
         }
     }
@@ -161,15 +161,15 @@ async fn a_netbox_that_is_not_there_is_502_and_found_again_when_it_is() {
     let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
     push(&front, "any", "/netbox/endpoint", &row(netbox, V1)).await;
     let listener = front.netbox_listeners()[0];
-    let answered = send(listener, "GET", SITES, &authorization(V1)).await;
-    assert_eq!(answered.status, 502, "{}", answered.text());
-    assert!(answered.detail().contains(&netbox.to_string()), "{}", answered.text());
+    let response = send(listener, "GET", SITES, &authorization(V1)).await;
+    assert_eq!(response.status, 502, "{}", response.text());
+    assert!(response.detail().contains(&netbox.to_string()), "{}", response.text());
     let (server, token) = (TcpListener::bind(netbox).await.unwrap(), authorization(V1));
-    let (answered, ()) = tokio::join!(send(listener, "GET", SITES, &token), async {
+    let (response, ()) = tokio::join!(send(listener, "GET", SITES, &token), async {
         let (stream, _) = server.accept().await.unwrap();
         serve(stream, Fault::closing(cut(2, "{}")), mpsc::unbounded_channel().0).await;
     });
-    assert_eq!((answered.status, answered.text()), (200, "{}"));
+    assert_eq!((response.status, response.text()), (200, "{}"));
 }
 
 #[tokio::test]
@@ -189,8 +189,8 @@ async fn a_response_with_invalid_json_is_forwarded_unchanged() {
         let fault = Fault::closing(cut(text.len(), text));
         let faulty = Faulty::start("0.0.2.post1", fault, &[]).await;
         for target in [PROXMOX_ENDPOINTS, SITES] {
-            let answered = send(faulty.listener, "GET", target, &authorization(V1)).await;
-            assert_eq!((answered.status, answered.text()), (200, text), "{target}");
+            let response = send(faulty.listener, "GET", target, &authorization(V1)).await;
+            assert_eq!((response.status, response.text()), (200, text), "{target}");
         }
     }
 }
@@ -208,13 +208,13 @@ async fn a_large_page_is_forwarded_complete_with_all_links_rewritten() {
     let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
     push(&front, "any", "/netbox/endpoint", &row(netbox, V1)).await;
     let (listener, token) = (front.netbox_listeners()[0], authorization(V1));
-    let (answered, ()) = tokio::join!(send(listener, "GET", SITES, &token), async {
+    let (response, ()) = tokio::join!(send(listener, "GET", SITES, &token), async {
         let (stream, _) = server.accept().await.unwrap();
         serve(stream, Fault::closing(cut(page.len(), &page)), mpsc::unbounded_channel().0).await;
     });
-    assert_eq!(answered.status, 200);
+    assert_eq!(response.status, 200);
     let wanted = page.replace(&format!("http://{netbox}"), &format!("http://{listener}"));
-    assert!(answered.text() == wanted, "{} bytes for {}", answered.body.len(), wanted.len());
+    assert!(response.text() == wanted, "{} bytes for {}", response.body.len(), wanted.len());
 }
 
 #[tokio::test]
@@ -270,8 +270,8 @@ async fn a_body_that_breaks_off_or_is_too_long_for_a_rule_never_reaches_netbox()
             )
         };
         let slow = Client::raw(faulty.listener, format!("{}{{\"name\":", head(100)).as_bytes()).await;
-        let answered = timeout(LONG, slow.answer()).await.unwrap();
-        assert!([400, 408].contains(&answered.status), "{target}: {}", answered.text());
+        let response = timeout(LONG, slow.answer()).await.unwrap();
+        assert!([400, 408].contains(&response.status), "{target}: {}", response.text());
         let long = format!("{}{}", head(300 << 10), " ".repeat(300 << 10));
         let mut client = Client::raw(faulty.listener, b"").await;
         client.write(long.as_bytes()).await;

@@ -102,8 +102,8 @@ fn sorted(received: &Received) -> Vec<(String, String)> {
 const SHIM: &str = "x-proxbox-bridge-shim";
 
 /// Whether the shim header of a response names the rule `shim`.
-fn names(answered: &Answer, shim: &str) -> bool {
-    answered.headers.iter().any(|(name, value)| name == SHIM && value.contains(shim))
+fn names(response: &Answer, shim: &str) -> bool {
+    response.headers.iter().any(|(name, value)| name == SHIM && value.contains(shim))
 }
 
 /// The headers of an answer, without those of the connection, of the length and of the rules.
@@ -130,7 +130,7 @@ async fn what_old_backends_send_reaches_netbox_as_it_is_and_its_answers_come_bac
 async fn replay(between: &NetboxHarness, request: &RecordedRequest, release: &str, token: &str) {
     let what = format!("{release}: {} {}", request.method, request.target);
     between.netbox.take();
-    let answered = request.send(between).await;
+    let response = request.send(between).await;
     let arrived = between.netbox.take();
     // What NetBox is asked in addition, to find out what it holds or whom it authorises, comes with the same token.
     for received in &arrived {
@@ -145,7 +145,7 @@ async fn replay(between: &NetboxHarness, request: &RecordedRequest, release: &st
 
     let keeps_fields = ["0.0.6.post4", "0.0.7.post1"].contains(&release);
     if keeps_fields && request.narrows() {
-        assert!(names(&answered, "last_updated"), "{what}");
+        assert!(names(&response, "last_updated"), "{what}");
         let [mut was, mut is]: [Value; 2] =
             [request.body.as_bytes(), &received.body].map(|body| serde_json::from_slice(body).unwrap());
         let types = |body: &mut Value| body.as_object_mut().unwrap().remove("object_types").unwrap();
@@ -164,22 +164,22 @@ async fn replay(between: &NetboxHarness, request: &RecordedRequest, release: &st
     let is_of_0_0_3 = release == "0.0.3" && request.path().starts_with(SYNC_PROCESSES);
     if is_of_0_0_3 {
         assert_eq!(sent.status, 404, "{what}");
-        assert!(names(&answered, "sync_processes"), "{what}");
-        assert!([200, 201].contains(&answered.status), "{what}: {}", answered.text());
+        assert!(names(&response, "sync_processes"), "{what}");
+        assert!([200, 201].contains(&response.status), "{what}: {}", response.text());
         return;
     }
-    assert_eq!(answered.status, sent.status, "{what}");
+    assert_eq!(response.status, sent.status, "{what}");
     let gets_secrets = ["0.0.1", "0.0.2.post1"].contains(&release)
         && (request.method.as_str(), request.path()) == ("GET", PROXMOX_ENDPOINTS);
     if gets_secrets {
-        let row = &answered.json()["results"][0];
+        let row = &response.json()["results"][0];
         let secrets = (&row["id"], &row["password"], &row["token_value"]);
         assert_eq!(secrets, (&json!(7), &json!(PASSWORD), &json!(TOKEN_VALUE)), "{what}");
         return;
     }
-    let text = String::from_utf8_lossy(&answered.body);
+    let text = String::from_utf8_lossy(&response.body);
     assert!(!text.contains(PASSWORD) && !text.contains(TOKEN_VALUE), "{what}: {text}");
-    assert_eq!(end_to_end(&answered.headers), end_to_end(&sent.headers), "{what}");
+    assert_eq!(end_to_end(&response.headers), end_to_end(&sent.headers), "{what}");
     // Links are quoted; what is said of addresses in a text is not.
     let (netbox, listener) = (between.netbox.address, between.listener);
     let linked = String::from_utf8(sent.body.to_vec()).unwrap();

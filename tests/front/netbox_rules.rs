@@ -64,7 +64,7 @@ async fn with_every_rule_off_requests_and_answers_pass_byte_for_byte() {
             let body = request.into_body().collect().await.unwrap().to_bytes();
             noted.lock().unwrap().push(body.to_vec());
             let text = format!("{{\"url\": \"http://{host}/api/dcim/sites/1/\",\"results\":[ ]}}");
-            answered(&host, &text)
+            response(&host, &text)
         }
     })
     .await;
@@ -88,11 +88,11 @@ async fn with_every_rule_off_requests_and_answers_pass_byte_for_byte() {
         let head = format!("{SENT}{length}");
         let request = format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\n{head}\r\n{body}");
         let came = Client::raw(address, request.as_bytes()).await.answer().await;
-        let asked = netbox.last();
-        assert_eq!((asked.method.as_str(), asked.target.as_str()), (method, target));
+        let received = netbox.last();
+        assert_eq!((received.method.as_str(), received.target.as_str()), (method, target));
         let sent = head.lines().map(|line| line.split_once(": ").unwrap());
         let sent: Vec<_> = sent.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-        assert_eq!(end_to_end(&asked.headers), end_to_end(&sent), "{method} {target}");
+        assert_eq!(end_to_end(&received.headers), end_to_end(&sent), "{method} {target}");
         assert_eq!(bodies.lock().unwrap().last().unwrap(), body.as_bytes(), "{method} {target}");
         let host = netbox.address.to_string();
         let text = format!("{{\"url\": \"http://{host}/api/dcim/sites/1/\",\"results\":[ ]}}");
@@ -107,7 +107,7 @@ async fn with_every_rule_off_requests_and_answers_pass_byte_for_byte() {
     assert!(requests.as_array().unwrap()[1..].iter().all(|line| line["count"] == 0), "{requests}");
 }
 
-fn answered(host: &str, text: &str) -> http::Response<Body> {
+fn response(host: &str, text: &str) -> http::Response<Body> {
     let headers = ANSWERED.map(|(name, value)| (name, value.replace("netbox", host)));
     let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     answer(200, &headers, text)
@@ -123,9 +123,9 @@ async fn links_and_a_replaced_token_pass_as_they_came_where_their_rules_are_off(
     v2["token_key"] = json!("key");
     v2["token"] = json!("secret");
     push(&front, "PUT", "/netbox/endpoint/1", &v2).await;
-    let answered = get(listener, "/api/dcim/sites/3/", V1).await;
+    let response = get(listener, "/api/dcim/sites/3/", V1).await;
     assert_eq!(netbox.last().header("authorization"), Some(V1));
-    assert_eq!(answered.json()["url"], format!("http://{}/api/dcim/sites/3/", netbox.address));
+    assert_eq!(response.json()["url"], format!("http://{}/api/dcim/sites/3/", netbox.address));
     // The rule for the form of tokens is another one.
     assert_eq!(get(listener, STATUS, "Token nbt_key.secret").await.status, 200);
 }

@@ -30,12 +30,12 @@ async fn method_path_query_headers_and_body_arrive_byte_for_byte() {
         );
         let answer = Client::raw(front.address, request.as_bytes()).await.answer().await;
         assert_eq!((answer.status, answer.text()), (200, "hello"), "{method}");
-        let asked = backend.last();
-        assert_eq!((asked.method.as_str(), asked.target.as_str()), (method, target));
-        assert_eq!(asked.header("x-odd"), Some("a,  b"));
-        assert_eq!(asked.header("accept-encoding"), Some("br"));
-        assert_eq!(asked.header("host"), Some("bridge:8800"));
-        assert_eq!(asked.header("content-length"), Some("5"));
+        let received = backend.last();
+        assert_eq!((received.method.as_str(), received.target.as_str()), (method, target));
+        assert_eq!(received.header("x-odd"), Some("a,  b"));
+        assert_eq!(received.header("accept-encoding"), Some("br"));
+        assert_eq!(received.header("host"), Some("bridge:8800"));
+        assert_eq!(received.header("content-length"), Some("5"));
     }
 }
 
@@ -94,12 +94,12 @@ async fn what_belongs_to_one_connection_stays_on_it() {
     let answer = front.get("/x", &headers).await;
     assert_eq!(answer.header("x-secret"), None);
     assert_eq!(answer.header("keep-alive"), None);
-    let asked = backend.last();
+    let received = backend.last();
     for name in ["keep-alive", "proxy-connection"] {
-        assert_eq!(asked.header(name), None, "{name}");
+        assert_eq!(received.header(name), None, "{name}");
     }
-    assert_eq!(asked.header("te"), Some("trailers"));
-    assert_eq!(asked.header("via"), Some("1.1 proxbox-bridge"));
+    assert_eq!(received.header("te"), Some("trailers"));
+    assert_eq!(received.header("via"), Some("1.1 proxbox-bridge"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,17 +109,17 @@ async fn the_backend_gets_forwarded_headers_with_the_client_and_the_host() {
     let lies =
         [("X-Forwarded-For", "10.0.0.1"), ("X-Forwarded-Proto", "https"), ("Forwarded", "for=10.0.0.1")];
     front.get("/x", &lies).await;
-    let asked = backend.last();
-    assert_eq!(asked.header("x-forwarded-for"), Some("127.0.0.1"));
-    assert_eq!(asked.header("x-forwarded-proto"), Some("http"));
-    assert_eq!(asked.header("x-forwarded-host"), Some(front.address.to_string().as_str()));
-    assert_eq!(asked.header("forwarded"), None);
+    let received = backend.last();
+    assert_eq!(received.header("x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(received.header("x-forwarded-proto"), Some("http"));
+    assert_eq!(received.header("x-forwarded-host"), Some(front.address.to_string().as_str()));
+    assert_eq!(received.header("forwarded"), None);
 
     let trusting = TestBridge::start(config(backend.address, &[("trusted_proxies", "127.0.0.1")])).await;
     trusting.get("/x", &lies).await;
-    let asked = backend.last();
-    assert_eq!(asked.header("x-forwarded-for"), Some("10.0.0.1, 127.0.0.1"));
-    assert_eq!(asked.header("x-forwarded-proto"), Some("https"));
+    let received = backend.last();
+    assert_eq!(received.header("x-forwarded-for"), Some("10.0.0.1, 127.0.0.1"));
+    assert_eq!(received.header("x-forwarded-proto"), Some("https"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,15 +127,18 @@ async fn a_request_id_is_sent_to_the_backend_and_the_client() {
     let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     let answer = front.get("/x", &[]).await;
-    let asked = backend.last();
-    assert_eq!(answer.header("x-request-id"), asked.header("x-request-id"));
-    assert_eq!(asked.header("traceparent").unwrap().len(), 55);
+    let received = backend.last();
+    assert_eq!(answer.header("x-request-id"), received.header("x-request-id"));
+    assert_eq!(received.header("traceparent").unwrap().len(), 55);
 
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let answer = front.get("/x", &[("X-Request-Id", "mine"), ("traceparent", parent)]).await;
-    let asked = backend.last();
-    assert_eq!((answer.header("x-request-id"), asked.header("x-request-id")), (Some("mine"), Some("mine")));
-    assert_eq!(asked.header("traceparent"), Some(parent));
+    let received = backend.last();
+    assert_eq!(
+        (answer.header("x-request-id"), received.header("x-request-id")),
+        (Some("mine"), Some("mine"))
+    );
+    assert_eq!(received.header("traceparent"), Some(parent));
 }
 
 #[tokio::test(start_paused = true)]
@@ -335,13 +338,13 @@ async fn a_body_that_drips_is_refused_and_its_place_is_free_again() {
         }
         std::future::pending::<()>().await;
     };
-    let mut said = Vec::new();
+    let mut output = Vec::new();
     tokio::select! {
         () = drip => {}
-        _ = read.read_to_end(&mut said) => {}
+        _ = read.read_to_end(&mut output) => {}
     }
-    let said = String::from_utf8(said).unwrap();
-    assert!(said.starts_with("HTTP/1.1 408 ") && said.contains("limits.client_body_rate"), "{said}");
+    let output = String::from_utf8(output).unwrap();
+    assert!(output.starts_with("HTTP/1.1 408 ") && output.contains("limits.client_body_rate"), "{output}");
     assert!((30..=33).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     assert_eq!(front.get("/y", &[]).await.status, 200);
 }
@@ -370,8 +373,8 @@ async fn a_body_that_does_not_come_or_is_too_long_is_the_clients_own_fault() {
     }
     chunked.extend(b"0\r\n\r\n");
     assert_eq!(Client::raw(front.address, &chunked).await.answer().await.status, 413);
-    let asked: Vec<String> = backend.requests().into_iter().map(|asked| asked.target).collect();
-    assert!(asked.len() <= 2, "what is known to be too long is not sent at all: {asked:?}");
+    let received: Vec<String> = backend.requests().into_iter().map(|received| received.target).collect();
+    assert!(received.len() <= 2, "what is known to be too long is not sent at all: {received:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -400,7 +403,7 @@ async fn a_redirect_of_the_backend_to_itself_reaches_no_client_of_a_stream() {
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         assert!(answer.text().contains("event: complete"), "{path}");
     }
-    assert!(backend.requests().iter().all(|asked| !asked.target.ends_with('/')));
+    assert!(backend.requests().iter().all(|received| !received.target.ends_with('/')));
 }
 
 const STREAM: &str = "event: complete\ndata: {\"ok\": true, \"message\": \"Done.\"}\n\n";
@@ -452,9 +455,9 @@ async fn te_is_forwarded_only_if_the_connection_header_names_it() {
     let front = TestBridge::start(config(backend.address, &[])).await;
     for (connection, passed) in [("TE", Some("trailers")), ("keep-alive", None)] {
         front.get("/x", &[("TE", "trailers, deflate;q=0.5"), ("Connection", connection)]).await;
-        let asked = backend.last();
-        assert_eq!(asked.header("te"), passed, "{connection}");
-        assert_eq!(asked.header("connection"), passed.map(|_| "te"), "{connection}");
+        let received = backend.last();
+        assert_eq!(received.header("te"), passed, "{connection}");
+        assert_eq!(received.header("connection"), passed.map(|_| "te"), "{connection}");
     }
 }
 
@@ -464,8 +467,8 @@ async fn what_a_connection_names_stays_on_it_unless_the_backend_needs_it() {
     let front = TestBridge::start(config(backend.address, &[])).await;
     let named = [("Connection", "x-hop, Keep-Alive"), ("X-Hop", "1"), ("X-Kept", "1")];
     assert_eq!(front.get("/x", &named).await.status, 200);
-    let asked = backend.last();
-    assert_eq!((asked.header("x-hop"), asked.header("x-kept")), (None, Some("1")));
+    let received = backend.last();
+    assert_eq!((received.header("x-hop"), received.header("x-kept")), (None, Some("1")));
     for (named, header) in [("X-Proxbox-API-Key", "x-proxbox-*"), ("close, Host", "host")] {
         let answer = front.get("/x", &[("Connection", named), ("X-Proxbox-API-Key", "key")]).await;
         let detail = format!("names the end-to-end header {header}; remove it from Connection.");

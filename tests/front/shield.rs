@@ -87,8 +87,8 @@ async fn a_wrong_key_costs_one_attempt_and_the_right_one_still_works() {
             assert!(answer.detail().contains("API key"), "{}", answer.text());
         }
     }
-    let asked = backend.log().requests().len();
-    assert_eq!(asked, 1, "{:?}", backend.log().requests());
+    let received = backend.log().requests().len();
+    assert_eq!(received, 1, "{:?}", backend.log().requests());
     // No client is locked out.
     let answer = front.get("/dcim/devices/create/stream", &WITH_KEY).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -244,7 +244,7 @@ async fn a_key_accepted_by_the_version_delays_no_request_while_a_stream_opens_sl
     let front = TestBridge::start(config(backend.address, &[("limits.wrong_keys", "1")])).await;
     let key = WITH_KEY;
     let _stalled = front.open("/dcim/devices/create/stream", &key).await;
-    while backend.requests().last().is_none_or(|asked| asked.target != "/dcim/devices/create/stream") {
+    while backend.requests().last().is_none_or(|received| received.target != "/dcim/devices/create/stream") {
         tokio::task::yield_now().await;
     }
     assert_eq!(front.get("/proxmox/version", &key).await.text(), "welcome");
@@ -412,8 +412,12 @@ async fn an_unexpected_body_is_never_announced_without_being_sent() {
         // The next request on the same backend connection gets its own response.
         assert_eq!(front.get("/next", &[]).await.text(), "/next ");
     }
-    let asked = backend.requests();
-    assert!(asked.iter().all(|asked| asked.target != "/next" || asked.header("content-length").is_none()));
+    let received = backend.requests();
+    assert!(
+        received
+            .iter()
+            .all(|received| received.target != "/next" || received.header("content-length").is_none())
+    );
 }
 
 #[tokio::test(start_paused = true)]

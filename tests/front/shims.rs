@@ -186,9 +186,9 @@ async fn the_two_paths_that_no_backend_has_are_those_that_were_meant() {
         ("/cluster/backup/stream", "/proxmox/cluster/backup/stream"),
     ] {
         pair.front.get(alias, &WITH_KEY).await;
-        let asked = pair.log().requests();
-        assert!(asked.iter().any(|(_, target)| target == meant), "{alias}: {asked:?}");
-        assert!(asked.iter().all(|(_, target)| target != alias), "{asked:?}");
+        let received = pair.log().requests();
+        assert!(received.iter().any(|(_, target)| target == meant), "{alias}: {received:?}");
+        assert!(received.iter().all(|(_, target)| target != alias), "{received:?}");
     }
 }
 

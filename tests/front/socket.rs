@@ -76,20 +76,21 @@ impl Page {
     }
 
     async fn rest(mut self) -> PageTranscript {
-        let mut heard = PageTranscript { frames: Vec::new(), words: Vec::new(), close: (0, String::new()) };
+        let mut received =
+            PageTranscript { frames: Vec::new(), words: Vec::new(), close: (0, String::new()) };
         while let Some(message) = self.0.next().await {
             match message {
                 Ok(Message::Text(text)) => match serde_json::from_str(&text) {
-                    Ok(frame) => heard.frames.push(frame),
-                    Err(_) => heard.words.push(text.to_string()),
+                    Ok(frame) => received.frames.push(frame),
+                    Err(_) => received.words.push(text.to_string()),
                 },
                 Ok(Message::Close(Some(frame))) => {
-                    heard.close = (frame.code.into(), frame.reason.to_string());
+                    received.close = (frame.code.into(), frame.reason.to_string());
                 }
                 Ok(_) | Err(_) => {}
             }
         }
-        heard
+        received
     }
 }
 
@@ -141,8 +142,8 @@ async fn an_old_page_in_front_of_a_backend_without_ws_gets_the_same_from_its_str
             assert!(frame["data"].get(cell).is_some(), "{cell} in {frame}");
         }
     }
-    let asked = pair.log().requests();
-    assert!(asked.iter().all(|(_, target)| !target.starts_with("/ws")), "{asked:?}");
+    let received = pair.log().requests();
+    assert!(received.iter().all(|(_, target)| !target.starts_with("/ws")), "{received:?}");
     let jobs = pair.front.admin_request("GET", "/jobs", &[]).await.json()["results"].clone();
     assert_eq!(jobs[0]["channels"], json!(["native"]));
 }
@@ -157,9 +158,9 @@ async fn a_command_runs_over_the_socket_of_the_backend_where_it_has_one_and_nati
         page.say(&json!({ "api_key": KEY }).to_string()).await;
         page.greeting().await;
         page.say("Sync Nodes").await;
-        let heard = page.rest_or(json!({ "object": "device", "end": true })).await;
+        let received = page.rest_or(json!({ "object": "device", "end": true })).await;
         let jobs = pair.front.admin_request("GET", "/jobs", &[]).await.json()["results"].clone();
-        assert_eq!(jobs[0]["channels"], json!([channel]), "{version}: {heard:?}");
+        assert_eq!(jobs[0]["channels"], json!([channel]), "{version}: {received:?}");
         assert_eq!(jobs[0]["outcome"], outcome, "{version}");
         assert_eq!(jobs[0]["query"], "proxmox_endpoint_ids=1%2C2");
     }
@@ -168,14 +169,14 @@ async fn a_command_runs_over_the_socket_of_the_backend_where_it_has_one_and_nati
 impl Page {
     /// Everything up to `last`, or to the end of the socket.
     async fn rest_or(&mut self, last: Value) -> Vec<String> {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         while let Some(Ok(message)) = self.0.next().await {
-            heard.push(message.to_string());
-            if serde_json::from_str::<Value>(heard.last().unwrap()).is_ok_and(|frame| frame == last) {
+            received.push(message.to_string());
+            if serde_json::from_str::<Value>(received.last().unwrap()).is_ok_and(|frame| frame == last) {
                 break;
             }
         }
-        heard
+        received
     }
 }
 
@@ -184,11 +185,11 @@ async fn a_command_that_fails_says_so_and_ends_the_socket_as_backends_do() {
     let pair = BridgedReplay::start(recordings(OLD, &["fail/ws-proxmox-down"]), fast(), &[]).await;
     let mut page = Page::greeted(&pair.front).await;
     page.say("Sync Virtual Machines").await;
-    let heard = page.rest().await;
-    assert_eq!(heard.close.0, 1000);
-    assert!(heard.close.1.contains("Could not return Proxmox Sessions"), "{:?}", heard.close);
-    assert!(heard.words.iter().any(|word| word.starts_with("Error: ")), "{:?}", heard.words);
-    assert!(heard.frames.iter().all(|frame| frame.get("end").is_none()), "{:?}", heard.frames);
+    let received = page.rest().await;
+    assert_eq!(received.close.0, 1000);
+    assert!(received.close.1.contains("Could not return Proxmox Sessions"), "{:?}", received.close);
+    assert!(received.words.iter().any(|word| word.starts_with("Error: ")), "{:?}", received.words);
+    assert!(received.frames.iter().all(|frame| frame.get("end").is_none()), "{:?}", received.frames);
 }
 
 #[tokio::test(start_paused = true)]
@@ -230,9 +231,9 @@ async fn a_bad_key_is_refused_with_4001_and_the_backend_gets_one_request() {
     for target in ["/ws", "/ws?x=1", "/%77s"] {
         let mut page = Page::open(&pair.front, target).await;
         page.say(&json!({ "api_key": "x".repeat(32) }).to_string()).await;
-        let heard = page.rest().await;
-        assert_eq!(heard.close.0, 4001);
-        assert!(heard.close.1.contains("Invalid API key."), "{:?}", heard.close);
+        let received = page.rest().await;
+        assert_eq!(received.close.0, 4001);
+        assert!(received.close.1.contains("Invalid API key."), "{:?}", received.close);
     }
     let tried = pair.log().requests().iter().filter(|(_, target)| target == "/version").count();
     assert_eq!(tried, 1);
@@ -323,8 +324,8 @@ async fn a_page_that_leaves_does_not_end_the_sync_at_once_and_a_bridge_that_stop
     front.request_stop();
     front.request_immediate_stop();
     assert_eq!(idle.rest().await.close.0, 1001);
-    let heard = again.rest().await;
-    assert!(heard.words.iter().any(|word| word.contains("stop")), "{:?}", heard.words);
+    let received = again.rest().await;
+    assert!(received.words.iter().any(|word| word.contains("stop")), "{:?}", received.words);
 }
 
 #[tokio::test(start_paused = true)]

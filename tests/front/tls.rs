@@ -133,8 +133,8 @@ async fn http_2_is_negotiated_over_tls() {
     let mut response = response.await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.body_mut().data().await.unwrap().unwrap(), "secret");
-    let asked = backend.last();
-    assert_eq!((asked.target.as_str(), asked.header("host")), ("/x?y=1", Some("bridge.test")));
+    let received = backend.last();
+    assert_eq!((received.target.as_str(), received.header("host")), ("/x?y=1", Some("bridge.test")));
     task.abort();
 }
 

@@ -66,46 +66,46 @@ fn noise(count: usize, seed: u64) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_rust_client_and_a_rust_backend_understand_each_other() {
+async fn a_rust_client_and_a_rust_backend_exchange_messages() {
     exchange_through_bridge(Language::Rust, Language::Rust).await;
 }
 
 #[tokio::test]
-async fn a_rust_client_and_a_python_backend_understand_each_other() {
+async fn a_rust_client_and_a_python_backend_exchange_messages() {
     exchange_through_bridge(Language::Rust, Language::Python).await;
 }
 
 #[tokio::test]
-async fn a_rust_client_and_a_node_backend_understand_each_other() {
+async fn a_rust_client_and_a_node_backend_exchange_messages() {
     exchange_through_bridge(Language::Rust, Language::Node).await;
 }
 
 #[tokio::test]
-async fn a_python_client_and_a_rust_backend_understand_each_other() {
+async fn a_python_client_and_a_rust_backend_exchange_messages() {
     exchange_through_bridge(Language::Python, Language::Rust).await;
 }
 
 #[tokio::test]
-async fn a_python_client_and_a_python_backend_understand_each_other() {
+async fn a_python_client_and_a_python_backend_exchange_messages() {
     exchange_through_bridge(Language::Python, Language::Python).await;
 }
 
 #[tokio::test]
-async fn a_python_client_and_a_node_backend_understand_each_other() {
+async fn a_python_client_and_a_node_backend_exchange_messages() {
     exchange_through_bridge(Language::Python, Language::Node).await;
 }
 
 #[tokio::test]
-async fn a_node_client_and_a_rust_backend_understand_each_other() {
+async fn a_node_client_and_a_rust_backend_exchange_messages() {
     exchange_through_bridge(Language::Node, Language::Rust).await;
 }
 
 #[tokio::test]
-async fn a_node_client_and_a_python_backend_understand_each_other() {
+async fn a_node_client_and_a_python_backend_exchange_messages() {
     exchange_through_bridge(Language::Node, Language::Python).await;
 }
 
 #[tokio::test]
-async fn a_node_client_and_a_node_backend_understand_each_other() {
+async fn a_node_client_and_a_node_backend_exchange_messages() {
     exchange_through_bridge(Language::Node, Language::Node).await;
 }

@@ -86,9 +86,9 @@ async fn two_that_want_the_same_get_one_job_and_one_run_however_they_ask() {
     let other = api.start("/sync/devices/", &WITH_KEY).await;
     assert_ne!(first["id"], other["id"], "another query is another job");
     assert_eq!(other["status"], "pending");
-    let asked = pair.log().requests();
+    let received = pair.log().requests();
     let runs: Vec<_> =
-        asked.iter().filter(|(method, target)| method == "GET" && target.starts_with(DEVICES)).collect();
+        received.iter().filter(|(method, target)| method == "GET" && target.starts_with(DEVICES)).collect();
     assert_eq!(runs, [&("GET".to_owned(), format!("{DEVICES}?{query}"))]);
     assert_eq!(api.get(path(&first)).await["attaches"], 2);
 }

@@ -141,9 +141,9 @@ async fn the_events_of_a_job_come_again_from_where_its_reader_was() {
             let beyond = format!("{}.{}", job["id"].as_str().unwrap(), live.len() + 1);
             let largest = format!("{}.{}", job["id"].as_str().unwrap(), u64::MAX);
             for other in [&*format!("{SOMEONE}.2"), "nonsense", &beyond, &largest] {
-                let (status, told) = read(other, in_query).await;
+                let (status, reported) = read(other, in_query).await;
                 assert_eq!(status, 200);
-                let (notice, rest) = told.split_once("\n\n").unwrap();
+                let (notice, rest) = reported.split_once("\n\n").unwrap();
                 assert!(notice.starts_with("event: step\n") && notice.contains("starts at the first event"));
                 assert_eq!(rest, all, "{other}");
             }

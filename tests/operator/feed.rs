@@ -116,8 +116,8 @@ async fn a_backend_that_requires_a_key_is_probed_only_at_health_without_one() {
     let young = &list["results"][0];
     assert_eq!((&young["version"], &young["kinds"][0]["known"]), (&Value::Null, &false.into()));
     assert!(young["problem"].as_str().unwrap().contains("backend.api_key_file"), "{young}");
-    let asked = backend.log().requests();
-    assert!(asked.iter().all(|(_, target)| target.contains("/health")), "{asked:?}");
+    let received = backend.log().requests();
+    assert!(received.iter().all(|(_, target)| target.contains("/health")), "{received:?}");
 }
 
 /// The job as it was sent before its end.

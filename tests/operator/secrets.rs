@@ -46,7 +46,7 @@ fn traces(secrets: &[&str]) -> Vec<String> {
 
 /// A backend that repeats everything that it receives.
 async fn echo() -> Backend {
-    async fn answered(request: Request<Incoming>) -> Response<Body> {
+    async fn response(request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let _pushed = request.into_body().collect().await.unwrap();
         match path.as_str() {
@@ -64,7 +64,7 @@ async fn echo() -> Backend {
         if request.method() == "HEAD" {
             return answer(405, &[("allow", "GET")], "");
         }
-        answered(request).await
+        response(request).await
     })
     .await
 }

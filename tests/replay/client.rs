@@ -190,14 +190,14 @@ impl Ws {
         }
     }
 
-    pub async fn hears(&mut self, texts: &[&str]) {
+    pub async fn expect_texts(&mut self, texts: &[&str]) {
         for text in texts {
             assert_eq!(self.receive().await, *text);
         }
     }
 
     /// Asserts that the server sends nothing more: a ping is answered in order.
-    pub async fn hears_only_a_pong(&mut self) {
+    pub async fn expect_only_a_pong(&mut self) {
         self.0.send(Message::Ping("still there?".into())).await.unwrap();
         match within_deadline(self.0.next()).await {
             Some(Ok(Message::Pong(_))) => {}

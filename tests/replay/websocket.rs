@@ -32,9 +32,9 @@ fn recorded() -> ReplayOptions {
 async fn the_greeting_is_sent_at_once_if_no_key_is_required() {
     let server = serve(OLD, vec![sync_nodes(OLD)], AT_ONCE).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
-    ws.hears(&["Connected!", "Connected 2!"]).await;
+    ws.expect_texts(&["Connected!", "Connected 2!"]).await;
     ws.send("Sync Nodes").await;
-    ws.hears(&["Sync Nodes", DEVICE, DEVICE_END]).await;
+    ws.expect_texts(&["Sync Nodes", DEVICE, DEVICE_END]).await;
     assert_eq!(server.log().texts(), ["Sync Nodes"]);
 }
 
@@ -45,8 +45,8 @@ async fn a_command_is_answered_only_when_the_one_before_has_returned() {
         let mut ws = Ws::connect(server.local_addr(), key).await;
         ws.send("Sync Nodes").await;
         ws.send("nonsense").await;
-        ws.hears(&["Connected!", "Connected 2!", "Sync Nodes", DEVICE, DEVICE_END]).await;
-        ws.hears(&["Invalid command: nonsense", "Valid commands: 'As recorded'"]).await;
+        ws.expect_texts(&["Connected!", "Connected 2!", "Sync Nodes", DEVICE, DEVICE_END]).await;
+        ws.expect_texts(&["Invalid command: nonsense", "Valid commands: 'As recorded'"]).await;
     }
 }
 
@@ -56,13 +56,13 @@ async fn a_barrier_is_answered_when_the_command_has_returned_and_not_at_its_last
     slow.frames.last_mut().unwrap().t_ms += 5000.0;
     let server = serve(OLD, vec![slow, invalid(OLD)], recorded()).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
-    ws.hears(&["Connected!", "Connected 2!"]).await;
+    ws.expect_texts(&["Connected!", "Connected 2!"]).await;
     let start = Instant::now();
     ws.send("Sync Nodes").await;
     ws.send("__barrier__").await;
-    ws.hears(&[DEVICE_END]).await;
+    ws.expect_texts(&[DEVICE_END]).await;
     assert!(start.elapsed().as_millis() < 1000);
-    ws.hears(&["Invalid command: __barrier__"]).await;
+    ws.expect_texts(&["Invalid command: __barrier__"]).await;
     assert!(start.elapsed().as_millis() >= 5100, "{:?}", start.elapsed());
 }
 
@@ -76,10 +76,11 @@ async fn strays_of_a_command_fall_into_the_next_one() {
         .with(at + 900.0, Direction::Ctl, RecordedEvent::Open);
     let server = serve(OLD, vec![strays, invalid(OLD)], recorded()).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
-    ws.hears(&["Connected!", "Connected 2!"]).await;
+    ws.expect_texts(&["Connected!", "Connected 2!"]).await;
     ws.send("Sync Virtual Machines").await;
     ws.send("x").await;
-    ws.hears(&["end", "Invalid command: x", "stray 1", "Valid commands: 'As recorded'", "stray 2"]).await;
+    ws.expect_texts(&["end", "Invalid command: x", "stray 1", "Valid commands: 'As recorded'", "stray 2"])
+        .await;
 }
 
 #[tokio::test]
@@ -89,11 +90,11 @@ async fn a_command_that_never_returned_holds_the_loop_and_the_socket() {
     let hanging = hanging.with(99_000.0, Direction::Ctl, RecordedEvent::Open);
     let server = serve(OLD, vec![hanging, invalid(OLD)], AT_ONCE).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
-    ws.hears(&["Connected!", "Connected 2!"]).await;
+    ws.expect_texts(&["Connected!", "Connected 2!"]).await;
     ws.send("Sync Nodes").await;
-    ws.hears(&["Sync Nodes", DEVICE, DEVICE_END]).await;
+    ws.expect_texts(&["Sync Nodes", DEVICE, DEVICE_END]).await;
     ws.send("nonsense").await;
-    ws.hears_only_a_pong().await;
+    ws.expect_only_a_pong().await;
     drop(ws);
     within_deadline(server.log().wait_until_idle()).await;
     assert_eq!(server.log().entries().last(), Some(&ServerEvent::Closed { connection: 0, by: Side::Client }));
@@ -107,7 +108,7 @@ async fn a_failed_command_closes_as_recorded() {
     let server = serve(WITH_KEYS, vec![failing], AT_ONCE).await;
     let mut ws = Ws::connect(server.local_addr(), Some("k")).await;
     ws.send("Sync Virtual Machines").await;
-    ws.hears(&["Connected!", "Connected 2!", "close 1000 ", "gone"]).await;
+    ws.expect_texts(&["Connected!", "Connected 2!", "close 1000 ", "gone"]).await;
 }
 
 #[tokio::test]
@@ -132,7 +133,7 @@ async fn a_session_can_end_right_after_its_key() {
         let library = proxbox_bridge::replay::Library::load(dir.path(), &uses).unwrap();
         let server = replayed(library, AT_ONCE).await;
         let mut ws = Ws::connect(server.local_addr(), Some("k")).await;
-        ws.hears(&[first]).await;
+        ws.expect_texts(&[first]).await;
     }
 }
 
@@ -143,19 +144,19 @@ async fn a_key_that_is_missing_or_wrong_closes_4001_and_counts_over_http_too() {
         serve(WITH_KEYS, recordings, ReplayOptions { api_key: Some("right".to_owned()), ..AT_ONCE }).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
     ws.send("Sync Nodes").await;
-    ws.hears(&["close 4001 API key required. 4 attempts remaining.", "gone"]).await;
+    ws.expect_texts(&["close 4001 API key required. 4 attempts remaining.", "gone"]).await;
 
     let mut ws = Ws::connect(server.local_addr(), None).await;
     ws.0.send(Message::Binary(r#"{"api_key":"right"}"#.into())).await.unwrap();
-    ws.hears(&["close 4001 API key required. 3 attempts remaining."]).await;
+    ws.expect_texts(&["close 4001 API key required. 3 attempts remaining."]).await;
 
     let mut ws = Ws::connect(server.local_addr(), Some("wrong")).await;
-    ws.hears(&["close 4001 Invalid API key. 2 attempts remaining."]).await;
+    ws.expect_texts(&["close 4001 Invalid API key. 2 attempts remaining."]).await;
 
     let reply = request(server.local_addr(), "GET", "/version", &[]).await;
     assert_eq!(reply.text(), r#"{"detail":"API key required. 1 attempts remaining."}"#);
     let mut ws = Ws::connect(server.local_addr(), Some("right")).await;
-    ws.hears(&["Connected!", "Connected 2!"]).await;
+    ws.expect_texts(&["Connected!", "Connected 2!"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,10 +169,10 @@ async fn a_young_backend_says_little_and_waits_ten_seconds_for_a_key() {
     .await;
     let start = Instant::now();
     let mut ws = Ws::connect(server.local_addr(), None).await;
-    ws.hears(&["close 4001 Authentication failed"]).await;
+    ws.expect_texts(&["close 4001 Authentication failed"]).await;
     assert!((10_000..10_100).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     let mut ws = Ws::connect(server.local_addr(), Some("wrong")).await;
-    ws.hears(&["close 4001 Authentication failed"]).await;
+    ws.expect_texts(&["close 4001 Authentication failed"]).await;
 }
 
 #[tokio::test]
@@ -191,12 +192,12 @@ async fn an_envelope_gets_the_recorded_answers_with_its_own_run_id() {
     let bare = command(greeted(WITH_ENVELOPES), "bogus", &["Invalid sync command"]);
     let server = serve(WITH_ENVELOPES, vec![enveloped, machines, nope, bare], AT_ONCE).await;
     let mut ws = Ws::connect(server.local_addr(), Some("k")).await;
-    ws.hears(&["Connected!", "Connected 2!"]).await;
+    ws.expect_texts(&["Connected!", "Connected 2!"]).await;
     ws.send(&run("Sync Nodes", "my-run-id-1")).await;
     ws.send(&run("Sync Virtual Machines", "my-run-id-2")).await;
     ws.send(&run("Unheard Of", "my-run-id-3")).await;
     ws.send(&run("Sync Nodes", "short")).await;
-    ws.hears(&[
+    ws.expect_texts(&[
         r#"{"message":"Sync Nodes","run_id":"my-run-id-1"}"#,
         r#"{"message":"words","run_id":"my-run-id-2"}"#,
         &DEVICE.replace("}}", r#"},"run_id":"my-run-id-2"}"#),
@@ -212,9 +213,9 @@ async fn an_envelope_is_an_unknown_text_where_none_was_recorded() {
     let mut ws = Ws::connect(server.local_addr(), None).await;
     let envelope = r#"{"command":"Sync Nodes","run_id":"12345678"}"#;
     ws.send(envelope).await;
-    ws.hears(&["Connected!", "Connected 2!"]).await;
+    ws.expect_texts(&["Connected!", "Connected 2!"]).await;
     let (echo, invalid) = (format!("Received message: {envelope}"), format!("Invalid command: {envelope}"));
-    ws.hears(&[&echo, &invalid, VALID]).await;
+    ws.expect_texts(&[&echo, &invalid, VALID]).await;
 }
 
 #[tokio::test]
@@ -222,7 +223,7 @@ async fn a_binary_command_closes_the_socket() {
     let server = serve(OLD, vec![sync_nodes(OLD)], AT_ONCE).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
     ws.0.send(Message::Binary("Sync Nodes".into())).await.unwrap();
-    ws.hears(&["Connected!", "Connected 2!", "close 1000 ", "gone"]).await;
+    ws.expect_texts(&["Connected!", "Connected 2!", "close 1000 ", "gone"]).await;
 }
 
 #[tokio::test]
@@ -254,7 +255,7 @@ async fn a_socket_is_cut_without_a_close_frame() {
     let server = serve(OLD, vec![sync_nodes(OLD)], ReplayOptions { cut_after: Some(3), ..AT_ONCE }).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
     ws.send("Sync Nodes").await;
-    ws.hears(&["Connected!", "Connected 2!", "Sync Nodes", "gone"]).await;
+    ws.expect_texts(&["Connected!", "Connected 2!", "Sync Nodes", "gone"]).await;
 }
 
 #[tokio::test]
@@ -262,9 +263,9 @@ async fn a_stalled_socket_answers_nothing_but_pings() {
     let server = serve(OLD, vec![sync_nodes(OLD)], ReplayOptions { stall_after: Some(3), ..AT_ONCE }).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
     ws.send("Sync Nodes").await;
-    ws.hears(&["Connected!", "Connected 2!", "Sync Nodes"]).await;
-    ws.hears_only_a_pong().await;
-    ws.hears_only_a_pong().await;
+    ws.expect_texts(&["Connected!", "Connected 2!", "Sync Nodes"]).await;
+    ws.expect_only_a_pong().await;
+    ws.expect_only_a_pong().await;
 }
 
 #[tokio::test]
@@ -272,9 +273,9 @@ async fn garbage_on_a_socket_is_followed_by_the_rest() {
     let server = serve(OLD, vec![sync_nodes(OLD)], ReplayOptions { garbage_after: Some(3), ..AT_ONCE }).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
     ws.send("Sync Nodes").await;
-    ws.hears(&["Connected!", "Connected 2!", "Sync Nodes"]).await;
+    ws.expect_texts(&["Connected!", "Connected 2!", "Sync Nodes"]).await;
     let (no_json, odd_json) = (ws.receive().await, ws.receive().await);
     assert!(serde_json::from_str::<serde_json::Value>(&no_json).is_err());
     assert!(serde_json::from_str::<serde_json::Value>(&odd_json).is_ok());
-    ws.hears(&[DEVICE, DEVICE_END]).await;
+    ws.expect_texts(&[DEVICE, DEVICE_END]).await;
 }

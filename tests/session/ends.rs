@@ -193,13 +193,13 @@ fn a_bridge_that_stops_ends_the_stream_with_its_reason() {
 
 #[test]
 fn a_job_that_is_cancelled_says_by_whom() {
-    for (cause, said) in [
+    for (cause, output) in [
         (Cause::ClientGone, "The last watcher disconnected"),
         (Cause::CancelRequested, "The job was cancelled by request"),
         (Cause::Stopping, "The bridge is stopping"),
     ] {
         let run = open_native(Kind::Devices).event(SessionEvent::Stopped(cause)).run();
         assert_eq!(run.report.cause, Some(cause));
-        assert!(run.detail().starts_with(said), "{}", run.detail());
+        assert!(run.detail().starts_with(output), "{}", run.detail());
     }
 }

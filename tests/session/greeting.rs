@@ -98,7 +98,7 @@ fn without_a_key_no_request_is_sent_to_a_backend_that_requires_one() {
 
 #[test]
 fn a_key_that_is_refused_is_a_401_that_names_the_api_key() {
-    for (reason, said) in [
+    for (reason, output) in [
         ("Invalid API key. 1 attempts remaining.", "Invalid API key. 1 attempts remaining."),
         ("API key required. 3 attempts remaining.", "API key required. 3 attempts remaining."),
         ("Authentication failed", "Invalid API key. Authentication failed"),
@@ -107,7 +107,7 @@ fn a_key_that_is_refused_is_a_401_that_names_the_api_key() {
         let mut drive = opened(Dialect::V0_0_7);
         drive.close(4001, reason);
         let refusal = drive.refusal();
-        assert_eq!((refusal.status, detail(refusal)), (401, said));
+        assert_eq!((refusal.status, detail(refusal)), (401, output));
         assert_eq!((refusal.cause, &refusal.retry_after), (Cause::KeyRefused, &None));
     }
 }

@@ -46,7 +46,7 @@ fn the_numbers_of_a_plain_answer_are_kept() {
 
 #[test]
 fn a_200_that_did_nothing_or_failed_is_a_failure() {
-    for (body, said) in [
+    for (body, output) in [
         ("null", "does nothing"),
         (r#"{"count":0,"created":0,"error":"boom"}"#, "boom"),
         (
@@ -58,7 +58,7 @@ fn a_200_that_did_nothing_or_failed_is_a_failure() {
     ] {
         let run = plain(Kind::VirtualMachines).answer(200, body).run();
         assert_eq!((run.report.cause, run.report.outcome), (Some(Cause::BackendFailed), Outcome::Errored));
-        assert!(run.detail().contains(said), "{body}: {}", run.detail());
+        assert!(run.detail().contains(output), "{body}: {}", run.detail());
         assert!(!run.has_message("Virtual machines synchronization finished."), "{body}");
     }
 }

@@ -10,7 +10,7 @@ use proxbox_bridge::core::domain::object::Object;
 use proxbox_bridge::core::domain::release::Release;
 use proxbox_bridge::core::run::session::{CloseReason, SessionEvent, SessionSetup};
 use proxbox_bridge::core::upstream::dialect::Dialect;
-use proxbox_bridge::recording::{Direction, Protocol, RecordedEvent as Recorded, Recording};
+use proxbox_bridge::recording::{Direction, Protocol, RecordedEvent, Recording};
 use serde_json::Value;
 
 use crate::support::session::drive::{Drive, setup};
@@ -62,7 +62,9 @@ impl RecordedSync {
     fn read(path: &Path, version: &str) -> Option<Self> {
         let recording = Recording::read(path).expect("a recording");
         let sent = recording.frames.iter().find_map(|frame| match &frame.event {
-            Recorded::Request { target, .. } => Some(target.split('?').next().unwrap_or_default().to_owned()),
+            RecordedEvent::Request { target, .. } => {
+                Some(target.split('?').next().unwrap_or_default().to_owned())
+            }
             _ => None,
         })?;
         let (kind, channel) = match recording.header.protocol {
@@ -96,20 +98,20 @@ impl RecordedSync {
         let mut body = Vec::new();
         for frame in self.recording.frames.iter().filter(|frame| frame.direction == Direction::In) {
             match &frame.event {
-                Recorded::Response { status: told, .. } => {
-                    status = *told;
+                RecordedEvent::Response { status: reported, .. } => {
+                    status = *reported;
                     if self.channel != Channel::Json && matches!(status, 101 | 200) {
                         drive.open();
                     }
                 }
-                Recorded::Body(bytes) => {
+                RecordedEvent::Body(bytes) => {
                     body.extend_from_slice(bytes);
                     drive.event(SessionEvent::Bytes(bytes));
                 }
-                Recorded::Text(text) => {
+                RecordedEvent::Text(text) => {
                     drive.text(text);
                 }
-                Recorded::Close { code, reason } => {
+                RecordedEvent::Close { code, reason } => {
                     drive.close(code.unwrap_or(1005), reason);
                 }
                 _ => {}
@@ -126,23 +128,23 @@ impl RecordedSync {
 
     /// How many objects of each type failed, as reported by the backend.
     fn failed(&self) -> BTreeMap<Object, u64> {
-        let mut told = BackendCounts::default();
+        let mut reported = BackendCounts::default();
         for frame in self.recording.frames.iter().filter(|frame| frame.direction == Direction::In) {
-            if let Recorded::Text(text) = &frame.event {
-                told.frame(&serde_json::from_str(text).unwrap_or_default());
+            if let RecordedEvent::Text(text) = &frame.event {
+                reported.frame(&serde_json::from_str(text).unwrap_or_default());
             }
         }
         if self.channel == Channel::Native {
             for (name, data) in self.events() {
-                told.event(&name, &data, self.kind);
+                reported.event(&name, &data, self.kind);
             }
         }
-        told.counts()
+        reported.counts()
     }
 
     fn events(&self) -> Vec<(String, Value)> {
         let bodies = self.recording.frames.iter().filter_map(|frame| match &frame.event {
-            Recorded::Body(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+            RecordedEvent::Body(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
             _ => None,
         });
         let text: String = bodies.collect();
@@ -159,9 +161,9 @@ impl RecordedSync {
 fn command(recording: &Recording) -> Option<Kind> {
     let sent = recording.frames.iter().filter(|frame| frame.direction == Direction::Out);
     let mut commands = sent.filter_map(|frame| match &frame.event {
-        Recorded::Text(text) if text == "Sync Nodes" => Some(Kind::Devices),
-        Recorded::Text(text) if text == "Sync Virtual Machines" => Some(Kind::VirtualMachines),
-        Recorded::Text(text) if text == "Full Update Sync" => Some(Kind::FullUpdate),
+        RecordedEvent::Text(text) if text == "Sync Nodes" => Some(Kind::Devices),
+        RecordedEvent::Text(text) if text == "Sync Virtual Machines" => Some(Kind::VirtualMachines),
+        RecordedEvent::Text(text) if text == "Full Update Sync" => Some(Kind::FullUpdate),
         _ => None,
     });
     let first = commands.next()?;

@@ -48,7 +48,7 @@ fn a_json_answer_passes_unchanged() {
 
 #[test]
 fn a_response_that_is_no_json_object_becomes_one_of_the_same_status() {
-    for (status, body, said) in [
+    for (status, body, output) in [
         (500, "Internal Server Error", "Internal Server Error"),
         (404, "<html><head><title>404 Not Found</title></head></html>", "404 Not Found"),
         (400, "[\"one\", \"two\"]", "one; two"),
@@ -58,7 +58,7 @@ fn a_response_that_is_no_json_object_becomes_one_of_the_same_status() {
         let refusal = refused(status, None, body.as_bytes());
         let (message, detail) = ours(&refusal);
         assert_eq!(refusal.status, status);
-        assert!(message.contains(&status.to_string()) && detail.contains(said), "{message} {detail}");
+        assert!(message.contains(&status.to_string()) && detail.contains(output), "{message} {detail}");
     }
 }
 
@@ -107,14 +107,14 @@ fn a_backend_that_cannot_be_reached_is_a_503_to_be_tried_again() {
 
 #[test]
 fn a_backend_that_hangs_up_without_an_answer_is_a_503() {
-    for (how, said) in
+    for (how, output) in
         [(CloseReason::Cleanly, "without an answer"), (CloseReason::Broken("reset"), "(reset)")]
     {
         let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));
         drive.event(SessionEvent::Closed(how));
         let refusal = drive.refusal();
         assert_eq!((refusal.status, refusal.cause), (503, Cause::BackendLost));
-        assert!(ours(refusal).1.contains(said), "{refusal:?}");
+        assert!(ours(refusal).1.contains(output), "{refusal:?}");
     }
 }
 
@@ -189,11 +189,11 @@ fn what_an_answer_is_in_place_of_a_stream_is_named() {
 
 #[test]
 fn a_refused_key_without_a_response_body_keeps_its_retry_after() {
-    for (status, said) in [(401, "Invalid API key."), (429, "Too many failed authentication attempts.")] {
+    for (status, output) in [(401, "Invalid API key."), (429, "Too many failed authentication attempts.")] {
         let refusal = Refusal::key_refused(status, Some("300"));
         let (_, detail) = ours(&refusal);
         assert_eq!((refusal.status, refusal.retry_after.as_deref()), (status, Some("300")));
-        assert!(detail.starts_with(said), "{detail}");
+        assert!(detail.starts_with(output), "{detail}");
         assert!(!refusal.is_from_backend());
     }
     assert!(refused(401, None, br#"{"detail":"Invalid API key."}"#).is_from_backend());

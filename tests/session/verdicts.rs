@@ -578,8 +578,8 @@ fn megabytes_of_result_become_a_few_numbers() {
 fn a_sort_of_objects_that_failed_as_a_whole_fails_a_full_update_that_is_ok_otherwise() {
     let devices = ["pve1", "pve2", "pve3"].map(|name| object_step("device", "completed", name));
     let summary = phase_summary("virtual-machines", 0, 12);
-    let told: Vec<String> = devices.into_iter().chain([summary, complete_ok()]).collect();
-    let run = native_run(Kind::FullUpdate, &told);
+    let reported: Vec<String> = devices.into_iter().chain([summary, complete_ok()]).collect();
+    let run = native_run(Kind::FullUpdate, &reported);
     assert!(!run.is_ok());
     assert!(run.detail().contains("12 of 12 virtual_machine objects failed"), "{}", run.detail());
 
@@ -598,8 +598,8 @@ fn the_count_of_a_stage_does_not_make_good_what_failed_in_it() {
                 "rowid": format!("{name}-disks"), "disks": "Config not available"}}}))
     });
     let done = step(json!({"step": "virtual-disks", "status": "completed", "result": {"count": 2}}));
-    let told: Vec<String> = failed.into_iter().chain([done, complete_ok()]).collect();
-    let run = native_run(Kind::VirtualDisks, &told);
+    let reported: Vec<String> = failed.into_iter().chain([done, complete_ok()]).collect();
+    let run = native_run(Kind::VirtualDisks, &reported);
     assert_eq!(run.objects("virtual_disk"), Some([2, 0, 2, 0]));
     assert!(!run.is_ok());
 }
@@ -611,12 +611,12 @@ fn a_failure_that_a_backend_repeats_is_one_step_and_every_time_is_counted() {
     let part =
         step(json!({"step": "virtual_machine", "status": "failed", "message": address, "error": address,
         "rowid": "web01"}));
-    let mut told = vec![item_progress("devices", "completed", "pve1")];
+    let mut reported = vec![item_progress("devices", "completed", "pve1")];
     for _ in 0..1000 {
-        told.extend([stage.clone(), part.clone()]);
+        reported.extend([stage.clone(), part.clone()]);
     }
-    told.push(complete_ok());
-    let run = native_run(Kind::Devices, &told);
+    reported.push(complete_ok());
+    let run = native_run(Kind::Devices, &reported);
     let failed: Vec<&str> = run.failed_steps().iter().map(|(step, ..)| *step).collect();
     assert_eq!(failed, ["sync", "virtual_machine"]);
     assert_eq!(run.report.dropped, 2 * 999);
@@ -626,13 +626,13 @@ fn a_failure_that_a_backend_repeats_is_one_step_and_every_time_is_counted() {
 #[test]
 fn trouble_that_is_no_object_is_named_in_the_end() {
     let trouble = sse("error_detail", json!({"phase": "storage", "message": "Storage API timed out"}));
-    let told = [object_step("device", "completed", "pve1"), trouble, complete_ok()];
-    let run = native_run(Kind::FullUpdate, &told);
+    let reported = [object_step("device", "completed", "pve1"), trouble, complete_ok()];
+    let run = native_run(Kind::FullUpdate, &reported);
     assert!(run.is_ok());
     assert!(run.message().contains("With errors: Storage API timed out."), "{}", run.message());
     let mut setup = setup(Kind::FullUpdate, Channel::Native);
     setup.options.object_failures = ObjectFailures::Any.into();
-    assert!(!open_run(setup).stream(&told.concat()).hang_up().run().is_ok());
+    assert!(!open_run(setup).stream(&reported.concat()).hang_up().run().is_ok());
 }
 
 #[test]

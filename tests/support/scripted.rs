@@ -35,7 +35,7 @@ impl ReceivedRequest {
 /// A backend. It ends with the test.
 pub struct Backend {
     pub address: SocketAddr,
-    asked: Arc<Mutex<Vec<ReceivedRequest>>>,
+    received: Arc<Mutex<Vec<ReceivedRequest>>>,
     connections: Arc<Mutex<usize>>,
     task: JoinHandle<()>,
 }
@@ -49,9 +49,9 @@ impl Backend {
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let asked: Arc<Mutex<Vec<ReceivedRequest>>> = Arc::default();
+        let received: Arc<Mutex<Vec<ReceivedRequest>>> = Arc::default();
         let connections: Arc<Mutex<usize>> = Arc::default();
-        let (noted, counted) = (Arc::clone(&asked), Arc::clone(&connections));
+        let (noted, counted) = (Arc::clone(&received), Arc::clone(&connections));
         let task = tokio::spawn(async move {
             let mut served = JoinSet::new();
             loop {
@@ -73,12 +73,12 @@ impl Backend {
                 });
             }
         });
-        Self { address, asked, connections, task }
+        Self { address, received, connections, task }
     }
 
     /// The requests that it received, in order.
     pub fn requests(&self) -> Vec<ReceivedRequest> {
-        self.asked.lock().unwrap().clone()
+        self.received.lock().unwrap().clone()
     }
 
     /// The last request that it received.

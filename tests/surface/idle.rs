@@ -17,10 +17,10 @@ async fn an_idle_http_2_client_gets_a_goaway_and_is_disconnected() {
     let front = TestBridge::start(config(NOWHERE, &[])).await;
     let mut client = TcpStream::connect(front.address).await.unwrap();
     client.write_all(&[PREFACE, &NO_SETTINGS].concat()).await.unwrap();
-    let mut said = Vec::new();
-    timeout(Duration::from_secs(600), client.read_to_end(&mut said)).await.expect("an end").unwrap();
+    let mut received = Vec::new();
+    timeout(Duration::from_secs(600), client.read_to_end(&mut received)).await.expect("an end").unwrap();
     let mut kinds = Vec::new();
-    let mut rest = said.as_slice();
+    let mut rest = received.as_slice();
     while let [a, b, c, kind, ..] = *rest {
         kinds.push(kind);
         rest = &rest[9 + u32::from_be_bytes([0, a, b, c]) as usize..];

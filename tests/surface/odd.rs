@@ -12,7 +12,7 @@ use crate::support::bridge::{TestBridge, config};
 async fn an_answer_is_taken_however_it_is_written_and_wherever_it_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let front = TestBridge::start(config(listener.local_addr().unwrap(), &[])).await;
-    for (said, status, expected, body) in [
+    for (output, status, expected, body) in [
         (
             "HTTP/1.1 200 OK\r\nsEt-cOoKie:a=1\r\nSET-COOKIE:  b=2  \r\ncontent-LENGTH: 2\r\n\r\nok",
             200,
@@ -39,11 +39,11 @@ async fn an_answer_is_taken_however_it_is_written_and_wherever_it_ends() {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut head = vec![0; 4096];
             assert!(stream.read(&mut head).await.unwrap() > 0);
-            stream.write_all(said.as_bytes()).await.unwrap();
+            stream.write_all(output.as_bytes()).await.unwrap();
         };
         let (call, mut client) = (Call::new("GET", "/x"), Http1::new(front.address));
         let ((), reply) = tokio::join!(backend, client.request(&call));
-        assert_eq!((reply.status, reply.body.as_slice()), (status, body.as_bytes()), "{said}");
+        assert_eq!((reply.status, reply.body.as_slice()), (status, body.as_bytes()), "{output}");
         let mut got = end_to_end(&reply.headers);
         for added in ["date", "via", "x-request-id"] {
             got.remove(added);
@@ -52,6 +52,6 @@ async fn an_answer_is_taken_however_it_is_written_and_wherever_it_ends() {
         for (name, value) in expected {
             headers::add(&mut wanted, name, value.as_bytes());
         }
-        assert_eq!(got, wanted, "{said}");
+        assert_eq!(got, wanted, "{output}");
     }
 }

@@ -56,9 +56,9 @@ async fn requests_and_connections_of_one_address_are_limited() {
     for (key, status) in [("limits.requests", 503), ("limits.requests_per_address", 429)] {
         release.send_replace(false);
         let (_front, listener) = before(&format!("http://{}", netbox.address), &[(key, "1")]).await;
-        let asked = netbox.requests().len();
+        let received = netbox.requests().len();
         let mut first = Client::send(listener, "GET", SITES, &[]).await;
-        while netbox.requests().len() == asked {
+        while netbox.requests().len() == received {
             tokio::task::yield_now().await;
         }
         let refused = get(listener, SITES, V1).await;

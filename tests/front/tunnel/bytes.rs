@@ -294,13 +294,13 @@ async fn any_bytes_pass_a_tunnel_unchanged() {
     let setup = TunnelSetup::start(&[]).await;
     let (mut client, mut backend) = setup.tunnel().await;
     // Every close code there can be, also those that no library would send, and what is no frame at all.
-    let mut said: Vec<u8> = (0..=u16::MAX)
+    let mut output: Vec<u8> = (0..=u16::MAX)
         .flat_map(|code| [[0x88, 0x06].as_slice(), &code.to_be_bytes(), b"why?"].concat())
         .collect();
-    said.extend((0..=255).cycle().take(300_000));
-    said.extend(SMUGGLED.bytes());
-    tokio::join!(client.writer.send(&said), backend.reader.expect_bytes(&said));
-    tokio::join!(backend.writer.send(&said), client.reader.expect_bytes(&said));
+    output.extend((0..=255).cycle().take(300_000));
+    output.extend(SMUGGLED.bytes());
+    tokio::join!(client.writer.send(&output), backend.reader.expect_bytes(&output));
+    tokio::join!(backend.writer.send(&output), client.reader.expect_bytes(&output));
     // And both at once.
     let (up, down) = (noise(MIB, 1), noise(MIB, 2));
     tokio::join!(
@@ -444,11 +444,11 @@ async fn a_frame_that_has_begun_is_passed_on_to_its_end_before_the_bridge_closes
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_gets_no_close_frame_where_none_may_be() {
     // Behind a close frame, in the middle of a frame, and where there are no frames at all.
-    for said in [&b"\x88\x02\x03\xE8"[..], b"\x82\x05half", b"no frames"] {
+    for output in [&b"\x88\x02\x03\xE8"[..], b"\x82\x05half", b"no frames"] {
         let mut setup = TunnelSetup::start(&[]).await;
         let (mut client, mut backend) = setup.tunnel().await;
-        backend.writer.send(said).await;
-        client.reader.expect_bytes(said).await;
+        backend.writer.send(output).await;
+        client.reader.expect_bytes(output).await;
         setup.front.request_stop();
         assert_eq!(client.reader.rest().await, b"");
         assert_eq!(close_frame(&backend.reader.rest().await), going_away());
@@ -470,10 +470,10 @@ async fn a_key_in_the_first_frame_of_a_tunnel_counts_as_wrong_when_the_backend_c
         // A ping does not prove that the key is right; a message does.
         let right = b"\x89\0\x81\x0AConnected!\x88\x02\x0F\xA1";
         let wrong = b"\x89\0\x88\x28\x0F\xA1Invalid API key. 4 attempts remaining.";
-        for said in [&right[..], wrong, wrong, wrong] {
+        for output in [&right[..], wrong, wrong, wrong] {
             let (mut client, mut backend) = open().await;
-            backend.writer.send(said).await;
-            client.reader.expect_bytes(said).await;
+            backend.writer.send(output).await;
+            client.reader.expect_bytes(output).await;
         }
         let mut held_back = Wire::to(setup.front.address, &opening).await;
         assert_eq!(held_back.reader.head().await.status(), 429, "{path}");

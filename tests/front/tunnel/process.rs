@@ -80,11 +80,11 @@ pub(super) async fn run_client(mut command: Command, front: SocketAddr) {
     command.arg("client").arg(format!("ws://{front}"));
     let mut process = PeerProcess::start(command);
     let mut output = process.0.stdout.take().unwrap();
-    let said = spawn_blocking(move || {
-        let mut said = String::new();
-        output.read_to_string(&mut said).map(|_| said)
+    let text = spawn_blocking(move || {
+        let mut text = String::new();
+        output.read_to_string(&mut text).map(|_| text)
     });
-    let said = timeout(PATIENCE, said).await.expect("an end in time").unwrap().unwrap();
+    let text = timeout(PATIENCE, text).await.expect("an end in time").unwrap().unwrap();
     let status = process.0.wait().unwrap();
-    assert!(status.success(), "{status}\n{said}");
+    assert!(status.success(), "{status}\n{text}");
 }

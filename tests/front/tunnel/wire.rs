@@ -98,14 +98,14 @@ impl WireReader {
     /// Asserts that the next bytes are `words`.
     pub(super) async fn expect_bytes(&mut self, words: impl AsRef<[u8]>) {
         let words = words.as_ref();
-        let mut heard = vec![0; words.len()];
-        in_time(self.0.read_exact(&mut heard)).await.unwrap();
-        assert!(heard == words, "{:.200} is not {:.200}", lossy(&heard), lossy(words));
+        let mut received = vec![0; words.len()];
+        in_time(self.0.read_exact(&mut received)).await.unwrap();
+        assert!(received == words, "{:.200} is not {:.200}", lossy(&received), lossy(words));
     }
 
     /// Waits for as many bytes as `heard` has room for.
-    pub(super) async fn fill(&mut self, heard: &mut [u8]) {
-        in_time(self.0.read_exact(heard)).await.unwrap();
+    pub(super) async fn fill(&mut self, received: &mut [u8]) {
+        in_time(self.0.read_exact(received)).await.unwrap();
     }
 
     /// All bytes up to the end of the connection, clean or not.
