@@ -34,6 +34,10 @@ use crate::respond::Body;
 const TTL: Duration = Duration::from_secs(60);
 /// The maximum number of origins whose headers are kept.
 const MAX_ORIGINS: usize = 1024;
+/// The maximum length of an origin, in bytes. The name of a host has at most 253.
+const MAX_ORIGIN: usize = 300;
+/// How long a client waits for the headers of the backend.
+const MAX_WAIT: Duration = Duration::from_secs(2);
 const PREFIX: &str = "access-control-";
 
 /// The CORS headers of backends, by page origin, and the time of their answer.
@@ -61,7 +65,7 @@ impl Page {
     /// The page that sent the request `parts`. `None` for a client that is no page, or a page of the same origin that
     /// only reads.
     pub(super) fn from_request(context: &RequestContext, parts: &Parts) -> Option<Self> {
-        parts.headers.get(ORIGIN)?;
+        parts.headers.get(ORIGIN).filter(|origin| origin.len() <= MAX_ORIGIN)?;
         let mut request_headers = HeaderMap::new();
         for name in [HOST, ORIGIN, COOKIE] {
             if let Some(value) = parts.headers.get(&name) {
@@ -103,7 +107,8 @@ impl Page {
         if let Some(headers) = &headers {
             let mut cache = proxy.cors.0.lock();
             if cache.len() >= MAX_ORIGINS {
-                cache.clear();
+                let oldest = cache.iter().min_by_key(|(_, (at, _))| *at).map(|(key, _)| *key);
+                oldest.and_then(|key| cache.remove(&key));
             }
             cache.insert(cache_key, (Instant::now(), headers.clone()));
         }
@@ -118,7 +123,7 @@ impl Page {
         hop_by_hop(request.headers_mut(), http::Version::HTTP_11);
         self.context.forwarded.apply(request.headers_mut());
         let limits = backend.limits();
-        let (probe, coalesce) = (limits.probe, limits.coalesce);
+        let (wait, coalesce) = (limits.probe.min(MAX_WAIT), limits.coalesce);
         let asked = Arc::clone(&backend);
         let fetch = async move {
             let (head, body) = asked.forward(request).await?.into_parts();
@@ -127,8 +132,10 @@ impl Page {
             body.map_err(|error| ForwardError::Broken { remote: Remote::Backend, why: error.to_string() })?;
             Ok(Some(CachedResponse { head, body: Bytes::new() }))
         };
-        let answer = timeout(probe, backend.gate.responses.get_or_fetch(cache_key, coalesce, fetch)).await;
-        Some(cors_headers(&answer.ok()?.ok()??.head.headers))
+        let answer = timeout(wait, backend.gate.responses.get_or_fetch(cache_key, coalesce, fetch)).await;
+        let head = &answer.ok()?.ok()??.head;
+        // Errors of a server, or of a proxy before it, often lack the headers.
+        (!head.status.is_server_error()).then(|| cors_headers(&head.headers))
     }
 
     /// The key of the backend and of everything on which its decision may depend.

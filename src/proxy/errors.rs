@@ -62,6 +62,8 @@ pub(super) fn cross_site(context: &RequestContext, headers: &HeaderMap) -> Optio
              add {origin} to allowed_origins."
         )));
     }
+    // The plugin may know the bridge by any name.
+    let host = host.filter(|_| csrf::may_be_browser(headers));
     let foreign = host.filter(|host| !csrf::is_own_host(host, &config.hosts, allowed))?;
     let (foreign, scheme) = (plain(foreign, MAX_NAMED), context.forwarded.scheme());
     Some(respond::cross_site(&format!(

@@ -21,8 +21,13 @@ async fn statuses(front: &TestBridge, headers: &[(&str, &str)]) -> [u16; 2] {
     [stream, socket]
 }
 
-/// The response to a request for a stream from a client that reaches the bridge as `host`.
+/// The response to a request for a stream from a browser that reaches the bridge as `host`.
 async fn under(front: &TestBridge, host: &str) -> Answer {
+    sent(front, &format!("{host}\r\nAccept-Language: en")).await
+}
+
+/// The response to a request for a stream with this `Host`, and the headers after it.
+async fn sent(front: &TestBridge, host: &str) -> Answer {
     let request = format!("GET {DEVICES} HTTP/1.1\r\nHost: {host}\r\n\r\n");
     Client::raw(front.address, request.as_bytes()).await.answer().await
 }
@@ -69,6 +74,8 @@ async fn a_page_of_another_site_starts_nothing_with_the_key_of_the_bridge() {
     ] {
         assert_eq!(statuses(&pair.front, headers).await, [200, 101], "{headers:?}");
     }
+    let plugin = "bridge.example:8800\r\nUser-Agent: python-requests/2.32\r\nAccept: text/event-stream";
+    assert_eq!(sent(&pair.front, plugin).await.status, 200, "no browser sent it");
     for host in ["localhost:8800", "proxbox-bridge", "10.0.0.1", "[::1]:8800"] {
         assert_eq!(under(&pair.front, host).await.status, 200, "{host}");
     }
@@ -98,7 +105,8 @@ async fn a_client_behind_a_trusted_proxy_is_judged_by_the_name_that_it_used() {
     let pair = lending(&folder, &settings).await;
     let through = |host| [("X-Forwarded-Host", host), ("X-Forwarded-Proto", "https")];
     assert_eq!(statuses(&pair.front, &through("bridge.example")).await, [200, 101]);
-    let refused = pair.front.get(DEVICES, &through("evil.example")).await;
+    let page = [&through("evil.example")[..], &[("Accept-Language", "en")]].concat();
+    let refused = pair.front.get(DEVICES, &page).await;
     assert!(refused.detail().contains("https://evil.example"), "{}", refused.text());
 }
 

@@ -6,7 +6,7 @@
 
 use core::net::IpAddr;
 
-use http::header::ORIGIN;
+use http::header::{ACCEPT_LANGUAGE, COOKIE, ORIGIN, REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderName, Method};
 
 use super::url::BackendUrl;
@@ -30,6 +30,13 @@ pub fn is_cross_site(headers: &HeaderMap, host: Option<&str>, allowed: &[Backend
 /// Whether the request follows a link, which may be on a page of any site. A method with effects makes it a form.
 pub fn is_link(method: &Method, headers: &HeaderMap) -> bool {
     method.is_safe() && text(headers, &FETCH_MODE) == Some("navigate")
+}
+
+/// Whether a browser may have sent the request. Browsers send `Accept-Language` with every request, and pages cannot
+/// remove it.
+pub fn may_be_browser(headers: &HeaderMap) -> bool {
+    [ORIGIN, FETCH_SITE, REFERER, COOKIE, ACCEPT_LANGUAGE].iter().any(|name| headers.contains_key(name))
+        || text(headers, &USER_AGENT).is_some_and(|agent| agent.starts_with("Mozilla/"))
 }
 
 /// Whether the `Host` of a request is a name of the bridge: one of `hosts`, the host of an origin in `allowed`, an

@@ -108,7 +108,8 @@ impl Query {
             }
         }
         query.backend_query = forwarded.join("&");
-        query.parameters.last_event_id = query.parameters.last_event_id.or(last_event_id);
+        // A parameter in the URL of a client stays, while the client updates its own.
+        query.parameters.last_event_id = last_event_id.or(query.parameters.last_event_id);
         Ok(query)
     }
 }
@@ -171,7 +172,7 @@ mod tests {
         let last = |text| Query::parse_stream(text).unwrap().parameters.last_event_id;
         assert_eq!(last("Last-Event-ID=x.2").as_deref(), Some("x.2"));
         assert_eq!(last("lastEventId=").as_deref(), Some(""), "it supports ids");
-        assert_eq!(last("lastEventId=x.1&bridge.last_event_id=x.3").as_deref(), Some("x.3"));
+        assert_eq!(last("lastEventId=x.1&bridge.last_event_id=x.3").as_deref(), Some("x.1"), "the newer one");
         assert_eq!(last("_=1"), None);
         assert_eq!(Query::parse(text).unwrap().backend_query, text, "elsewhere they are the backend's");
     }
