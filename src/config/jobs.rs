@@ -20,8 +20,8 @@ keys! {
         /// Number of frames, the last ones, that the record of a job keeps.
         log_frames: usize = 1000, within count(1, 100_000), needs restart;
         /// Number of failed objects, the first ones, that the ledger keeps of a job. Without a `data_dir` it keeps at
-        /// most 1000. The job states how many others there are.
-        failed_objects: usize = 50_000, within count(1, 10_000_000);
+        /// most 100. The job states how many others there are.
+        failed_objects: usize = 50_000, within count(1, 500_000);
     }
 }
 

@@ -19,6 +19,8 @@ use crate::telemetry;
 
 /// The minimum interval between two requests for the activity of a backend.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// The interval between two attempts to read the cool-downs of an earlier process.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// A job whose cool-down holds a permit on its backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +61,11 @@ impl Registry {
         }
         let (registry, backends) = (Arc::clone(self), backends.to_vec());
         self.spawn(async move {
-            // The ledger reports its own failures.
+            // The ledger reports its own failures. A failed query does not always change its health.
             let resumed = async {
-                while health.changed().await.is_ok() && registry.resume_recorded(&backends).await.is_err() {}
+                while !matches!(timeout(RETRY, health.changed()).await, Ok(Err(_)))
+                    && registry.resume_recorded(&backends).await.is_err()
+                {}
             };
             tokio::select! {
                 biased;

@@ -122,6 +122,15 @@ impl RecordWriter {
     }
 }
 
+/// Hands the failed objects of a job that panicked to the ledger.
+impl Drop for RecordWriter {
+    fn drop(&mut self) {
+        if self.failures.pending() > 0 {
+            self.write();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
@@ -130,12 +139,13 @@ mod tests {
     use crate::backend::{Backend, RequestIdentity};
     use crate::config::{Config, Flags};
     use crate::core::domain::kind::{Kind, SyncEndpoint};
+    use crate::core::domain::object::Object;
     use crate::core::text::redact::Redactor;
     use crate::job::handle::NewJob;
     use crate::job::log::{JobLog, LogMemory};
     use crate::job::request::{EventSelection, JobKey, SyncRequest};
     use crate::ledger::tests::without_writer;
-    use crate::ledger::{Record, Timestamp};
+    use crate::ledger::{LoggedFailure, Record, Timestamp};
 
     fn job() -> Arc<Job> {
         let flags = Flags { backend: Some("http://127.0.0.1:1".to_owned()), ..Flags::default() };
@@ -191,5 +201,22 @@ mod tests {
         let began = Instant::now();
         assert!(writer.persist(&[]).await.is_err());
         assert_eq!(began.elapsed(), Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn the_failed_objects_of_a_job_that_panics_reach_the_ledger() {
+        let (ledger, mut requests) = without_writer();
+        let mut writer = RecordWriter::new(ledger, job(), Duration::from_secs(5), 10);
+        let failure = ObjectFailure {
+            object: Object::Device,
+            name: "pve1".to_owned(),
+            cluster: None,
+            owner: None,
+            count: 1,
+            error: "boom".to_owned(),
+        };
+        writer.add_failure(Timestamp(7), failure.clone());
+        drop(writer);
+        assert_eq!(requests.complete_put().failed, [LoggedFailure { number: 1, at: Timestamp(7), failure }]);
     }
 }

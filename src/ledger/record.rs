@@ -235,7 +235,7 @@ pub struct JobProgress {
     pub first_frame: Option<Duration>,
     /// The counts of its objects so far.
     pub counts: Counts,
-    /// Failed objects that the ledger does not have, because of `jobs.failed_objects`.
+    /// Failed objects that the ledger does not have: over `jobs.failed_objects`, or of an earlier ledger.
     pub failed_left_out: u64,
     /// Events and frames received from the backend.
     pub frames_in: u64,

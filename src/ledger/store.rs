@@ -112,7 +112,7 @@ pub(super) struct StoreContext {
 /// How many frames of a job are kept in memory.
 const FRAMES_IN_MEMORY: usize = 200;
 /// How many failed objects of a job are kept in memory.
-const FAILED_IN_MEMORY: usize = 1_000;
+const FAILED_IN_MEMORY: usize = 100;
 
 impl StoreContext {
     pub(super) fn new(options: &LedgerOptions) -> Self {

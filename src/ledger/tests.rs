@@ -85,9 +85,11 @@ pub(crate) struct Requests(mpsc::UnboundedReceiver<WriterRequest>);
 
 impl Requests {
     /// Completes the oldest request, which must be a write.
-    pub(crate) fn complete_put(&mut self) {
-        let Ok(WriterRequest::Put(_, reply)) = self.0.try_recv() else { panic!("a write is expected") };
-        reply.send(Ok(())).unwrap();
+    pub(crate) fn complete_put(&mut self) -> JobUpdate {
+        let Ok(WriterRequest::Put(update, reply)) = self.0.try_recv() else { panic!("a write is expected") };
+        // The job may be gone.
+        let _ = reply.send(Ok(()));
+        *update
     }
 }
 

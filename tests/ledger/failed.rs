@@ -123,6 +123,6 @@ async fn fewer_failed_objects_are_kept_in_memory() {
     let folder = folder();
     let (on_disk, in_memory) = (open(folder.path()).await, in_memory().await);
     assert_eq!((on_disk.failed_limit(50_000), on_disk.failed_limit(7)), (50_000, 7));
-    assert_eq!((in_memory.failed_limit(50_000), in_memory.failed_limit(7)), (1_000, 7));
+    assert_eq!((in_memory.failed_limit(50_000), in_memory.failed_limit(7)), (100, 7));
     on_disk.close().await;
 }

@@ -175,7 +175,7 @@ pub(super) fn left_out(record: &Record) -> u64 {
 }
 
 fn cut_message(left_out: u64) -> String {
-    format!("{left_out} more failed objects are not kept (jobs.failed_objects).")
+    format!("{left_out} more failed objects are not kept: over jobs.failed_objects or of an earlier ledger.")
 }
 
 impl Format {

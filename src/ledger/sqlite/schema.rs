@@ -87,7 +87,9 @@ const STEPS: [&str; 5] = [
         WHEN CAST(bytes AS TEXT) GLOB '*", "status": "completed", "*' THEN 'completed'
         WHEN CAST(bytes AS TEXT) GLOB '*", "status": "failed", "*' THEN 'failed'
         ELSE 'progress'
-    END;
+    END
+    -- Most frames are progress, and keep the default without being written again.
+    WHERE CAST(bytes AS TEXT) NOT GLOB 'event: step?data: *", "status": "progress", "*';
 "#,
     "
     CREATE TABLE failed_objects (
