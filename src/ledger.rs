@@ -274,7 +274,7 @@ impl fmt::Debug for Ledger {
 }
 
 /// A filter for jobs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobFilter {
     /// Only jobs of this kind.
     pub kind: Option<Kind>,

@@ -128,15 +128,7 @@ async fn put(ledger: &Ledger, record: &Record, frames: Vec<LoggedFrame>) {
 }
 
 fn everything() -> JobFilter {
-    JobFilter {
-        kind: None,
-        outcomes: vec![],
-        failed: None,
-        backend: None,
-        since: None,
-        before: None,
-        limit: 100,
-    }
+    JobFilter { limit: 100, ..JobFilter::default() }
 }
 
 async fn ids(ledger: &Ledger, filter: JobFilter) -> Vec<JobId> {

@@ -120,16 +120,16 @@ pub(super) async fn cancel(app: &App, id: &str) -> Response<Body> {
         Ok(id) => id,
         Err(missing) => return missing.answer(app),
     };
-    let record = match app.registry.find(id) {
-        Some(job) if job.public_record().end.is_none() && !job.log.has_ended() => {
-            job.stop(Cause::CancelRequested);
-            return accepted(&job);
-        }
-        Some(job) => job.public_record(),
-        None => match find_record(app, id).await {
-            Ok(record) => record,
-            Err(missing) => return missing.answer(app),
-        },
+    if let Some(job) = app.registry.find(id)
+        && job.public_record().end.is_none()
+        && !job.log.has_ended()
+    {
+        job.stop(Cause::CancelRequested);
+        return accepted(&job);
+    }
+    let record = match find_record(app, id).await {
+        Ok(record) => record,
+        Err(missing) => return missing.answer(app),
     };
     let how = record.end.map_or_else(
         || "This process does not run it.".to_owned(),
@@ -151,9 +151,7 @@ pub(super) async fn end_cooldown(app: &App, id: &str) -> Response<Body> {
             id,
         );
     }
-    if app.registry.find(id).is_none()
-        && let Err(missing) = find_record(app, id).await
-    {
+    if let Err(missing) = find_record(app, id).await {
         return missing.answer(app);
     }
     let detail = "The job is running or waiting, had no cool-down, or its cool-down has ended.";
@@ -175,7 +173,11 @@ fn parse_id(id: &str) -> Result<JobId, JobLookupError> {
     id.parse().map_err(|_| JobLookupError::NotAnId)
 }
 
+/// The record of a job, in memory or in the ledger.
 async fn find_record(app: &App, id: JobId) -> Result<Record, JobLookupError> {
+    if let Some(job) = app.registry.find(id) {
+        return Ok(job.public_record());
+    }
     let record = app.registry.ledger().job(id).await.map_err(JobLookupError::Unavailable)?;
     record.ok_or(JobLookupError::Unknown(id))
 }

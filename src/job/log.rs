@@ -142,7 +142,7 @@ impl JobLog {
         self.state.borrow().ended
     }
 
-    /// The number of the last frame, or 0 if there is none.
+    /// The number of the last frame. `None` if there is none.
     pub fn last(&self) -> Option<u64> {
         Some(self.state.borrow().next - 1).filter(|last| *last >= FIRST)
     }

@@ -58,10 +58,14 @@ impl RecordWriter {
             *left_out_before = left_out_before.saturating_add(left_out);
         }
         if self.failures.pending() >= MAX_FAILED {
-            let entry = self.entry(&[]);
-            // The ledger writes it even if its future is dropped.
-            drop(self.ledger.put(entry));
+            self.hand_over();
         }
+    }
+
+    /// Hands the current record to the ledger, which writes it even if its future is dropped.
+    fn hand_over(&mut self) {
+        let entry = self.entry(&[]);
+        drop(self.ledger.put(entry));
     }
 
     /// Logs how many failed objects have no log line of their own.
@@ -126,7 +130,7 @@ impl RecordWriter {
 impl Drop for RecordWriter {
     fn drop(&mut self) {
         if self.failures.pending() > 0 {
-            self.write();
+            self.hand_over();
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::telemetry::LedgerRowDamaged;
 /// How many reported rows are remembered.
 const MAX_REPORTED: usize = 1_000;
 
-/// The jobs whose damaged rows were reported.
+/// The problems that were reported.
 #[derive(Debug, Default)]
 pub(super) struct DamagedRows(HashSet<String>);
 

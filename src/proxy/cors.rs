@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, COOKIE, HOST, HeaderMap, HeaderValue, ORIGIN, VARY};
+use http::header::{
+    ACCESS_CONTROL_REQUEST_METHOD, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
+};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -40,9 +42,25 @@ const MAX_ORIGIN: usize = 300;
 const MAX_WAIT: Duration = Duration::from_secs(2);
 const PREFIX: &str = "access-control-";
 
+/// The headers of a request on which the decision of a backend may depend.
+const VARYING: [HeaderName; 3] = [HOST, ORIGIN, COOKIE];
+
 /// The CORS headers of backends, by page origin, and the time of their answer.
 #[derive(Debug, Default)]
 pub(super) struct CorsCache(Mutex<HashMap<CacheKey, (Instant, HeaderMap)>>);
+
+impl CorsCache {
+    fn insert(&self, key: CacheKey, headers: HeaderMap) {
+        let mut cache = self.0.lock();
+        if cache.len() >= MAX_ORIGINS && !cache.contains_key(&key) {
+            let oldest = cache.iter().min_by_key(|(_, (at, _))| *at).map(|(key, _)| *key);
+            if let Some(oldest) = oldest {
+                cache.remove(&oldest);
+            }
+        }
+        cache.insert(key, (Instant::now(), headers));
+    }
+}
 
 /// Whether a request asks, for a page of another origin, whether it may send another request.
 pub(super) fn is_preflight(parts: &Parts) -> bool {
@@ -55,19 +73,18 @@ pub(super) fn is_preflight(parts: &Parts) -> bool {
 #[derive(Debug)]
 pub(super) struct Page {
     context: RequestContext,
-    /// The headers on which the backend's decision may depend.
+    /// Its [`VARYING`] headers.
     request_headers: HeaderMap,
     /// The backend's CORS headers, once they were fetched.
     cors_headers: Option<HeaderMap>,
 }
 
 impl Page {
-    /// The page that sent the request `parts`. `None` for a client that is no page, or a page of the same origin that
-    /// only reads.
+    /// The page that sent the request `parts`. `None` without an `Origin`, or with one that is too long.
     pub(super) fn from_request(context: &RequestContext, parts: &Parts) -> Option<Self> {
         parts.headers.get(ORIGIN).filter(|origin| origin.len() <= MAX_ORIGIN)?;
         let mut request_headers = HeaderMap::new();
-        for name in [HOST, ORIGIN, COOKIE] {
+        for name in VARYING {
             if let Some(value) = parts.headers.get(&name) {
                 request_headers.insert(name, value.clone());
             }
@@ -95,24 +112,17 @@ impl Page {
         }
         let cache_key = self.cache_key();
         let known = proxy.cors.0.lock().get(&cache_key).cloned();
-        let (is_fresh, known) = match known {
-            Some((at, headers)) => (at.elapsed() < TTL, Some(headers)),
-            None => (false, None),
-        };
-        if is_fresh {
-            self.cors_headers = known;
-            return;
-        }
-        let headers = self.ask_backend(proxy, cache_key).await.or(known);
-        if let Some(headers) = &headers {
-            let mut cache = proxy.cors.0.lock();
-            if cache.len() >= MAX_ORIGINS {
-                let oldest = cache.iter().min_by_key(|(_, (at, _))| *at).map(|(key, _)| *key);
-                oldest.and_then(|key| cache.remove(&key));
+        let headers = match known {
+            Some((at, headers)) if at.elapsed() < TTL => headers,
+            known => {
+                let headers = self.ask_backend(proxy, cache_key).await.or(known.map(|(_, headers)| headers));
+                if let Some(headers) = &headers {
+                    proxy.cors.insert(cache_key, headers.clone());
+                }
+                headers.unwrap_or_default()
             }
-            cache.insert(cache_key, (Instant::now(), headers.clone()));
-        }
-        self.cors_headers = Some(headers.unwrap_or_default());
+        };
+        self.cors_headers = Some(headers);
     }
 
     async fn ask_backend(&self, proxy: &Proxy, cache_key: CacheKey) -> Option<HeaderMap> {
@@ -142,7 +152,7 @@ impl Page {
     fn cache_key(&self) -> CacheKey {
         let mut hash = Sha256::new_with_prefix("cors\n");
         hash.update(self.context.backend.to_string());
-        for name in [HOST, ORIGIN, COOKIE] {
+        for name in VARYING {
             hash.update(b"\n");
             hash.update(self.request_headers.get(name).map_or(&b""[..], HeaderValue::as_bytes));
         }

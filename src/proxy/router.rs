@@ -51,12 +51,12 @@ impl Proxy {
 
     /// Checks a request, and determines its backend and its origin.
     fn request_context(&self, parts: &mut Parts, peer: &Peer) -> Result<RequestContext, Box<Response<Body>>> {
-        if let Some(rejected) = rejection(&self.app.state(), parts, peer) {
+        let state = self.app.state();
+        if let Some(rejected) = rejection(&state, parts, peer) {
             return Err(Box::new(rejected));
         }
         as_http_1(parts);
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-        let state = self.app.state();
         let Some(backend) = state.backend(peer.listener, host.as_deref()).cloned() else {
             return Err(Box::new(respond::message(
                 StatusCode::MISDIRECTED_REQUEST,

@@ -241,19 +241,12 @@ impl MoreObjectsFailed {
     /// Writes the log line.
     pub fn emit(self) {
         let Self { more, left_out } = self;
-        if left_out == 0 {
-            tracing::warn!(
-                more,
-                "More objects failed: GET /jobs/{{id}}/failed on the admin listener lists all."
-            );
-        } else {
-            tracing::warn!(
-                more,
-                left_out,
-                "More objects failed: GET /jobs/{{id}}/failed on the admin listener lists all but the ones left out \
-                 (jobs.failed_objects)."
-            );
-        }
+        tracing::warn!(
+            more,
+            left_out = (left_out > 0).then_some(left_out),
+            "More objects failed: GET /jobs/{{id}}/failed on the admin listener lists all that are kept \
+             (jobs.failed_objects)."
+        );
     }
 }
 
@@ -294,44 +287,29 @@ impl JobEnded<'_> {
         ] {
             METRICS.jobs.objects.get(objects).inc_by(count);
         }
-        let line = (outcome.as_str(), self.duration.as_secs_f64());
-        match (cause, failure) {
-            (Some(cause), failure) => tracing::warn!(
-                outcome = line.0,
-                duration_seconds = line.1,
-                cause = cause.as_str(),
-                source = cause.source().as_str(),
-                detail = failure.as_ref().map(|failure| failure.detail.as_str()),
-                seen = total.seen,
-                completed = total.completed,
-                failed = total.failed,
-                unconfirmed = total.unconfirmed,
-                dropped,
-                unreadable,
-                "Job failed."
-            ),
-            (None, _) if total.failed > 0 => tracing::warn!(
-                outcome = line.0,
-                duration_seconds = line.1,
-                seen = total.seen,
-                completed = total.completed,
-                failed = total.failed,
-                unconfirmed = total.unconfirmed,
-                dropped,
-                unreadable,
-                "Job completed with failures."
-            ),
-            (None, _) => tracing::info!(
-                outcome = line.0,
-                duration_seconds = line.1,
-                seen = total.seen,
-                completed = total.completed,
-                failed = total.failed,
-                unconfirmed = total.unconfirmed,
-                dropped,
-                unreadable,
-                "Job completed."
-            ),
+        macro_rules! line {
+            ($level:ident, $message:literal) => {
+                tracing::$level!(
+                    outcome = outcome.as_str(),
+                    duration_seconds = self.duration.as_secs_f64(),
+                    cause = cause.map(Cause::as_str),
+                    source = cause.map(|cause| cause.source().as_str()),
+                    detail =
+                        failure.as_ref().filter(|_| cause.is_some()).map(|failure| failure.detail.as_str()),
+                    seen = total.seen,
+                    completed = total.completed,
+                    failed = total.failed,
+                    unconfirmed = total.unconfirmed,
+                    dropped,
+                    unreadable,
+                    $message
+                )
+            };
+        }
+        match cause {
+            Some(_) => line!(warn, "Job failed."),
+            None if total.failed > 0 => line!(warn, "Job completed with failures."),
+            None => line!(info, "Job completed."),
         }
     }
 

@@ -57,15 +57,7 @@ pub async fn ledger(directory: &Path) -> Arc<Ledger> {
 /// All records of the ledger in `directory`, newest first.
 pub async fn recorded(directory: &Path) -> Vec<Record> {
     let ledger = ledger(directory).await;
-    let everything = JobFilter {
-        kind: None,
-        outcomes: vec![],
-        failed: None,
-        backend: None,
-        since: None,
-        before: None,
-        limit: 10_000,
-    };
+    let everything = JobFilter { limit: 10_000, ..JobFilter::default() };
     let records = ledger.jobs(everything).await.unwrap();
     ledger.close().await;
     records

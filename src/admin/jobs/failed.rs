@@ -85,12 +85,9 @@ pub(crate) async fn answer(app: &App, id: &str, query: &str, headers: &HeaderMap
         Ok(id) => id,
         Err(missing) => return missing.answer(app),
     };
-    let record = match app.registry.find(id) {
-        Some(job) => job.public_record(),
-        None => match find_record(app, id).await {
-            Ok(record) => record,
-            Err(missing) => return missing.answer(app),
-        },
+    let record = match find_record(app, id).await {
+        Ok(record) => record,
+        Err(missing) => return missing.answer(app),
     };
     let answered = match Format::from_headers(headers) {
         Format::Json => page(app.registry.ledger(), &record, query).await,

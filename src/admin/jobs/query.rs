@@ -43,15 +43,7 @@ impl JobQuery {
         now: Timestamp,
         url_of: impl Fn(&str) -> Option<BackendUrl>,
     ) -> Result<Self, JobQueryError> {
-        let filter = JobFilter {
-            kind: None,
-            outcomes: Vec::new(),
-            failed: None,
-            backend: None,
-            since: None,
-            before: None,
-            limit: DEFAULT_LIMIT,
-        };
+        let filter = JobFilter { limit: DEFAULT_LIMIT, ..JobFilter::default() };
         let mut page = Self { filter, size: DEFAULT_LIMIT };
         for (name, raw, value) in parameters(query, &["outcome"])? {
             page.set(name, (raw, value.as_deref()), now, &url_of)?;

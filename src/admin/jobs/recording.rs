@@ -33,9 +33,8 @@ pub(crate) async fn answer(app: &App, id: &str) -> Response<Body> {
     };
     let files: Vec<PathBuf> = files.unwrap_or_default();
     if files.is_empty() {
-        let is_known = app.registry.find(id).is_some();
         return match find_record(app, id).await {
-            Err(missing @ JobLookupError::Unknown(_)) if !is_known => missing.answer(app),
+            Err(missing @ JobLookupError::Unknown(_)) => missing.answer(app),
             _ => not_found(),
         };
     }

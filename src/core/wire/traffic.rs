@@ -20,12 +20,7 @@ string_enum! {
 impl FrameType {
     /// The type of a backend's event with this name.
     pub fn from_event(name: &[u8]) -> Self {
-        match name {
-            b"step" => Self::Step,
-            b"error" => Self::Error,
-            b"complete" => Self::Complete,
-            _ => Self::Other,
-        }
+        std::str::from_utf8(name).ok().and_then(Self::from_name).unwrap_or(Self::Other)
     }
 }
 

@@ -91,11 +91,9 @@ fn completed(leg: &Leg, backend: BackendUrl) -> JobFilter {
     JobFilter {
         kind: (kind != Kind::FullUpdate).then_some(kind),
         outcomes: vec![Outcome::Completed],
-        failed: None,
         backend: Some(backend),
-        since: None,
-        before: None,
         limit: MAX_RUNS,
+        ..JobFilter::default()
     }
 }
 

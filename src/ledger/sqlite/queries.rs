@@ -195,15 +195,7 @@ mod tests {
     fn every_filter_finds_its_page_by_an_index_and_needs_no_sorting() {
         let mut connection = Connection::open_in_memory().unwrap();
         schema::migrate(&mut connection).unwrap();
-        let all = JobFilter {
-            kind: None,
-            outcomes: vec![],
-            failed: None,
-            backend: None,
-            since: None,
-            before: None,
-            limit: 10,
-        };
+        let all = JobFilter { limit: 10, ..JobFilter::default() };
         let filters = [
             all.clone(),
             JobFilter { before: Some(JobId::new()), ..all.clone() },
