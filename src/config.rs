@@ -68,8 +68,8 @@ keys! {
         /// trusted. Those of other clients are replaced.
         pub trusted_proxies: Vec<IpNet> = Vec::new();
         /// Origins whose pages may start syncs, such as that of NetBox. If it is set, and on a backend with
-        /// `backend.api_key_file` always, sync streams and `/ws` refuse the pages of all other sites, and names of the
-        /// bridge that are neither in this list nor in `backend.hosts` and contain a dot.
+        /// `backend.api_key_file` always, sync streams and `/ws` refuse the pages of all other sites, and browsers that
+        /// reach the bridge by a name that contains a dot and is neither in this list nor in `backend.hosts`.
         pub allowed_origins: Vec<BackendUrl> = Vec::new();
     }
 

@@ -1,6 +1,6 @@
 //! The tests that run in their own process.
-#![allow(unreachable_pub, reason = "the parts of a test are nobody's interface")]
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+#![allow(unreachable_pub, reason = "test modules have no public API")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod config;
 mod contract;

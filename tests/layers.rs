@@ -1,5 +1,5 @@
 //! Which module may import which: dependencies point one way, and the core does no I/O.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 #[path = "layers/imports.rs"]
 mod imports;

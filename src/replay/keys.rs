@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_sixth_attempt_meets_a_locked_door_for_five_minutes() {
+    async fn the_sixth_attempt_is_locked_out_for_five_minutes() {
         let keys = KeyCheck::new(Some("right".to_owned()));
         assert_eq!(refusal_text(&keys, None), "API key required. 4 attempts remaining.");
         assert_eq!(refusal_text(&keys, Some("")), "API key required. 3 attempts remaining.");

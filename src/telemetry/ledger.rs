@@ -184,7 +184,7 @@ impl LedgerCommitFailed<'_> {
     }
 }
 
-/// A pending record or log was discarded because too many were waiting to be written.
+/// A pending record, log or batch of failed objects was discarded because too many were waiting to be written.
 #[derive(Debug)]
 pub struct LedgerShed {
     /// The id of the job.

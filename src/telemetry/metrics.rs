@@ -160,7 +160,7 @@ metrics! {
         commit: Histogram = histogram("ledger_commit_seconds", &[0.005, 0.025, 0.1, 0.5, 2.5]);
         /// Failed attempts to write a batch to the ledger. The batch is kept and retried.
         commit_failures: IntCounter = counter("ledger_commit_failures_total");
-        /// Pending records and logs discarded because too many were waiting to be written.
+        /// Pending records, logs and failed objects discarded because too many were waiting to be written.
         shed: IntCounter = counter("ledger_entries_shed_total");
         /// Records of jobs that were not written within limits.ledger.
         overdue: IntCounter = counter("ledger_records_overdue_total");

@@ -157,7 +157,7 @@ async fn a_malformed_body_after_a_good_request_fails_only_its_own_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upgrade_that_is_not_taken_up_ends_the_connection_at_either_door() {
+async fn an_ignored_upgrade_ends_the_connection_on_either_listener() {
     let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     for (address, path) in [(front.address, "/x"), (front.admin, "/livez")] {

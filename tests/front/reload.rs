@@ -143,7 +143,10 @@ async fn listeners_come_and_go_with_the_configuration() {
     assert_eq!(status, 200, "{detail}");
     assert_eq!(old.head().await.0, 200);
     assert_eq!(Client::send(free, "GET", "/x", &[]).await.answer().await.text(), "here");
-    assert!(tokio::net::TcpStream::connect(changing.front.address).await.is_err(), "the old door is closed");
+    assert!(
+        tokio::net::TcpStream::connect(changing.front.address).await.is_err(),
+        "the old listener is closed"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,8 +27,8 @@ pub(crate) async fn answer(app: &App, id: &str, request: &Parts, peer: &Peer) ->
     };
     if !query.backend_query.is_empty() || query.parameters.fresh || query.parameters.backend.is_some() {
         return unknown_parameter(
-            "The stream of an existing job has only the parameters bridge.events=all, bridge.payload=1 and \
-             bridge.last_event_id=ID.",
+            "The stream of an existing job has only the parameters bridge.events=all, bridge.payload=1, and \
+             bridge.last_event_id=ID or lastEventId=ID.",
         );
     }
     let BridgeParameters { all_events, payloads, .. } = query.parameters;

@@ -9,9 +9,6 @@ import { closeRaw, followJob, timeline, unfollowJob } from "./logs.js";
 import { Bars } from "./progress.js";
 import { addView, backendName, drawTitle, hasEnded, jobs, shown } from "./state.js";
 
-// The most failed objects that the page shows.
-const MAX_FAILED_ROWS = 500;
-
 const jobBars = new Bars(byId("job-bars"));
 
 export function showJob(id) {
@@ -73,7 +70,7 @@ function drawJob() {
   byId("timeline-empty").hidden = !hasEnded(job) || job.log_entries?.length !== 0;
   setText(byId("timeline-empty"), "The log of this job was removed (limits.log_retention).");
   drawFailure(job);
-  drawFailedObjects(job.data.failed_objects);
+  drawFailedObjects(job);
   drawDetails(byId("details"), detailsOf(job));
   byId("recording-file").href = jobPath(job.id, "/recording");
   drawTitle();
@@ -91,16 +88,19 @@ function drawFailure({ message, error, cause, source, step }) {
   byId("failure-hint").hidden = !(cause in HINTS);
 }
 
-function drawFailedObjects(failed) {
+// The record of a job has only its first and its last failed objects.
+function drawFailedObjects({ id, data, failed_total: total }) {
+  const failed = data.failed_objects;
   byId("failed").hidden = failed.length === 0;
-  if (byId("failed-rows").childElementCount === Math.min(failed.length, MAX_FAILED_ROWS)) return;
-  const rows = failed.slice(0, MAX_FAILED_ROWS).map(({ object, error }) => {
+  if (byId("failed-rows").childElementCount === failed.length) return;
+  const rows = failed.map(({ object, error }) => {
     return element("tr", {}, element("th", { scope: "row" }, object), element("td", {}, truncate(error, MAX_LINE_CHARS)));
   });
   byId("failed-rows").replaceChildren(...rows);
-  setText(byId("failed-count"), count(failed.length));
-  byId("failed-note").hidden = failed.length <= MAX_FAILED_ROWS;
-  setText(byId("failed-note"), `The first ${count(MAX_FAILED_ROWS)} of ${count(failed.length)} are shown.`);
+  setText(byId("failed-count"), count(total));
+  byId("failed-note").hidden = total <= failed.length;
+  const all = element("a", { href: jobPath(id, "/failed") }, "All failed objects");
+  byId("failed-note").replaceChildren("The first and the last ones are shown. ", all, " (JSON)");
 }
 
 function detailsOf(job) {

@@ -94,7 +94,7 @@ pub static RULES: [NetboxRule; 8] = [
         releases: Some((FIRST, LAST_WITH_CREDENTIALS)),
         request: "interfaces and IP addresses of virtual machines, devices, virtual machines and clusters",
         change: "MAC addresses, VLANs, VRFs and similar objects become the strings that NetBox displays for them",
-        reason: "These releases expect strings there. NetBox 4.2 and later return objects, and the sync of a virtual \
+        reason: "These releases expect MAC addresses, VLANs and the like as strings. NetBox 4.2 and later return objects, and the sync of a virtual \
                  machine fails at its first interface with a MAC address and at its first IP address.",
     },
     NetboxRule {

@@ -1,8 +1,8 @@
 //! Protection against cross-site request forgery and DNS rebinding.
 //!
 //! A page of another site can send requests to the bridge through the browser of somebody who can reach it. It cannot
-//! read the answers, but a request can have effects. A page whose name its owner points at the address of the bridge
-//! (DNS rebinding) is no other site to the browser, but has a `Host` that is not one of the bridge's.
+//! read the answers, but a request can have effects. A page whose DNS name an attacker points at the bridge
+//! (DNS rebinding) is same-origin to the browser, but its `Host` is not a name of the bridge.
 
 use core::net::IpAddr;
 
@@ -23,8 +23,8 @@ pub fn is_cross_site(headers: &HeaderMap, host: Option<&str>, allowed: &[Backend
     if origin.is_some_and(is_allowed) {
         return false;
     }
-    let is_said = text(headers, &FETCH_SITE).is_some_and(|site| matches!(site, "cross-site" | "same-site"));
-    is_said || origin.is_some_and(|origin| !is_same_host(origin, host.unwrap_or_default()))
+    let is_marked = text(headers, &FETCH_SITE).is_some_and(|site| matches!(site, "cross-site" | "same-site"));
+    is_marked || origin.is_some_and(|origin| !is_same_host(origin, host.unwrap_or_default()))
 }
 
 /// Whether the request follows a link, which may be on a page of any site. A method with effects makes it a form.
@@ -32,8 +32,8 @@ pub fn is_link(method: &Method, headers: &HeaderMap) -> bool {
     method.is_safe() && text(headers, &FETCH_MODE) == Some("navigate")
 }
 
-/// Whether a browser may have sent the request. Browsers send `Accept-Language` with every request, and pages cannot
-/// remove it.
+/// Whether a browser may have sent the request, judged by headers that browsers send and scripts usually do not. Browsers
+/// send `Accept-Language` with every request, and pages cannot remove it.
 pub fn may_be_browser(headers: &HeaderMap) -> bool {
     [ORIGIN, FETCH_SITE, REFERER, COOKIE, ACCEPT_LANGUAGE].iter().any(|name| headers.contains_key(name))
         || text(headers, &USER_AGENT).is_some_and(|agent| agent.starts_with("Mozilla/"))
