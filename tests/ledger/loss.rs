@@ -1,10 +1,12 @@
 //! Files that are deleted or replaced while a bridge has them open.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proxbox_bridge::ledger::{JobUpdate, Ledger, LedgerLoss, LedgerOpenError};
+use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::{available, folder, frames, full, open, options, put, unavailable};
@@ -24,6 +26,35 @@ async fn lost(ledger: &Ledger) -> LedgerLoss {
 fn in_file(directory: &Path) -> i64 {
     let connection = rusqlite::Connection::open(directory.join("ledger.sqlite3")).unwrap();
     connection.query_row("SELECT count(*) FROM jobs", [], |row| row.get(0)).unwrap()
+}
+
+/// A data directory that another one replaces in one step, because the ledger may check its files at any time.
+struct ReplaceableDirectory(TempDir);
+
+impl ReplaceableDirectory {
+    fn new() -> Self {
+        let this = Self(folder());
+        this.create("first");
+        this.link_to("first");
+        this
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("link/data")
+    }
+
+    /// Creates the directory that `link_to(name)` puts in the place of the present one.
+    fn create(&self, name: &str) -> PathBuf {
+        let directory = self.0.path().join(name).join("data");
+        fs::create_dir_all(&directory).unwrap();
+        directory
+    }
+
+    fn link_to(&self, name: &str) {
+        let link = self.0.path().join("new link");
+        symlink(name, &link).unwrap();
+        fs::rename(link, self.0.path().join("link")).unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,30 +108,27 @@ async fn nothing_is_reported_as_written_that_stands_in_a_file_that_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_directory_in_the_place_of_another_is_used_and_not_harmed() {
-    let folder = folder();
-    let [data, moved, backup] = ["data", "moved", "backup"].map(|name| folder.path().join(name));
-    let old = open(&backup).await;
+    let directory = ReplaceableDirectory::new();
+    let first = directory.create("first");
+    let backup = folder();
+    let old = open(backup.path()).await;
     let restored = full();
     put(&old, &restored, frames(1..=2)).await;
     let secret = old.secret();
     // As a backup that was made under a running bridge: most of it is in the write-ahead log.
-    let ledger = open(&data).await;
+    let ledger = open(&directory.path()).await;
     put(&ledger, &full(), vec![]).await;
     let own = ledger.secret();
-    fs::rename(&data, &moved).unwrap();
-    fs::create_dir(&data).unwrap();
+    let second = directory.create("second");
     for name in ["ledger.sqlite3", "ledger.sqlite3-wal"] {
-        fs::copy(backup.join(name), data.join(name)).unwrap();
+        fs::copy(backup.path().join(name), second.join(name)).unwrap();
     }
+    directory.link_to("second");
     let lost = lost(&ledger).await;
-    assert!(
-        lost.problem.contains("was replaced") || lost.problem.contains("was deleted"),
-        "{}",
-        lost.problem
-    );
+    assert!(lost.problem.contains("was replaced"), "{}", lost.problem);
     assert_eq!(ledger.job(restored.id).await.unwrap(), Some(restored));
     assert_eq!(ledger.secrets(), [secret, own], "fingerprints of both are known");
-    assert_eq!(in_file(&moved), 1);
+    assert_eq!(in_file(&first), 1);
     ledger.close().await;
     old.close().await;
 }
@@ -152,8 +180,8 @@ async fn a_lock_that_is_deleted_is_taken_anew_and_nothing_is_lost() {
 #[tokio::test(start_paused = true)]
 async fn a_directory_that_goes_while_the_file_is_closed_is_noticed_and_the_next_one_is_held() {
     for is_replaced in [true, false] {
-        let folder = folder();
-        let [data, moved] = ["data", "moved"].map(|name| folder.path().join(name));
+        let directory = ReplaceableDirectory::new();
+        let data = directory.path();
         let ledger = open(&data).await;
         put(&ledger, &full(), vec![]).await;
         // After a failure that is not of the moment the file is closed, to be opened again later.
@@ -166,10 +194,12 @@ async fn a_directory_that_goes_while_the_file_is_closed_is_noticed_and_the_next_
             .await
             .unwrap_err();
         assert!(failed.0.contains("no such table"), "{failed}");
-        fs::rename(&data, &moved).unwrap();
         if is_replaced {
-            fs::create_dir(&data).unwrap();
+            directory.create("second");
+        } else {
+            fs::create_dir(directory.0.path().join("second")).unwrap();
         }
+        directory.link_to("second");
         let lost = lost(&ledger).await;
         assert!(lost.problem.contains("ledger.sqlite3 was deleted"), "{}", lost.problem);
         assert_eq!(ledger.job(job.id).await.unwrap(), Some(job));
@@ -181,16 +211,14 @@ async fn a_directory_that_goes_while_the_file_is_closed_is_noticed_and_the_next_
 
 #[tokio::test(start_paused = true)]
 async fn files_that_cannot_be_looked_up_for_a_while_are_not_lost() {
-    let folder = folder();
-    let [data, moved] = ["data", "moved"].map(|name| folder.path().join(name));
-    let ledger = open(&data).await;
+    let directory = ReplaceableDirectory::new();
+    let ledger = open(&directory.path()).await;
     let job = full();
     put(&ledger, &job, vec![]).await;
-    fs::rename(&data, &moved).unwrap();
-    std::os::unix::fs::symlink(&data, &data).unwrap();
+    // A loop of links.
+    directory.link_to("link");
     unavailable(&ledger).await;
-    fs::remove_file(&data).unwrap();
-    fs::rename(&moved, &data).unwrap();
+    directory.link_to("first");
     timeout(MINUTE, available(&ledger)).await.unwrap();
     assert_eq!(*ledger.lost().borrow(), None);
     assert_eq!(ledger.job(job.id).await.unwrap(), Some(job));
@@ -199,14 +227,13 @@ async fn files_that_cannot_be_looked_up_for_a_while_are_not_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn a_directory_in_the_place_of_a_damaged_one_is_held() {
-    let folder = folder();
-    let [data, bad] = ["data", "data.bad"].map(|name| folder.path().join(name));
-    fs::create_dir(&data).unwrap();
+    let directory = ReplaceableDirectory::new();
+    let data = directory.path();
     fs::write(data.join("ledger.sqlite3"), [b'x'; 5000]).unwrap();
     let ledger = Ledger::open(options(&data)).await.unwrap();
     unavailable(&ledger).await;
-    fs::rename(&data, &bad).unwrap();
-    fs::create_dir(&data).unwrap();
+    directory.create("second");
+    directory.link_to("second");
     timeout(MINUTE, available(&ledger)).await.unwrap();
     assert!(is_held(&data).await);
     assert_eq!(*ledger.lost().borrow(), None, "there was nothing to be lost");
