@@ -30,6 +30,7 @@ mod writer;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -77,7 +78,7 @@ impl Ledger {
     /// [`LedgerOpenError`], if another bridge uses it, or a newer one wrote it.
     pub async fn open(options: LedgerOptions) -> Result<Arc<Self>, LedgerOpenError> {
         let context = StoreContext::new(&options);
-        let store = SqliteStore::new(options.directory, context.clone());
+        let store = SqliteStore::new(options, context.clone());
         Self::start(Arc::new(Mutex::new(store)), context).await
     }
 
@@ -137,9 +138,9 @@ impl Ledger {
         self.requests.query(move |store| store.jobs(&filter))
     }
 
-    /// Reads the stored frames of a job after the number `after`, in order.
-    pub fn frames(&self, id: JobId, after: u64) -> LedgerFuture<Vec<LoggedFrame>> {
-        self.requests.query(move |store| store.frames(id, after))
+    /// Reads the stored frames of a job, in order.
+    pub fn frames(&self, id: JobId) -> LedgerFuture<Vec<LoggedFrame>> {
+        self.requests.query(move |store| store.frames(id))
     }
 
     /// Reads the failed objects of a job after the number `after`, in order, at most `limit` of them.
@@ -324,6 +325,8 @@ pub struct LedgerOptions {
     pub retention: Retention,
     /// How many of the last frames of a job are kept.
     pub log_frames: usize,
+    /// How long an operation waits for another program that uses the file, such as one that makes a copy.
+    pub busy_timeout: Duration,
     /// The clock that records age by.
     pub clock: Arc<dyn Clock>,
 }

@@ -142,6 +142,7 @@ impl Server {
             directory: config.data_dir.clone(),
             retention: job::retention(&config.limits),
             log_frames: config.jobs.log_frames,
+            busy_timeout: Duration::from_secs(2),
             clock: Arc::new(ledger::SystemClock),
         });
         let ledger = ledger.await?;

@@ -641,10 +641,7 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
     let frames = vec![LoggedFrame { sequence: 1, at: now, frame }];
     let ledger = ledger(folder.path()).await;
     for job in [without_log, cut_off, with_log] {
-        ledger
-            .put(JobUpdate { record: ended(job), frames: frames.clone(), failed: Vec::new() })
-            .await
-            .unwrap();
+        ledger.put(JobUpdate::new(ended(job), frames.clone())).await.unwrap();
     }
     ledger.close().await;
     let rows = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
@@ -745,8 +742,8 @@ async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after
     let last = Frame { name: FrameName::Complete, bytes, payload: None };
     let whole = vec![frame(1), LoggedFrame { sequence: 2, at: finished, frame: last }];
     let other = Record { id: broken, end: Some(end), ..record.clone() };
-    ledger.put(JobUpdate { record: other, frames: whole, failed: Vec::new() }).await.unwrap();
-    ledger.put(JobUpdate { record, frames: (1..=5).map(frame).collect(), failed: Vec::new() }).await.unwrap();
+    ledger.put(JobUpdate::new(other, whole)).await.unwrap();
+    ledger.put(JobUpdate::new(record, (1..=5).map(frame).collect())).await.unwrap();
     ledger.close().await;
     let front = front(&manual, &[("data_dir", folder.path().to_str().unwrap())]).await;
     let from = |number: u64| format!("{DEVICES}?bridge.last_event_id={id}.{number}");
@@ -909,7 +906,7 @@ async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_dele
     for id in [ended, job] {
         let id = id.parse().unwrap();
         assert_eq!(end(&ledger.job(id).await.unwrap().unwrap()).0, Outcome::Completed);
-        assert_eq!(ledger.frames(id, 0).await.unwrap().len(), all);
+        assert_eq!(ledger.frames(id).await.unwrap().len(), all);
     }
     ledger.close().await;
 }

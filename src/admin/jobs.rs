@@ -111,7 +111,7 @@ async fn frames(app: &App, record: &Record) -> Result<Vec<LoggedFrame>, JobLooku
     {
         return Ok(frames);
     }
-    app.registry.ledger().frames(record.id, 0).await.map_err(JobLookupError::Unavailable)
+    app.registry.ledger().frames(record.id).await.map_err(JobLookupError::Unavailable)
 }
 
 /// Answers `DELETE /jobs/{id}`: cancels a job.

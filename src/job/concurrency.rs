@@ -126,6 +126,11 @@ impl ConcurrencyLimit {
         self.inner().cooling_down.remove(&job).is_some()
     }
 
+    /// Returns whether the cool-down of `job` holds a permit.
+    pub(super) fn is_cooling_down(&self, job: JobId) -> bool {
+        self.inner().cooling_down.contains_key(&job)
+    }
+
     /// The jobs whose cool-down holds a permit on `backend`, with the end of each, earliest first.
     pub(super) fn cooling_down(&self, backend: &BackendId) -> Vec<(JobId, Instant)> {
         let inner = self.inner();

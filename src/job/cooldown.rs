@@ -83,7 +83,7 @@ impl Registry {
             let Some(backend) = backend_of_record(backends, url).await else { continue };
             let until = record.cooldown.unwrap_or_default().until;
             let rest = until.since(now).min(backend.limits().cooldown);
-            if rest.is_zero() {
+            if rest.is_zero() || self.concurrency.is_cooling_down(record.id) {
                 continue;
             }
             let endpoint = SyncEndpoint { kind: record.kind, vm: record.vm.map(VmId) };
@@ -199,7 +199,7 @@ impl CooldownPermit {
     /// Records the end of the cool-down.
     fn record(&mut self, cooldown: Option<Cooldown>) {
         self.record.cooldown = cooldown;
-        let entry = JobUpdate { record: self.record.clone(), frames: Vec::new(), failed: Vec::new() };
+        let entry = JobUpdate::new(self.record.clone(), Vec::new());
         // The ledger writes the record even if its future is dropped.
         drop(self.registry.ledger().put(entry));
     }

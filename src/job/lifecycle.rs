@@ -112,7 +112,7 @@ async fn record_crash(registry: &Arc<Registry>, job: &Job, max_cooldown: Duratio
     let ending = if is_whole { Vec::new() } else { Normalizer::interrupted_frames(kind, failure) };
     let ending = job.log.assign_sequence(ending, Timestamp::now());
     let frames = ending.iter().map(LoggedFrame::without_payload).collect();
-    let put = registry.ledger.put(JobUpdate { record: job.record(), frames, failed: Vec::new() });
+    let put = registry.ledger.put(JobUpdate::new(job.record(), frames));
     // The ledger retries and reports what it cannot write.
     let _ = timeout(job.config.limits.ledger, put).await;
     registry.mark_ended(job);

@@ -151,7 +151,7 @@ impl Registry {
                     let frames = job.log.tail(0, frames);
                     job.lose_failures();
                     // The ledger keeps the update until it is written.
-                    drop(registry.ledger.put(JobUpdate { record: job.record(), frames, failed: Vec::new() }));
+                    drop(registry.ledger.put(JobUpdate::new(job.record(), frames)));
                 }
             }
         });

@@ -1,6 +1,7 @@
 //! Rows that cannot be read. Each is reported once.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 
 use crate::telemetry::LedgerRowDamaged;
 
@@ -12,8 +13,13 @@ const MAX_REPORTED: usize = 1_000;
 pub(super) struct DamagedRows(HashSet<String>);
 
 impl DamagedRows {
+    /// Reports a row that cannot be read.
+    pub(super) fn check<T>(&mut self, row: Result<T, impl Display>) -> Option<T> {
+        row.inspect_err(|problem| self.report(&problem.to_string())).ok()
+    }
+
     /// Reports the `problem` of a skipped row.
-    pub(super) fn report(&mut self, problem: &str) {
+    fn report(&mut self, problem: &str) {
         if self.0.len() < MAX_REPORTED && self.0.insert(problem.to_owned()) {
             LedgerRowDamaged { problem }.emit();
         }

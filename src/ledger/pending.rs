@@ -19,6 +19,8 @@ pub(super) struct PendingJob {
     pub(super) frames: BTreeMap<u64, LoggedFrame>,
     /// Its failed objects, in order.
     pub(super) failed: Vec<LoggedFailure>,
+    /// How many failed objects were dropped.
+    dropped: u64,
 }
 
 impl PendingJob {
@@ -27,9 +29,18 @@ impl PendingJob {
         std::mem::take(&mut self.frames).values().map(|frame| frame.frame.bytes.len()).sum()
     }
 
-    /// Drops the failed objects. Returns their size in bytes.
+    fn leave_out(&mut self, count: u64) {
+        let left_out = &mut self.record.progress.failed_left_out;
+        *left_out = left_out.saturating_add(count);
+    }
+
+    /// Drops the failed objects, and counts them as left out. Returns their size in bytes.
     fn drop_failed(&mut self) -> usize {
-        std::mem::take(&mut self.failed).iter().map(LoggedFailure::size).sum()
+        let failed = std::mem::take(&mut self.failed);
+        let count = failed.iter().fold(0, |count: u64, failed| count.saturating_add(failed.failure.count));
+        self.dropped = self.dropped.saturating_add(count);
+        self.leave_out(count);
+        failed.iter().map(LoggedFailure::size).sum()
     }
 }
 
@@ -75,9 +86,11 @@ impl Pending {
             record: record.clone(),
             frames: BTreeMap::new(),
             failed: Vec::new(),
+            dropped: 0,
         });
         if waiting.record.end.is_none() || record.end.is_some() {
             waiting.record = record;
+            waiting.leave_out(waiting.dropped);
         }
         for frame in frames {
             self.bytes += frame.frame.bytes.len();
@@ -96,8 +109,12 @@ impl Pending {
     /// Puts back updates that could not be written, as if they had been added before all others.
     pub(super) fn restore(&mut self, older: Self) {
         let newer = std::mem::replace(self, older);
-        for PendingJob { record, frames, failed } in newer.jobs.into_values() {
+        for PendingJob { record, frames, failed, dropped } in newer.jobs.into_values() {
+            let id = record.id;
             self.add(JobUpdate { record, frames: frames.into_values().collect(), failed });
+            if let Some(waiting) = self.jobs.get_mut(&id) {
+                waiting.dropped = waiting.dropped.saturating_add(dropped);
+            }
         }
     }
 
@@ -154,9 +171,9 @@ mod tests {
     fn what_is_kept_of_a_job_is_its_newest_record_and_its_last_frames() {
         let mut pending = Pending::new(3);
         let job = record();
-        pending.add(JobUpdate { record: job.clone(), frames: frames(1..4), failed: Vec::new() });
-        pending.add(JobUpdate { record: ended(&job), frames: frames(3..6), failed: Vec::new() });
-        pending.add(JobUpdate { record: job.clone(), frames: vec![], failed: Vec::new() });
+        pending.add(JobUpdate::new(job.clone(), frames(1..4)));
+        pending.add(JobUpdate::new(ended(&job), frames(3..6)));
+        pending.add(JobUpdate::new(job.clone(), vec![]));
         let kept: Vec<_> = pending.iter().collect();
         assert_eq!(kept.len(), 1);
         assert_eq!(kept[0].record, ended(&job));
@@ -168,10 +185,10 @@ mod tests {
     fn what_could_not_be_written_is_older_than_what_came_since() {
         let mut pending = Pending::new(10);
         let job = record();
-        pending.add(JobUpdate { record: job.clone(), frames: frames(1..3), failed: Vec::new() });
+        pending.add(JobUpdate::new(job.clone(), frames(1..3)));
         let taken = pending.take();
         assert!(pending.is_empty());
-        pending.add(JobUpdate { record: ended(&job), frames: frames(3..4), failed: Vec::new() });
+        pending.add(JobUpdate::new(ended(&job), frames(3..4)));
         pending.restore(taken);
         let kept: Vec<_> = pending.iter().collect();
         assert_eq!(kept[0].record, ended(&job));
@@ -185,11 +202,11 @@ mod tests {
         pending.most.0 = 2;
         let (first, second, third) = (ended(&record()), record(), ended(&record()));
         for record in [&first, &second, &third] {
-            pending.add(JobUpdate { record: record.clone(), frames: frames(1..2), failed: Vec::new() });
+            pending.add(JobUpdate::new(record.clone(), frames(1..2)));
         }
         assert_eq!(pending.iter().map(|kept| kept.record.id).collect::<Vec<_>>(), [first.id, third.id]);
         let fourth = ended(&record());
-        pending.add(JobUpdate { record: fourth.clone(), frames: vec![], failed: Vec::new() });
+        pending.add(JobUpdate::new(fourth.clone(), vec![]));
         assert_eq!(pending.iter().map(|kept| kept.record.id).collect::<Vec<_>>(), [third.id, fourth.id]);
         assert_eq!(pending.bytes, 1);
     }
@@ -220,14 +237,23 @@ mod tests {
         let size = failed.iter().map(LoggedFailure::size).sum::<usize>();
         assert_eq!(pending.bytes, size);
         pending.most.1 = size;
-        pending.add(JobUpdate { record: second, frames: frames(1..2), failed: vec![] });
+        pending.add(JobUpdate::new(second, frames(1..2)));
         let kept = |pending: &Pending| -> Vec<_> {
             pending.iter().map(|job| (job.frames.len(), job.failed.len())).collect()
         };
         assert_eq!((kept(&pending), pending.bytes), (vec![(0, 3), (0, 0)], size));
         pending.most.1 = 0;
-        pending.add(JobUpdate { record: first, frames: vec![], failed: vec![] });
+        pending.add(JobUpdate::new(first.clone(), vec![]));
         assert_eq!((kept(&pending), pending.bytes), (vec![(0, 0), (0, 0)], 0));
+        // They stay left out when a later record, or one that could not be written, takes the place of this one.
+        let left_out = |pending: &Pending| pending.jobs[&first.id].record.progress.failed_left_out;
+        let taken = pending.take();
+        pending.add(JobUpdate { record: first.clone(), frames: vec![], failed: failures(4..6) });
+        assert_eq!((left_out(&taken), left_out(&pending)), (3, 2));
+        pending.restore(taken);
+        assert_eq!(left_out(&pending), 5);
+        pending.add(JobUpdate::new(ended(&first), vec![]));
+        assert_eq!(left_out(&pending), 5);
     }
 
     #[test]
@@ -235,8 +261,8 @@ mod tests {
         let mut pending = Pending::new(10);
         pending.most.1 = 4;
         let (first, second) = (record(), record());
-        pending.add(JobUpdate { record: first, frames: frames(1..4), failed: Vec::new() });
-        pending.add(JobUpdate { record: second, frames: frames(1..4), failed: Vec::new() });
+        pending.add(JobUpdate::new(first, frames(1..4)));
+        pending.add(JobUpdate::new(second, frames(1..4)));
         assert_eq!(pending.iter().map(|kept| kept.frames.len()).collect::<Vec<_>>(), [0, 3]);
         assert_eq!(pending.bytes, 3);
     }

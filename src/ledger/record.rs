@@ -333,6 +333,13 @@ pub struct JobUpdate {
     pub failed: Vec<LoggedFailure>,
 }
 
+impl JobUpdate {
+    /// Creates an update without failed objects.
+    pub fn new(record: Record, frames: Vec<LoggedFrame>) -> Self {
+        Self { record, frames, failed: Vec::new() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

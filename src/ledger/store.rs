@@ -44,7 +44,7 @@ pub(super) trait Store: Send + 'static {
     fn jobs(&mut self, filter: &JobFilter) -> Result<Vec<Record>, StoreError>;
 
     /// See [`super::Ledger::frames`]. Unreadable frames are skipped and reported.
-    fn frames(&mut self, id: JobId, after: u64) -> Result<Vec<LoggedFrame>, StoreError>;
+    fn frames(&mut self, id: JobId) -> Result<Vec<LoggedFrame>, StoreError>;
 
     /// See [`super::Ledger::failed`]. Unreadable ones are skipped and reported.
     fn failed(&mut self, id: JobId, after: u64, limit: usize) -> Result<Vec<LoggedFailure>, StoreError>;
@@ -116,7 +116,7 @@ const FAILED_IN_MEMORY: usize = 100;
 
 impl StoreContext {
     pub(super) fn new(options: &LedgerOptions) -> Self {
-        let LedgerOptions { directory, retention, log_frames, clock } = options;
+        let LedgerOptions { directory, retention, log_frames, clock, .. } = options;
         let in_memory = directory.is_none();
         let context = Self {
             log_frames: if in_memory { FRAMES_IN_MEMORY.min(*log_frames) } else { *log_frames },

@@ -65,6 +65,7 @@ pub(super) fn options(directory: Option<&Path>) -> LedgerOptions {
         directory: directory.map(Path::to_owned),
         retention: retention(),
         log_frames: 10,
+        busy_timeout: Duration::from_millis(20),
         clock: Arc::new(FixedClock(Timestamp(2_000))),
     }
 }
@@ -118,15 +119,15 @@ async fn a_panic_in_the_middle_of_something_is_survived() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(options(Some(folder.path()))).await.unwrap();
     let job = record();
-    let put = ledger.put(JobUpdate { record: job.clone(), frames: frames(1..=2), failed: Vec::new() });
+    let put = ledger.put(JobUpdate::new(job.clone(), frames(1..=2)));
     let panicked = ledger.requests.query(|_| -> Result<(), StoreError> { panic!("on purpose") });
     assert!(panicked.await.is_err());
     let _ = put.await;
     ledger.health().wait_for(|health| *health != Health::Available).await.unwrap();
     available(&ledger).await;
     assert_eq!(ledger.job(job.id).await.unwrap(), Some(job.clone()));
-    assert_eq!(ledger.frames(job.id, 0).await.unwrap(), frames(1..=2));
-    ledger.put(JobUpdate { record: ended(&job), frames: vec![], failed: Vec::new() }).await.unwrap();
+    assert_eq!(ledger.frames(job.id).await.unwrap(), frames(1..=2));
+    ledger.put(JobUpdate::new(ended(&job), vec![])).await.unwrap();
     ledger.close().await;
 }
 

@@ -76,7 +76,7 @@ async fn clean_scheduled(ledger: &Ledger) -> CleaningResult {
 }
 
 async fn has_log(ledger: &Ledger, id: JobId) -> bool {
-    !ledger.frames(id, 0).await.unwrap().is_empty()
+    !ledger.frames(id).await.unwrap().is_empty()
 }
 
 #[tokio::test]
@@ -120,8 +120,7 @@ async fn more_than_one_transaction_full_is_removed_when_it_is_ordered() {
     let ledger = Ledger::open(many).await.unwrap();
     let ended = || Record { end: Some(end(NOW.0)), ..full() };
     put(&ledger, &ended(), frames(1..=4_500)).await;
-    let puts = (0..450)
-        .map(|_| ledger.put(JobUpdate { record: ended(), frames: frames(1..=1), failed: Vec::new() }));
+    let puts = (0..450).map(|_| ledger.put(JobUpdate::new(ended(), frames(1..=1))));
     futures::future::try_join_all(puts.collect::<Vec<_>>()).await.unwrap();
     clock.pass(100 * DAY);
     let cleaned = ledger.clean(Cleaning::Requested).await.unwrap();
@@ -141,8 +140,7 @@ async fn a_cleaning_of_several_transactions_removes_no_more_than_its_share() {
     let ledger = ledger.unwrap();
     let put_many = async |jobs: usize, frames: Vec<LoggedFrame>| {
         let record = || Record { end: Some(end(NOW.0)), ..full() };
-        let puts = (0..jobs)
-            .map(|_| ledger.put(JobUpdate { record: record(), frames: frames.clone(), failed: Vec::new() }));
+        let puts = (0..jobs).map(|_| ledger.put(JobUpdate::new(record(), frames.clone())));
         futures::future::try_join_all(puts.collect::<Vec<_>>()).await.unwrap();
     };
     // One transaction removes 2,000 frames or 200 jobs at most.
@@ -418,7 +416,7 @@ async fn recordings_go_at_once_when_the_log_is_gone_and_not_because_the_ledger_w
     assert_eq!(ledger.without_log(all.clone(), Cleaning::Scheduled).await.unwrap(), old);
 
     std::fs::remove_file(folder.path().join("ledger.sqlite3")).unwrap();
-    let after = JobUpdate { record: full(), frames: vec![], failed: Vec::new() };
+    let after = JobUpdate::new(full(), vec![]);
     assert!(ledger.put(after).await.is_err());
     ledger.lost().wait_for(Option::is_some).await.unwrap();
     clock.pass(8 * DAY);

@@ -123,7 +123,7 @@ async fn ask_everything(ledger: &Ledger) -> Result<(), String> {
     let found = ledger.jobs(everything()).await.map_err(|error| error.0)?;
     for record in &found {
         let _ = ledger.job(record.id).await;
-        for frame in ledger.frames(record.id, 0).await.map_err(|error| error.0)? {
+        for frame in ledger.frames(record.id).await.map_err(|error| error.0)? {
             let _ = frame.at.to_string();
         }
         let times = [Some(record.queued), record.started, record.progress.updated];

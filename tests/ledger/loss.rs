@@ -93,15 +93,11 @@ async fn nothing_is_reported_as_written_that_stands_in_a_file_that_is_gone() {
     put(&ledger, &full(), vec![]).await;
     fs::remove_file(folder.path().join("ledger.sqlite3")).unwrap();
     let job = full();
-    let problem = ledger
-        .put(JobUpdate { record: job.clone(), frames: frames(1..=2), failed: Vec::new() })
-        .await
-        .unwrap_err()
-        .0;
+    let problem = ledger.put(JobUpdate::new(job.clone(), frames(1..=2))).await.unwrap_err().0;
     assert!(problem.contains("ledger.sqlite3 was deleted"), "{problem}");
     lost(&ledger).await;
     assert_eq!(ledger.job(job.id).await.unwrap(), Some(job.clone()), "it was kept, and is written now");
-    assert_eq!(ledger.frames(job.id, 0).await.unwrap(), frames(1..=2));
+    assert_eq!(ledger.frames(job.id).await.unwrap(), frames(1..=2));
     assert_eq!(in_file(folder.path()), 1);
     ledger.close().await;
 }
@@ -189,10 +185,7 @@ async fn a_directory_that_goes_while_the_file_is_closed_is_noticed_and_the_next_
         other.execute_batch("DROP TABLE frames").unwrap();
         drop(other);
         let job = full();
-        let failed = ledger
-            .put(JobUpdate { record: job.clone(), frames: frames(1..=2), failed: Vec::new() })
-            .await
-            .unwrap_err();
+        let failed = ledger.put(JobUpdate::new(job.clone(), frames(1..=2))).await.unwrap_err();
         assert!(failed.0.contains("no such table"), "{failed}");
         if is_replaced {
             directory.create("second");

@@ -49,9 +49,15 @@ pub fn recordings(version: &str, uses: &[&str]) -> Library {
 pub async fn ledger(directory: &Path) -> Arc<Ledger> {
     let year = Duration::from_secs(365 * 24 * 60 * 60);
     let retention = Retention { jobs: year, logs: year, clock_jump: year, clock_hold: year, share: 10 };
-    let clock = Arc::new(SystemClock);
-    let options = LedgerOptions { directory: Some(directory.to_owned()), retention, log_frames: 1000, clock };
-    Ledger::open(options).await.unwrap()
+    Ledger::open(LedgerOptions {
+        directory: Some(directory.to_owned()),
+        retention,
+        log_frames: 1000,
+        busy_timeout: Duration::from_secs(2),
+        clock: Arc::new(SystemClock),
+    })
+    .await
+    .unwrap()
 }
 
 /// All records of the ledger in `directory`, newest first.

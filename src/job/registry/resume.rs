@@ -69,7 +69,7 @@ impl Registry {
     /// The stored frames of an ended job after the number `after`, and how many of them are gone. `None` if no frame
     /// is left.
     pub async fn stored(&self, record: &Record, after: u64) -> Option<(u64, Vec<LoggedFrame>)> {
-        let mut frames = self.ledger.frames(record.id, 0).await.ok()?;
+        let mut frames = self.ledger.frames(record.id).await.ok()?;
         for LoggedFrame { frame, .. } in &mut frames {
             frame.bytes = self.memory.hold(std::mem::take(&mut frame.bytes));
         }

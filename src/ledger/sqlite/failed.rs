@@ -1,8 +1,9 @@
 //! The failed objects of jobs.
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::rows::{RowError, sequence};
+use super::rows::{self, RowError, sequence};
 use crate::core::domain::outcome::ObjectFailure;
 use crate::ledger::damage::DamagedRows;
 use crate::ledger::{FailureGroup, JobId, LoggedFailure, Timestamp};
@@ -35,24 +36,12 @@ pub(super) fn page(
     limit: usize,
     damage: &mut DamagedRows,
 ) -> Result<Vec<LoggedFailure>, RowError> {
-    let mut statement = connection.prepare(
-        "SELECT number, at, object, name, cluster, owner, count, error FROM failed_objects
-            WHERE job = ?1 AND number > ?2 ORDER BY number",
-    )?;
-    let mut rows = statement.query(params![id.to_string(), sequence(after)])?;
-    let mut failed = Vec::new();
-    while failed.len() < limit
-        && let Some(row) = rows.next()?
-    {
-        match failure(row) {
-            Ok(failure) => failed.push(failure),
-            Err(error) => {
-                let problem = format!("failed objects: {error}");
-                damage.report(&RowError::Malformed { job: id.to_string(), problem }.to_string());
-            }
-        }
-    }
-    Ok(failed)
+    let sql = "SELECT number, at, object, name, cluster, owner, count, error FROM failed_objects
+        WHERE job = ?1 AND number > ?2 ORDER BY number";
+    let values = vec![Value::Text(id.to_string()), Value::Integer(sequence(after))];
+    rows::read_all(connection, (sql, values), limit, |row| {
+        damage.check(failure(row).map_err(|error| RowError::of_job(id, "failed objects", &error)))
+    })
 }
 
 fn failure(row: &Row<'_>) -> rusqlite::Result<LoggedFailure> {

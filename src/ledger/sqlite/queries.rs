@@ -52,7 +52,14 @@ pub(super) fn write(
 /// Retention counts from the time at which the record was first written with an end.
 fn upsert() -> String {
     let placeholders: Vec<String> = (1..=COLUMNS.len() + 1).map(|place| format!("?{place}")).collect();
-    let updates: Vec<String> = COLUMNS.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+    let updates: Vec<String> = COLUMNS
+        .iter()
+        .map(|name| match *name {
+            // Failed objects that are not kept do not return.
+            "failed_left_out" => format!("{name} = max(jobs.{name}, excluded.{name})"),
+            _ => format!("{name} = excluded.{name}"),
+        })
+        .collect();
     format!(
         "INSERT INTO jobs ({}, recorded) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {},
             recorded = coalesce(jobs.recorded, excluded.recorded)
@@ -77,7 +84,7 @@ pub(super) fn jobs(
     damage: &mut DamagedRows,
 ) -> Result<Vec<Record>, RowError> {
     let (sql, values) = select(filter);
-    read(connection, (&sql, values), filter.limit, damage)
+    rows::read_all(connection, (&sql, values), filter.limit, |row| damage.check(rows::record(row)))
 }
 
 /// Reads the jobs whose cool-down ends after `now`, the longest first.
@@ -90,28 +97,8 @@ pub(super) fn cooling_down(
         "SELECT {} FROM jobs WHERE cooldown_until > ?1 AND finished IS NOT NULL ORDER BY cooldown_until DESC",
         COLUMNS.join(", ")
     );
-    read(connection, (&sql, vec![Value::Integer(now.to_i64())]), usize::MAX, damage)
-}
-
-/// Reads the first `limit` readable records.
-fn read(
-    connection: &Connection,
-    (sql, values): (&str, Vec<Value>),
-    limit: usize,
-    damage: &mut DamagedRows,
-) -> Result<Vec<Record>, RowError> {
-    let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query(params_from_iter(values))?;
-    let mut records = Vec::new();
-    while records.len() < limit
-        && let Some(row) = rows.next()?
-    {
-        match rows::record(row) {
-            Ok(record) => records.push(record),
-            Err(unreadable) => damage.report(&unreadable.to_string()),
-        }
-    }
-    Ok(records)
+    let values = vec![Value::Integer(now.to_i64())];
+    rows::read_all(connection, (&sql, values), usize::MAX, |row| damage.check(rows::record(row)))
 }
 
 /// Builds the query from the set fields alone, so that SQLite can choose a matching index.
@@ -150,24 +137,14 @@ fn select(filter: &JobFilter) -> (String, Vec<Value>) {
 /// Reads the readable frames of a job.
 pub(super) fn frames(
     connection: &Connection,
-    (id, after): (JobId, u64),
+    id: JobId,
     damage: &mut DamagedRows,
 ) -> Result<Vec<LoggedFrame>, RowError> {
-    let mut statement = connection.prepare(
-        "SELECT sequence, at, name, bytes FROM frames WHERE job = ?1 AND sequence > ?2 ORDER BY sequence",
-    )?;
-    let mut rows = statement.query(params![id.to_string(), sequence(after)])?;
-    let mut frames = Vec::new();
-    while let Some(row) = rows.next()? {
-        match frame(row) {
-            Ok(frame) => frames.push(frame),
-            Err(error) => {
-                let problem = format!("frames: {error}");
-                damage.report(&RowError::Malformed { job: id.to_string(), problem }.to_string());
-            }
-        }
-    }
-    Ok(frames)
+    let sql = "SELECT sequence, at, name, bytes FROM frames WHERE job = ?1 ORDER BY sequence";
+    let values = vec![Value::Text(id.to_string())];
+    rows::read_all(connection, (sql, values), usize::MAX, |row| {
+        damage.check(frame(row).map_err(|error| RowError::of_job(id, "frames", &error)))
+    })
 }
 
 fn frame(row: &Row<'_>) -> rusqlite::Result<LoggedFrame> {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, Value, ValueRef};
-use rusqlite::{Row, RowIndex};
+use rusqlite::{Connection, Row, RowIndex, params_from_iter};
 use serde::{Deserialize, Serialize};
 
 use crate::core::domain::counts::{Count, Counts};
@@ -68,6 +68,31 @@ pub(super) enum RowError {
         /// The invalid value.
         problem: String,
     },
+}
+
+impl RowError {
+    /// Returns the `error` of a row that belongs to `job`, in the table named `table`.
+    pub(super) fn of_job(job: JobId, table: &str, error: &rusqlite::Error) -> Self {
+        Self::Malformed { job: job.to_string(), problem: format!("{table}: {error}") }
+    }
+}
+
+/// Runs a query, and returns the first `limit` values that `convert` makes of its rows.
+pub(super) fn read_all<T>(
+    connection: &Connection,
+    (sql, values): (&str, Vec<Value>),
+    limit: usize,
+    mut convert: impl FnMut(&Row<'_>) -> Option<T>,
+) -> Result<Vec<T>, RowError> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let mut found = Vec::new();
+    while found.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        found.extend(convert(row));
+    }
+    Ok(found)
 }
 
 #[derive(Serialize, Deserialize)]

@@ -327,7 +327,7 @@ mod tests {
         }
         migrate(&mut connection).unwrap();
         let mut damage = DamagedRows::default();
-        assert_eq!(queries::frames(&connection, (id, 0), &mut damage).unwrap(), stored);
+        assert_eq!(queries::frames(&connection, id, &mut damage).unwrap(), stored);
     }
 
     #[test]

@@ -18,19 +18,17 @@ use crate::ledger::record_clock::ClockState;
 use crate::ledger::retention::{CleaningPlan, CleaningStep, EndedJobs, WithoutLog};
 use crate::ledger::store::{Store, StoreContext, StoreError};
 use crate::ledger::{
-    FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError, LoggedFailure, LoggedFrame, Record,
-    Timestamp,
+    FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError, LedgerOptions, LoggedFailure, LoggedFrame,
+    Record, Timestamp,
 };
 use crate::private;
 use crate::telemetry::{LedgerLost, LedgerOpened};
-
-/// How long an operation waits for another program that uses the file, such as one that makes a copy.
-const BUSY: Duration = Duration::from_secs(2);
 
 /// A ledger in one SQLite file, or in memory.
 #[derive(Debug)]
 pub(crate) struct SqliteStore {
     directory: Option<PathBuf>,
+    busy_timeout: Duration,
     context: StoreContext,
     /// Held from before the first connection until the end.
     lock: Option<File>,
@@ -45,10 +43,12 @@ pub(crate) struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Creates a store that is not open, in `directory` or in memory.
-    pub(crate) fn new(directory: Option<PathBuf>, context: StoreContext) -> Self {
+    /// Creates a store that is not open.
+    pub(crate) fn new(options: LedgerOptions, context: StoreContext) -> Self {
+        let LedgerOptions { directory, busy_timeout, .. } = options;
         Self {
             directory,
+            busy_timeout,
             context,
             lock: None,
             connection: None,
@@ -92,7 +92,7 @@ impl SqliteStore {
                 Connection::open_with_flags(file, flags).map_err(sqlite)?
             }
         };
-        connection.busy_timeout(BUSY).map_err(sqlite)?;
+        connection.busy_timeout(self.busy_timeout).map_err(sqlite)?;
         let found = schema::version(&connection).map_err(sqlite)?;
         if found > schema::VERSION {
             let file = self.directory.as_deref().map(file).unwrap_or_default();
@@ -229,8 +229,8 @@ impl Store for SqliteStore {
         self.query(|connection, damage| queries::jobs(connection, filter, damage))
     }
 
-    fn frames(&mut self, id: JobId, after: u64) -> Result<Vec<LoggedFrame>, StoreError> {
-        self.query(|connection, damage| queries::frames(connection, (id, after), damage))
+    fn frames(&mut self, id: JobId) -> Result<Vec<LoggedFrame>, StoreError> {
+        self.query(|connection, damage| queries::frames(connection, id, damage))
     }
 
     fn failed(&mut self, id: JobId, after: u64, limit: usize) -> Result<Vec<LoggedFailure>, StoreError> {

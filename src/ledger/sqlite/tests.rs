@@ -15,7 +15,7 @@ use crate::ledger::{Cleaning, CleaningResult, Health, JobUpdate, Ledger, LedgerO
 /// A ledger, and its store.
 async fn open(options: LedgerOptions) -> (Arc<Ledger>, Arc<Mutex<SqliteStore>>) {
     let context = StoreContext::new(&options);
-    let store = Arc::new(Mutex::new(SqliteStore::new(options.directory, context.clone())));
+    let store = Arc::new(Mutex::new(SqliteStore::new(options, context.clone())));
     (Ledger::start(store.clone(), context).await.unwrap(), store)
 }
 
@@ -54,20 +54,16 @@ async fn a_full_disk_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, store) = open(options(Some(folder.path()))).await;
     let before = record();
-    ledger.put(JobUpdate { record: before.clone(), frames: vec![], failed: Vec::new() }).await.unwrap();
+    ledger.put(JobUpdate::new(before.clone(), vec![])).await.unwrap();
     let full = "PRAGMA max_page_count = 1";
     within(&store, |connection| connection.query_row(full, [], |_| Ok(())));
 
     let (first, second) = (ended(&before), record());
-    let refused = ledger
-        .put(JobUpdate { record: first.clone(), frames: frames(1..=9), failed: Vec::new() })
-        .await
-        .unwrap_err();
+    let refused = ledger.put(JobUpdate::new(first.clone(), frames(1..=9))).await.unwrap_err();
     assert!(refused.0.contains("ledger.sqlite3") && refused.0.contains("full"), "{refused}");
     assert_eq!(*ledger.health().borrow(), Health::Unavailable(refused.0.clone()));
     // Known to be unavailable: this put does not wait.
-    let at_once =
-        ledger.put(JobUpdate { record: second.clone(), frames: frames(1..=2), failed: Vec::new() }).await;
+    let at_once = ledger.put(JobUpdate::new(second.clone(), frames(1..=2))).await;
     assert_eq!(at_once, Err(refused));
     // Earlier records can be read.
     assert_eq!(ledger.job(before.id).await.unwrap(), Some(before.clone()));
@@ -76,9 +72,9 @@ async fn a_full_disk_loses_nothing() {
     within(&store, |connection| connection.query_row(roomy, [], |_| Ok(())));
     available(&ledger).await;
     assert_eq!(ledger.job(first.id).await.unwrap(), Some(first.clone()));
-    assert_eq!(ledger.frames(first.id, 0).await.unwrap(), frames(1..=9));
+    assert_eq!(ledger.frames(first.id).await.unwrap(), frames(1..=9));
     assert_eq!(ledger.job(second.id).await.unwrap(), Some(second.clone()));
-    assert_eq!(ledger.frames(second.id, 1).await.unwrap(), frames(2..=2));
+    assert_eq!(ledger.frames(second.id).await.unwrap(), frames(1..=2));
     ledger.close().await;
 }
 
@@ -89,7 +85,7 @@ async fn a_row_that_no_bridge_wrote_is_an_error_that_names_the_job() {
     for (column, value) in
         [("kind", "cats"), ("counts", "[{}]"), ("outcome", "done"), ("cause", "fate"), ("channels", "x")]
     {
-        ledger.put(JobUpdate { record: ended(&job), frames: vec![], failed: Vec::new() }).await.unwrap();
+        ledger.put(JobUpdate::new(ended(&job), vec![])).await.unwrap();
         let sql = format!("UPDATE jobs SET {column} = ?1");
         within(&store, |connection| connection.execute(&sql, [value]));
         let error = ledger.job(job.id).await.unwrap_err();
@@ -104,10 +100,7 @@ async fn what_is_removed_gives_its_space_back() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, store) = open(LedgerOptions { log_frames: 5_000, ..options(Some(folder.path())) }).await;
     let job = ended(&record());
-    ledger
-        .put(JobUpdate { record: job.clone(), frames: frames(1..=4_500), failed: Vec::new() })
-        .await
-        .unwrap();
+    ledger.put(JobUpdate::new(job.clone(), frames(1..=4_500))).await.unwrap();
     let pages: u64 = pragma(&store, "page_count").parse().unwrap();
     within(&store, |connection| connection.execute("UPDATE jobs SET recorded = recorded - 30001", []));
     let cleaned = ledger.clean(Cleaning::Scheduled).await.unwrap();
@@ -121,7 +114,7 @@ async fn what_is_removed_gives_its_space_back() {
 async fn one_step_of_a_cleaning_removes_a_limited_number_of_frames() {
     let (ledger, store) = open(options(None)).await;
     let jobs = 300;
-    let update = || JobUpdate { record: ended(&record()), frames: frames(1..=10), failed: Vec::new() };
+    let update = || JobUpdate::new(ended(&record()), frames(1..=10));
     let puts = (0..jobs).map(|_| ledger.put(update()));
     try_join_all(puts.collect::<Vec<_>>()).await.unwrap();
     let plan = CleaningPlan { jobs_before: i64::MAX, logs_before: i64::MAX, jobs, logs: jobs };
@@ -134,7 +127,7 @@ async fn one_step_of_a_cleaning_removes_a_limited_number_of_frames() {
 async fn a_job_that_cannot_be_read_is_interrupted_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, store) = open(options(Some(folder.path()))).await;
-    ledger.put(JobUpdate { record: record(), frames: vec![], failed: Vec::new() }).await.unwrap();
+    ledger.put(JobUpdate::new(record(), vec![])).await.unwrap();
     within(&store, |connection| connection.execute("UPDATE jobs SET kind = 'cats', counts = ''", []));
     ledger.close().await;
     let (ledger, store) = open(options(Some(folder.path()))).await;
@@ -153,7 +146,7 @@ async fn a_connection_that_may_be_broken_is_replaced_and_nothing_is_taken_for_lo
     let (ledger, store) = open(options(Some(folder.path()))).await;
     within(&store, |connection| connection.pragma_update(None, "query_only", 1));
     let job = ended(&record());
-    assert!(ledger.put(JobUpdate { record: job.clone(), frames: vec![], failed: Vec::new() }).await.is_err());
+    assert!(ledger.put(JobUpdate::new(job.clone(), vec![])).await.is_err());
     available(&ledger).await;
     assert_eq!(ledger.job(job.id).await.unwrap(), Some(job));
     assert_eq!(*ledger.lost().borrow(), None);
