@@ -15,8 +15,9 @@ use crate::telemetry;
 
 /// The minimum interval between two writes of the progress of a job.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
-/// How many failed objects are handed to the ledger before the next write is due. This bounds their memory.
-const MAX_FAILED: usize = 500;
+/// How many failed objects are handed to the ledger before the next write is due. This bounds their memory. With fewer,
+/// the job waits for more transactions.
+const MAX_FAILED: usize = 1_000;
 
 /// Writes the record of one job.
 pub(super) struct RecordWriter {
@@ -49,23 +50,24 @@ impl RecordWriter {
         self.due = true;
     }
 
-    /// Adds a failed object, reported at `at`, to the next write.
-    pub(super) fn add_failure(&mut self, at: Timestamp, mut failure: ObjectFailure) {
-        failure.redact(&self.job.redactor);
-        let left_out = self.failures.add(at, failure);
-        if left_out > 0 {
-            let left_out_before = &mut self.job.record_lock().progress.failed_left_out;
-            *left_out_before = left_out_before.saturating_add(left_out);
+    /// Adds failed objects, reported at `at`, to the next write. If there are many, that is now: it waits for the write
+    /// before, so that no more of them are in memory than the ledger can take, and for `limits.ledger` at most.
+    pub(super) async fn add_failures(&mut self, at: Timestamp, failed: Vec<ObjectFailure>) {
+        for mut failure in failed {
+            failure.redact(&self.job.redactor);
+            let left_out = self.failures.add(at, failure);
+            if left_out > 0 {
+                let left_out_before = &mut self.job.record_lock().progress.failed_left_out;
+                *left_out_before = left_out_before.saturating_add(left_out);
+            }
+            if self.failures.pending() >= MAX_FAILED {
+                if let Some(writing) = self.writing.take() {
+                    // The ledger retries and reports what it could not write.
+                    let _ = timeout(self.limit, writing).await;
+                }
+                self.write();
+            }
         }
-        if self.failures.pending() >= MAX_FAILED {
-            self.hand_over();
-        }
-    }
-
-    /// Hands the current record to the ledger, which writes it even if its future is dropped.
-    fn hand_over(&mut self) {
-        let entry = self.entry(&[]);
-        drop(self.ledger.put(entry));
     }
 
     /// Logs how many failed objects have no log line of their own.
@@ -130,7 +132,9 @@ impl RecordWriter {
 impl Drop for RecordWriter {
     fn drop(&mut self) {
         if self.failures.pending() > 0 {
-            self.hand_over();
+            // The ledger writes it even if its future is dropped.
+            let entry = self.entry(&[]);
+            drop(self.ledger.put(entry));
         }
     }
 }
@@ -207,10 +211,7 @@ mod tests {
         assert_eq!(began.elapsed(), Duration::from_secs(5));
     }
 
-    #[tokio::test]
-    async fn the_failed_objects_of_a_job_that_panics_reach_the_ledger() {
-        let (ledger, mut requests) = without_writer();
-        let mut writer = RecordWriter::new(ledger, job(), Duration::from_secs(5), 10);
+    fn failures(count: usize) -> Vec<ObjectFailure> {
         let failure = ObjectFailure {
             object: Object::Device,
             name: "pve1".to_owned(),
@@ -219,8 +220,31 @@ mod tests {
             count: 1,
             error: "boom".to_owned(),
         };
-        writer.add_failure(Timestamp(7), failure.clone());
+        vec![failure; count]
+    }
+
+    #[tokio::test]
+    async fn the_failed_objects_of_a_job_that_panics_reach_the_ledger() {
+        let (ledger, mut requests) = without_writer();
+        let mut writer = RecordWriter::new(ledger, job(), Duration::from_secs(5), 10);
+        writer.add_failures(Timestamp(7), failures(1)).await;
         drop(writer);
+        let [failure] = failures(1).try_into().unwrap();
         assert_eq!(requests.complete_put().failed, [LoggedFailure { number: 1, at: Timestamp(7), failure }]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_failed_objects_wait_for_the_write_before_and_no_longer_than_the_limit() {
+        let (ledger, mut requests) = without_writer();
+        let mut writer = RecordWriter::new(ledger, job(), Duration::from_secs(5), 10);
+        let began = Instant::now();
+        writer.add_failures(Timestamp(7), failures(MAX_FAILED)).await;
+        let mut adding = Box::pin(writer.add_failures(Timestamp(7), failures(MAX_FAILED)));
+        assert!(adding.as_mut().now_or_never().is_none(), "the ledger has not written the first ones");
+        assert_eq!(requests.complete_put().failed.len(), MAX_FAILED);
+        adding.await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        writer.add_failures(Timestamp(7), failures(MAX_FAILED)).await;
+        assert_eq!(began.elapsed(), Duration::from_secs(5));
     }
 }

@@ -367,9 +367,7 @@ impl Runner {
                 recorder.close();
             }
         }
-        for failure in failed {
-            self.record_writer.add_failure(self.time(), failure);
-        }
+        self.record_writer.add_failures(self.time(), failed).await;
         let logged = self.number(frames);
         let started = refused.map(StartResult::Refused).or(accepted.then_some(StartResult::Accepted));
         let has_ended = end.is_some();

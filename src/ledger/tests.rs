@@ -97,7 +97,7 @@ impl Requests {
 /// A ledger without a writer: its requests wait until the test completes them.
 pub(crate) fn without_writer() -> (Arc<Ledger>, Requests) {
     let (sender, requests) = mpsc::unbounded_channel();
-    let context = StoreContext::new(&options(None));
+    let context = StoreContext::new(&options(Some(Path::new("unused"))));
     let ledger = Ledger {
         requests: WriterHandle { sender, place: String::new() },
         never_worked: None,

@@ -353,6 +353,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     // A commit is on disk when it returns.
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // In KiB. The file system caches the pages as well, and the default is 2 MiB.
+    connection.pragma_update(None, "cache_size", -256)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))
 }

@@ -19,6 +19,8 @@ pub enum Events {
     Failures,
     /// A stage that fails, each time for the same reason.
     RepeatedFailure,
+    /// Objects of which each tenth fails.
+    FailedObjects,
 }
 
 /// Starts it in a detached thread. Its stream has `count` events, the last one included.
@@ -62,6 +64,7 @@ fn stream(connection: &mut TcpStream, count: usize, events: Events) -> std::io::
             Events::Progress => item(&mut piece, number, count),
             Events::Failures => failure(&mut piece, number),
             Events::RepeatedFailure => failure(&mut piece, 0),
+            Events::FailedObjects => object(&mut piece, number),
         }
         if piece.len() >= AT_ONCE {
             chunk(connection, &mut piece)?;
@@ -84,6 +87,24 @@ fn item(out: &mut Vec<u8>, number: usize, count: usize) {
          \"status\": \"processing\", \"message\": \"Processing VM 'vm{number:06}'\", \
          \"item\": {{\"name\": \"vm{number:06}\", \"item_type\": \"qemu\"}}, \"operation\": \"created\", \"progress\": {{\"current\": {number}, \
          \"total\": {count}, \"percent\": 33.33333333333333}}}}\n\n"
+    )
+    .unwrap();
+}
+
+/// A step of a virtual machine in the words of 0.0.11. Each tenth machine fails.
+fn object(out: &mut Vec<u8>, number: usize) {
+    let (status, error) = if number.is_multiple_of(10) {
+        ("failed", "\"NetBox REST request failed: The fields name, cluster must make a unique set.\"")
+    } else {
+        ("completed", "null")
+    };
+    write!(
+        out,
+        "event: step\ndata: {{\"step\": \"virtual_machine\", \"status\": \"{status}\", \"message\": \"Virtual machine \
+         vm{number:06} {status}.\", \"rowid\": \"vm{number:06}\", \"payload\": {{\"object\": \"virtual_machine\", \"data\": {{\
+         \"completed\": {}, \"rowid\": \"vm{number:06}\", \"name\": \"vm{number:06}\", \"cluster\": \"lab\", \"error\": {error}\
+         }}}}}}\n\n",
+        status == "completed",
     )
     .unwrap();
 }
