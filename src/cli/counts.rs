@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::core::domain::counting::{COUNTS_OBJECTS, CountExplanation, CountSource};
+use crate::core::domain::counting::{COUNTS_OBJECTS, CountSource};
 use crate::core::domain::kind::Kind;
 use crate::core::domain::release::Release;
 use crate::core::upstream::dialect::Dialect;
@@ -61,8 +61,7 @@ pub fn tables(release: Option<Release>) -> String {
     text
 }
 
-fn row(text: &mut String, what: &str, releases: &str, explained: CountExplanation) {
-    let CountExplanation { completed, unconfirmed } = explained;
+fn row(text: &mut String, what: &str, releases: &str, (completed, unconfirmed): (&str, &str)) {
     // Writing to a string does not fail.
     let _ = writeln!(text, "| {what} | {releases} | {completed} | {unconfirmed} |");
 }

@@ -328,7 +328,7 @@ impl Runner {
         let progress = &mut record.progress;
         progress.updated = Some(updated);
         progress.first_frame = received.first;
-        progress.counts = session.normalizer().tally().counts();
+        progress.counts = session.counts();
         progress.frames_in = received.frames.total();
         progress.bytes_in = received.bytes;
     }

@@ -131,19 +131,10 @@ impl CountSource {
     }
 }
 
-/// Where the counts of a kind come from, as text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CountExplanation {
-    /// What counts as completed.
-    pub completed: &'static str,
-    /// What stays unconfirmed, and why.
-    pub unconfirmed: &'static str,
-}
-
 impl CountSource {
-    /// The explanation that the subcommand `counts` prints.
-    pub const fn explain(self) -> CountExplanation {
-        let (completed, unconfirmed) = match self {
+    /// What counts as completed, and what stays unconfirmed and why, as the subcommand `counts` prints it.
+    pub const fn explain(self) -> (&'static str, &'static str) {
+        match self {
             Self::Count => ("`count` of the stage", "objects with a row beyond that number"),
             Self::CountOrSummary => {
                 ("`count` of the stage, or what its summary created", "objects with a row beyond that number")
@@ -185,13 +176,12 @@ impl CountSource {
             ),
             Self::Failures => ("not counted; only failures are", "–"),
             Self::Nothing => ("not counted", "–"),
-        };
-        CountExplanation { completed, unconfirmed }
+        }
     }
 
-    /// The explanation for the rows of `/ws`, which has no numbers.
-    pub const fn explain_socket(dialect: Dialect) -> CountExplanation {
-        let (completed, unconfirmed) = match dialect {
+    /// The same for the rows of `/ws`, which has no numbers.
+    pub const fn explain_socket(dialect: Dialect) -> (&'static str, &'static str) {
+        match dialect {
             Dialect::V0_0_1 => (
                 "virtual machines that a row confirms",
                 "devices, which no row confirms; the first virtual machine that fails ends the run",
@@ -208,8 +198,7 @@ impl CountSource {
                 "devices that a row confirms, and since 0.0.5 virtual machines with a warning",
                 "all other virtual machines: rows only report that they were begun",
             ),
-        };
-        CountExplanation { completed, unconfirmed }
+        }
     }
 }
 

@@ -52,7 +52,7 @@ impl<'a> Step<'a> {
 }
 
 /// The end of a stream: the content of `error` and `complete`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct StreamEnd {
     /// `complete.message`.
     pub message: String,
@@ -89,6 +89,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// A failure of the stage `step` without further details.
+    pub fn new(step: &str, error: String) -> Self {
+        Self { step: step.to_owned(), detail: error.clone(), error }
+    }
+
     /// Redacts the secrets that `redactor` knows.
     pub fn redact(&mut self, redactor: &Redactor) {
         for text in [&mut self.step, &mut self.error, &mut self.detail] {
@@ -109,7 +114,7 @@ mod tests {
         let summary =
             ResultSummary { numbers: vec![(text(), 1)], warnings: vec![text()], ..ResultSummary::default() };
         let mut verdict =
-            StreamEnd { message: text(), counts: Counts::default(), summary, failure: Some(failure) };
+            StreamEnd { message: text(), summary, failure: Some(failure), ..StreamEnd::default() };
         verdict.redact(&Redactor::new(["s3cret-key"]));
         let texts = format!("{verdict:?}");
         assert_eq!((texts.matches(HIDDEN).count(), texts.matches("s3cret").count()), (6, 0), "{texts}");

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault};
 
 use super::row::{Cells, State};
 
@@ -46,7 +46,7 @@ pub(super) struct RowTracker {
 impl RowTracker {
     /// Merges the log's report of the object `key`. Returns the result if the page must be updated.
     pub(super) fn update(&mut self, key: RowKey<'_>, reported: State, cells: Cells) -> Option<RowUpdate> {
-        let hash = hash(key);
+        let hash = self.entries.hasher().hash_one(key);
         let is_full = self.entries.len() >= MAX_OBJECTS;
         let (before, old) = match self.entries.get_mut(&hash) {
             Some(RowEntry { state: State::Completed, .. }) => return None,
@@ -79,10 +79,4 @@ impl RowTracker {
         self.bytes += bytes;
         Some(Box::new(cells.clone()))
     }
-}
-
-fn hash(key: RowKey<'_>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    hasher.finish()
 }

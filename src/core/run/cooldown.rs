@@ -107,34 +107,18 @@ fn percentile_90<'a>(runs: impl Iterator<Item = &'a (Kind, Duration)>) -> Option
     durations.get(rank.checked_sub(1)?).copied()
 }
 
-/// How the backend ended a leg, as far as the bridge saw it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LegEnd {
-    /// The backend reported that it was done.
-    Reported,
-    /// The backend reported a failure.
-    Failed,
-    /// The connection closed before the backend reported an end.
-    Unseen,
-}
-
-impl LegEnd {
-    /// The end of a leg. `cause` is the cause of the run's failure; `None` means that the run completed.
-    pub fn new(cause: Option<Cause>) -> Self {
-        match cause {
-            None | Some(Cause::ObjectsFailed | Cause::KeyRefused) => Self::Reported,
-            Some(Cause::BackendFailed | Cause::BackendNonsense | Cause::Refused) => Self::Failed,
-            Some(_) => Self::Unseen,
+/// Whether a backend of `release` may still be working on a leg over `channel` that has ended. `cause` is the cause of
+/// the run's failure; `None` means that the run completed.
+pub fn leaves_work(cause: Option<Cause>, release: Option<Release>, channel: Channel) -> bool {
+    match cause {
+        // The backend reported that it was done.
+        None | Some(Cause::ObjectsFailed | Cause::KeyRefused) => false,
+        // The backend reported a failure.
+        Some(Cause::BackendFailed | Cause::BackendNonsense | Cause::Refused) => {
+            channel != Channel::Native || !cancels(release)
         }
-    }
-
-    /// Whether a backend of `release` may still be working on a leg after this end. The leg ran over `channel`.
-    pub fn leaves_work(self, release: Option<Release>, channel: Channel) -> bool {
-        match self {
-            Self::Reported => false,
-            Self::Failed => channel != Channel::Native || !cancels(release),
-            Self::Unseen => true,
-        }
+        // The connection closed before the backend reported an end.
+        Some(_) => true,
     }
 }
 
@@ -195,39 +179,35 @@ mod tests {
     }
 
     #[test]
-    fn without_earlier_runs_the_expected_rest_is_the_least_one() {
-        for channel in [Channel::Native, Channel::Json] {
-            assert_eq!(rest("0.0.6", channel, Kind::Devices, &[], 0), LEAST);
+    fn the_rest_of_a_lost_leg_is_expected_from_earlier_runs_between_the_limits() {
+        use Channel::{Json, Native, Websocket};
+        use Kind::{Devices, FullUpdate};
+        let full = (FullUpdate, seconds(500));
+        let stages = [full, (Devices, seconds(20)), (Kind::VirtualMachines, seconds(200))];
+        let [normal, long] = [300, 7200].map(|time| [(Devices, seconds(time))]);
+        for (name, release, channel, kind, durations, elapsed, expected) in [
+            ("a stream without earlier runs", "0.0.6", Native, Devices, &[][..], 0, LEAST),
+            ("a request without earlier runs", "0.0.6", Json, Devices, &[], 0, LEAST),
+            (
+                "the longest stage may have begun just now",
+                "0.0.30",
+                Native,
+                FullUpdate,
+                &stages,
+                400,
+                seconds(200),
+            ),
+            ("no longer than the whole", "0.0.30", Native, FullUpdate, &[full], 400, seconds(100)),
+            ("a full update without earlier runs", "0.0.30", Native, FullUpdate, &[], 400, LEAST),
+            ("a socket stops at its next frame", "0.0.2", Websocket, Devices, &normal, 10, LEAST),
+            ("a request continues", "0.0.30", Json, Devices, &normal, 10, seconds(290)),
+            ("the limit bounds it", "0.0.6", Native, Devices, &long, 0, MOST),
+        ] {
+            assert_eq!(rest(release, channel, kind, durations, elapsed), expected, "{name}");
         }
-    }
-
-    #[test]
-    fn a_lost_full_update_continues_for_one_stage() {
-        let full = (Kind::FullUpdate, seconds(500));
-        let stages = [full, (Kind::Devices, seconds(20)), (Kind::VirtualMachines, seconds(200))];
-        let of =
-            |durations: &[_], elapsed| rest("0.0.30", Channel::Native, Kind::FullUpdate, durations, elapsed);
-        assert_eq!(of(&stages, 400), seconds(200), "the longest stage may have begun just now");
-        assert_eq!(of(&[full], 400), seconds(100), "no longer than the whole");
-        assert_eq!(of(&[], 400), LEAST);
-    }
-
-    #[test]
-    fn a_socket_stops_at_its_next_frame_and_a_json_request_continues() {
-        let durations = [(Kind::Devices, seconds(300))];
-        assert_eq!(rest("0.0.2", Channel::Websocket, Kind::Devices, &durations, 10), LEAST);
-        assert_eq!(rest("0.0.30", Channel::Json, Kind::Devices, &durations, 10), seconds(290));
-    }
-
-    #[test]
-    fn the_limit_bounds_every_cool_down() {
-        let durations = [(Kind::Devices, seconds(7200))];
-        assert_eq!(rest("0.0.6", Channel::Native, Kind::Devices, &durations, 0), MOST);
-        let after = AfterDisconnect::new(release("0.0.30"), Channel::Native, Kind::Devices);
-        assert_eq!(
-            Estimate::new(after, Kind::Devices, &[], LEAST).remaining(seconds(1), seconds(2)),
-            seconds(2)
-        );
+        let after = AfterDisconnect::new(release("0.0.30"), Native, Devices);
+        let estimate = Estimate::new(after, Devices, &[], LEAST);
+        assert_eq!(estimate.remaining(seconds(1), seconds(2)), seconds(2));
     }
 
     #[test]
@@ -240,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_failure_ends_a_native_run_since_0_0_7_alone() {
-        let leaves = |cause, text, channel| LegEnd::new(cause).leaves_work(release(text), channel);
+        let leaves = |cause, text, channel| leaves_work(cause, release(text), channel);
         let failed = Some(Cause::BackendFailed);
         assert!(!leaves(failed, "0.0.7", Channel::Native));
         assert!(leaves(failed, "0.0.6.post4", Channel::Native));

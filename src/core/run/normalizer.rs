@@ -18,11 +18,10 @@ use super::tally::{EventForm, Tally};
 use crate::core::domain::counting::COUNTS_OBJECTS;
 use crate::core::domain::counts::Count;
 use crate::core::domain::event::{Failure, Step, StepStatus};
-use crate::core::domain::figures::Figures;
-use crate::core::domain::figures::ResultSummary;
+use crate::core::domain::figures::{Figures, ResultSummary};
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
-use crate::core::domain::outcome::{FailedObject, ObjectFailure};
+use crate::core::domain::outcome::ObjectFailure;
 use crate::core::domain::release::Release;
 use crate::core::text::detail::SENTENCE;
 use crate::core::text::plain;
@@ -73,10 +72,11 @@ pub struct Normalizer {
     kind: Kind,
     options: NormalizerOptions,
     /// The backend's release, if known.
-    release: Option<Release>,
+    pub(super) release: Option<Release>,
     /// The encoder of the stream. Present between the first step and the end.
     stream: Option<SseEncoder>,
-    tally: Tally,
+    /// The counts of the run's objects.
+    pub(super) tally: Tally,
     started: Vec<Kind>,
     finished: Vec<Kind>,
     skipped: Vec<Kind>,
@@ -87,8 +87,8 @@ pub struct Normalizer {
     failed_objects: Vec<FailedGroup>,
     /// The first and the last failed objects of the run.
     failure_sample: FailureSample,
-    /// The failures since the last call of [`Normalizer::take_failures`].
-    new_failures: Vec<ObjectFailure>,
+    /// The failures that the session has not taken yet.
+    pub(super) new_failures: Vec<ObjectFailure>,
     /// The node whose interfaces were reported last.
     node: Option<String>,
     /// The Proxmox names of virtual machines that are renamed in NetBox, keyed by their NetBox name.
@@ -99,8 +99,10 @@ pub struct Normalizer {
     stage_error_count: u64,
     /// The failures of the leg that were already written.
     seen_failures: SeenFailures,
+    /// The number of events that produced no step: those of no use to clients, and duplicates.
     dropped: u64,
-    unreadable: u64,
+    /// The number of events that could not be parsed.
+    pub(super) unreadable: u64,
     leg: LegState,
 }
 
@@ -145,11 +147,6 @@ impl Normalizer {
             unreadable: 0,
             leg: LegState::default(),
         }
-    }
-
-    /// Sets the backend's release.
-    pub fn set_release(&mut self, release: Option<Release>) {
-        self.release = release;
     }
 
     /// Records that the backend sends events of the type `name`. The type dates a backend of unknown release.
@@ -206,9 +203,8 @@ impl Normalizer {
         self.skipped.push(kind);
         let row = kind.row();
         let title = capitalized(row.title);
-        let reason = why
-            .as_ref()
-            .map_or_else(|| format!("this backend {}.", self.unsupported_text("it")), Clone::clone);
+        let unsupported = || format!("this backend {}.", self.unsupported_text("it"));
+        let reason = why.clone().unwrap_or_else(unsupported);
         let message = format!("{title} synchronization skipped: {reason}");
         self.why_skipped = why;
         self.write(&Step::stage(row.step, StepStatus::Progress, message), out);
@@ -240,7 +236,8 @@ impl Normalizer {
                     }
                     state => {
                         let report = self.report(object, form, state);
-                        self.count_object(object, &scope, &name, report)
+                        let renamed = self.renamed.get(&*name).filter(|_| object == Object::VirtualMachine);
+                        self.tally.record(object, &scope, renamed.map_or(&name, String::as_str), report)
                     }
                 };
                 // The failure of a part is new even for a known object, but only once.
@@ -351,11 +348,6 @@ impl Normalizer {
         }
     }
 
-    /// Counts an event that could not be parsed.
-    pub fn note_unreadable(&mut self) {
-        self.unreadable += 1;
-    }
-
     /// Writes that the stage `kind` is done.
     pub fn stage_finished(&mut self, kind: Kind, out: &mut Vec<Frame>) {
         if self.finished.contains(&kind) || (kind == Kind::FullUpdate) {
@@ -377,32 +369,6 @@ impl Normalizer {
         self.leg.stage_error.is_some()
     }
 
-    /// The number of events that produced no step: those of no use to clients, and duplicates.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
-    }
-
-    /// The number of events that could not be parsed.
-    pub fn unreadable_events(&self) -> u64 {
-        self.unreadable
-    }
-
-    /// The first and the last failed objects of the run.
-    pub fn failed_objects(&self) -> Vec<FailedObject> {
-        let remembered = self.failure_sample.first.iter().chain(&self.failure_sample.last);
-        remembered.map(|failed| failed.object.clone()).collect()
-    }
-
-    /// Takes the failures since the last call.
-    pub fn take_failures(&mut self) -> Vec<ObjectFailure> {
-        std::mem::take(&mut self.new_failures)
-    }
-
-    /// The current counts of the run's objects.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
-    }
-
     fn stage_started(&mut self, kind: Kind, out: &mut Vec<Frame>) {
         if !self.started.contains(&kind) {
             self.started.push(kind);
@@ -422,17 +388,16 @@ impl Normalizer {
     fn stage_error(&mut self, failure: Failure, out: &mut Vec<Frame>) {
         let is_first = self.seen_failures.is_first(&(&failure.step, &failure.error, &failure.detail));
         self.stage_error_count += 1;
-        if !is_first {
+        if is_first {
+            let step = if failure.step.is_empty() { self.kind.row().step } else { &failure.step };
+            let error = plain(&failure.detail, SENTENCE);
+            let message = format!("Failed: {}", failure.error);
+            self.write(&Step { error: Some(error), ..Step::stage(step, StepStatus::Failed, message) }, out);
+            if self.stage_errors.len() < MAX_NAMED {
+                self.stage_errors.push(failure.error.clone());
+            }
+        } else {
             self.dropped += 1;
-            self.leg.stage_error = Some(failure);
-            return;
-        }
-        let step = if failure.step.is_empty() { self.kind.row().step } else { &failure.step };
-        let error = plain(&failure.detail, SENTENCE);
-        let message = format!("Failed: {}", failure.error);
-        self.write(&Step { error: Some(error), ..Step::stage(step, StepStatus::Failed, message) }, out);
-        if self.stage_errors.len() < MAX_NAMED {
-            self.stage_errors.push(failure.error.clone());
         }
         self.leg.stage_error = Some(failure);
     }

@@ -104,13 +104,10 @@ pub fn plan(
     if endpoint.kind != Kind::FullUpdate
         || capabilities.stream(endpoint) == Some(true) && choice.allows(Channel::Native)
     {
-        return match choose_channel(endpoint, capabilities, choice) {
-            Some(channel) => Ok(RunPlan {
-                legs: vec![Leg::new(endpoint, channel)],
-                skipped: omitted_stages(endpoint, capabilities),
-            }),
-            None => Err(no_channel(endpoint, capabilities, choice)),
-        };
+        let channel = choose_channel(endpoint, capabilities, choice);
+        let channel = channel.ok_or_else(|| no_channel(endpoint, capabilities, choice))?;
+        let skipped = omitted_stages(endpoint, capabilities);
+        return Ok(RunPlan { legs: vec![Leg::new(endpoint, channel)], skipped });
     }
     let mut legs: Vec<Leg> = Vec::new();
     let mut skipped = Vec::new();
@@ -122,8 +119,8 @@ pub fn plan(
         match legs.last_mut() {
             // One command runs both stages on one snapshot of the cluster.
             Some(last)
-                if is_devices(last)
-                    && channel == Channel::Websocket
+                if [last.channel, channel] == [Channel::Websocket; 2]
+                    && last.kinds == [Kind::Devices]
                     && stage.kind == Kind::VirtualMachines =>
             {
                 last.kinds.push(stage.kind);
@@ -133,10 +130,9 @@ pub fn plan(
         }
     }
     if legs.is_empty() {
-        Err(no_channel(endpoint, capabilities, choice))
-    } else {
-        Ok(RunPlan { legs, skipped })
+        return Err(no_channel(endpoint, capabilities, choice));
     }
+    Ok(RunPlan { legs, skipped })
 }
 
 /// The first release whose full update has all documented stages but the last two, and the first release that has
@@ -155,10 +151,6 @@ fn omitted_stages(endpoint: SyncEndpoint, capabilities: &Capabilities) -> Vec<Ki
         _ => &[Kind::Devices, Kind::VirtualMachines],
     };
     FULL_UPDATE.into_iter().filter(|kind| !done.contains(kind)).collect()
-}
-
-fn is_devices(leg: &Leg) -> bool {
-    leg.channel == Channel::Websocket && leg.kinds == [Kind::Devices]
 }
 
 fn choose_channel(
@@ -183,12 +175,8 @@ fn choose_channel(
 }
 
 fn no_channel(endpoint: SyncEndpoint, capabilities: &Capabilities, choice: ChannelChoice) -> NoChannel {
-    let has = Kind::all()
-        .filter(|kind| *kind != Kind::FullUpdate)
-        .filter_map(|kind| {
-            choose_channel(SyncEndpoint::for_kind(kind), capabilities, choice).map(|channel| (kind, channel))
-        })
-        .collect();
+    let channel = |kind| Some((kind, choose_channel(SyncEndpoint::for_kind(kind), capabilities, choice)?));
+    let has = Kind::all().filter(|kind| *kind != Kind::FullUpdate).filter_map(channel).collect();
     let socket_denied = capabilities.socket == SocketSupport::Denied
         && endpoint.kind.row().command.is_some()
         && choice.allows(Channel::Websocket);
@@ -199,40 +187,29 @@ fn no_channel(endpoint: SyncEndpoint, capabilities: &Capabilities, choice: Chann
 mod tests {
     use super::*;
 
+    fn planned(kind: Kind, release: &str, streams: &[Kind]) -> Result<RunPlan, NoChannel> {
+        let capabilities = Capabilities::with_streams(release, streams);
+        plan(SyncEndpoint::for_kind(kind), &capabilities, ChannelChoice::Auto)
+    }
+
     fn channels(plan: &RunPlan) -> Vec<(Channel, &[Kind])> {
         plan.legs.iter().map(|leg| (leg.channel, leg.kinds.as_slice())).collect()
     }
 
     #[test]
     fn a_full_update_of_0_0_2_is_one_command_and_names_what_is_missing() {
-        let plan = plan(
-            SyncEndpoint::for_kind(Kind::FullUpdate),
-            &Capabilities::with_streams("0.0.2", &[]),
-            ChannelChoice::Auto,
-        )
-        .unwrap();
+        let plan = planned(Kind::FullUpdate, "0.0.2", &[]).unwrap();
         assert_eq!(channels(&plan), [(Channel::Websocket, &[Kind::Devices, Kind::VirtualMachines][..])]);
         assert_eq!(plan.legs[0].command, Some(WsCommand::FullUpdate));
-        assert_eq!(
-            plan.skipped,
-            [
-                Kind::Storage,
-                Kind::VirtualDisks,
-                Kind::Backups,
-                Kind::Snapshots,
-                Kind::Replications,
-                Kind::BackupRoutines
-            ]
-        );
+        let done = [Kind::Devices, Kind::VirtualMachines];
+        let missing = FULL_UPDATE.into_iter().filter(|kind| !done.contains(kind));
+        assert_eq!(plan.skipped, missing.collect::<Vec<_>>());
     }
 
     #[test]
     fn a_stage_between_devices_and_virtual_machines_keeps_its_place() {
-        let capabilities = Capabilities::with_streams("0.0.6", &[Kind::Storage]);
-        let plan =
-            plan(SyncEndpoint::for_kind(Kind::FullUpdate), &capabilities, ChannelChoice::Auto).unwrap();
         assert_eq!(
-            channels(&plan),
+            channels(&planned(Kind::FullUpdate, "0.0.6", &[Kind::Storage]).unwrap()),
             [
                 (Channel::Websocket, &[Kind::Devices][..]),
                 (Channel::Native, &[Kind::Storage][..]),
@@ -247,24 +224,19 @@ mod tests {
     #[test]
     fn a_native_stream_is_preferred_and_a_choice_is_kept() {
         let capabilities = Capabilities::with_streams("0.0.11", &[Kind::VirtualDisks, Kind::Devices]);
-        let disks = SyncEndpoint::for_kind(Kind::VirtualDisks);
-        let of = |endpoint, choice| plan(endpoint, &capabilities, choice).map(|plan| plan.legs[0].channel);
-        assert_eq!(of(disks, ChannelChoice::Auto), Ok(Channel::Native));
-        assert_eq!(of(disks, ChannelChoice::Only(Channel::Json)), Ok(Channel::Json));
-        assert!(of(disks, ChannelChoice::Only(Channel::Websocket)).is_err());
-        assert_eq!(
-            of(SyncEndpoint::for_kind(Kind::Devices), ChannelChoice::Only(Channel::Websocket)),
-            Ok(Channel::Websocket)
-        );
+        let of = |kind, choice| {
+            plan(SyncEndpoint::for_kind(kind), &capabilities, choice).map(|plan| plan.legs[0].channel)
+        };
+        assert_eq!(of(Kind::VirtualDisks, ChannelChoice::Auto), Ok(Channel::Native));
+        assert_eq!(of(Kind::VirtualDisks, ChannelChoice::Only(Channel::Json)), Ok(Channel::Json));
+        assert!(of(Kind::VirtualDisks, ChannelChoice::Only(Channel::Websocket)).is_err());
+        assert_eq!(of(Kind::Devices, ChannelChoice::Only(Channel::Websocket)), Ok(Channel::Websocket));
     }
 
     #[test]
     fn a_plain_endpoint_that_does_nothing_is_not_used() {
-        let capabilities = Capabilities::with_streams("0.0.3", &[Kind::Devices]);
-        let refused =
-            plan(SyncEndpoint::for_kind(Kind::VirtualDisks), &capabilities, ChannelChoice::Auto).unwrap_err();
         assert_eq!(
-            refused.to_string(),
+            planned(Kind::VirtualDisks, "0.0.3", &[Kind::Devices]).unwrap_err().to_string(),
             "This backend cannot synchronise virtual disks. It has: devices (native), \
              virtual-machines (websocket)."
         );
@@ -272,64 +244,26 @@ mod tests {
 
     #[test]
     fn what_the_full_update_of_an_old_release_leaves_out_is_named() {
-        let skipped = |release| {
-            plan(
-                SyncEndpoint::for_kind(Kind::FullUpdate),
-                &Capabilities::with_streams(release, &[Kind::FullUpdate]),
-                ChannelChoice::Auto,
-            )
-            .unwrap()
-            .skipped
-        };
+        let skipped = |release| planned(Kind::FullUpdate, release, &[Kind::FullUpdate]).unwrap().skipped;
         assert_eq!(skipped("0.0.4").len(), 6);
         assert_eq!(skipped("0.0.5"), [Kind::Replications, Kind::BackupRoutines]);
         assert_eq!(skipped("0.0.6.post4"), []);
     }
 
     #[test]
-    fn a_stream_that_does_nothing_is_not_used() {
-        let streams = [Kind::VirtualDisks, Kind::Snapshots, Kind::Backups];
-        let can = |release, kind| {
-            plan(
-                SyncEndpoint::for_kind(kind),
-                &Capabilities::with_streams(release, &streams),
-                ChannelChoice::Auto,
-            )
-            .is_ok()
-        };
-        assert!(!can("0.0.4", Kind::Snapshots) && can("0.0.5", Kind::Snapshots));
-        assert!(!can("0.0.5", Kind::VirtualDisks) && can("0.0.6", Kind::VirtualDisks));
-        assert!(can("0.0.4", Kind::Backups));
-    }
-
-    #[test]
-    fn a_path_that_a_release_takes_for_that_of_one_virtual_machine_is_not_used() {
+    fn a_stream_that_does_nothing_or_whose_path_is_that_of_one_virtual_machine_is_not_used() {
         // `/virtualization/virtual-machines/{id}/create/stream` also answers HEAD for `task-history`.
-        let streams = [Kind::Storage, Kind::VmInterfaces, Kind::TaskHistory];
-        let can = |release, kind| {
-            plan(
-                SyncEndpoint::for_kind(kind),
-                &Capabilities::with_streams(release, &streams),
-                ChannelChoice::Auto,
-            )
-            .is_ok()
-        };
-        assert!(!can("0.0.5", Kind::Storage) && can("0.0.6", Kind::Storage));
-        assert!(!can("0.0.5", Kind::VmInterfaces) && can("0.0.6", Kind::VmInterfaces));
-        assert!(!can("0.0.6.post4", Kind::TaskHistory) && can("0.0.7", Kind::TaskHistory));
-    }
-
-    #[test]
-    fn a_socket_that_is_switched_off_is_named() {
-        let mut capabilities = Capabilities::with_streams("0.0.30", &[]);
-        capabilities.socket = SocketSupport::Denied;
-        let refused = plan(
-            SyncEndpoint::for_kind(Kind::Devices),
-            &capabilities,
-            ChannelChoice::Only(Channel::Websocket),
-        )
-        .unwrap_err();
-        assert!(refused.to_string().contains("PROXBOX_EXECUTION_MODE=legacy"), "{refused}");
+        for (kind, before, since) in [
+            (Kind::Snapshots, "0.0.4", "0.0.5"),
+            (Kind::VirtualDisks, "0.0.5", "0.0.6"),
+            (Kind::Storage, "0.0.5", "0.0.6"),
+            (Kind::VmInterfaces, "0.0.5", "0.0.6"),
+            (Kind::TaskHistory, "0.0.6.post4", "0.0.7"),
+        ] {
+            let works = [before, since].map(|release| planned(kind, release, &[kind]).is_ok());
+            assert_eq!(works, [false, true], "{kind}");
+        }
+        assert!(planned(Kind::Backups, "0.0.4", &[Kind::Backups]).is_ok());
     }
 
     #[test]
@@ -345,21 +279,26 @@ mod tests {
 
     #[test]
     fn only_devices_over_the_socket_are_one_command_with_virtual_machines() {
-        let mut known = Capabilities::with_streams("0.0.4", &[Kind::Devices]);
-        known.socket = SocketSupport::Presumed;
-        let plan = plan(SyncEndpoint::for_kind(Kind::FullUpdate), &known, ChannelChoice::Auto).unwrap();
+        let plan = planned(Kind::FullUpdate, "0.0.4", &[Kind::Devices]).unwrap();
         let machines = (Channel::Websocket, &[Kind::VirtualMachines][..]);
         assert!(channels(&plan).contains(&(Channel::Native, &[Kind::Devices])), "{plan:?}");
         assert!(channels(&plan).contains(&machines), "{plan:?}");
     }
 
     #[test]
-    fn a_socket_that_is_switched_off_is_no_reason_for_a_kind_that_it_never_had() {
-        let mut known = Capabilities::with_streams("0.0.30", &[]);
-        known.socket = SocketSupport::Denied;
-        for (kind, socket_denied) in [(Kind::Devices, true), (Kind::Sdn, false)] {
-            let unsupported = plan(SyncEndpoint::for_kind(kind), &known, ChannelChoice::Auto).unwrap_err();
-            assert_eq!(unsupported.socket_denied, socket_denied, "{kind}");
+    fn a_socket_that_is_switched_off_is_named_but_not_for_a_kind_that_it_never_had() {
+        let known =
+            Capabilities { socket: SocketSupport::Denied, ..Capabilities::with_streams("0.0.30", &[]) };
+        let socket = ChannelChoice::Only(Channel::Websocket);
+        for (kind, choice, socket_denied) in [
+            (Kind::Devices, ChannelChoice::Auto, true),
+            (Kind::Sdn, ChannelChoice::Auto, false),
+            (Kind::Devices, socket, true),
+        ] {
+            let refused = plan(SyncEndpoint::for_kind(kind), &known, choice).unwrap_err();
+            assert_eq!(refused.socket_denied, socket_denied, "{kind}");
+            let is_named = refused.to_string().contains("PROXBOX_EXECUTION_MODE=legacy");
+            assert_eq!(is_named, socket_denied, "{refused}");
         }
     }
 }

@@ -38,12 +38,8 @@ impl FailurePolicies {
         self.override_for(kind).unwrap_or(self.default)
     }
 
-    /// Whether `kind` has a policy of its own.
-    pub fn has_override(&self, kind: Kind) -> bool {
-        self.override_for(kind).is_some()
-    }
-
-    fn override_for(&self, kind: Kind) -> Option<ObjectFailures> {
+    /// The own policy of `kind`, if it has one.
+    pub fn override_for(&self, kind: Kind) -> Option<ObjectFailures> {
         self.overrides.iter().find(|(known, _)| *known == kind).map(|(_, policy)| *policy)
     }
 }
@@ -68,7 +64,7 @@ impl FromStr for FailurePolicies {
             // A kind whose objects are not counted has nothing to judge by.
             let is_judged = |kind: &Kind| kind.row().counted || *kind == Kind::FullUpdate;
             let kind = Kind::from_name(kind.trim()).filter(is_judged).ok_or(UnknownPolicy)?;
-            if policies.has_override(kind) {
+            if policies.override_for(kind).is_some() {
                 return Err(UnknownPolicy);
             }
             policies.overrides.push((kind, parse(policy.trim())?));
@@ -127,6 +123,13 @@ mod tests {
             assert_eq!(policy.to_string(), word);
         }
         assert_eq!(ObjectFailures::from_name("ALL"), None);
+        for (choice, word) in UnsupportedPolicy::ALL.into_iter().zip(UnsupportedPolicy::NAMES) {
+            assert_eq!(word.parse(), Ok(choice));
+            assert_eq!(choice.to_string(), word);
+        }
+        let unknown = "sse".parse::<UnsupportedPolicy>().unwrap_err();
+        assert_eq!(unknown.to_string(), "not one of: auto, refuse, skip");
+        assert_eq!("plugin".parse(), Ok(EndpointIds::Plugin));
     }
 
     #[test]
@@ -135,7 +138,8 @@ mod tests {
         assert_eq!(policies.for_kind(Kind::BackupRoutines), ObjectFailures::Any);
         assert_eq!(policies.for_kind(Kind::Snapshots), ObjectFailures::All);
         assert_eq!(policies.for_kind(Kind::Devices), ObjectFailures::Never);
-        assert!(policies.has_override(Kind::Snapshots) && !policies.has_override(Kind::Devices));
+        let has_override = [Kind::Snapshots, Kind::Devices].map(|kind| policies.override_for(kind).is_some());
+        assert_eq!(has_override, [true, false]);
         assert_eq!("any".parse(), Ok(FailurePolicies::from(ObjectFailures::Any)));
         for text in [
             "all, task-history=any",
@@ -149,16 +153,5 @@ mod tests {
         ] {
             assert_eq!(text.parse::<FailurePolicies>(), Err(UnknownPolicy), "{text}");
         }
-    }
-
-    #[test]
-    fn every_name_parses_to_its_choice() {
-        for (choice, word) in UnsupportedPolicy::ALL.into_iter().zip(UnsupportedPolicy::NAMES) {
-            assert_eq!(word.parse(), Ok(choice));
-            assert_eq!(choice.to_string(), word);
-        }
-        let unknown = "sse".parse::<UnsupportedPolicy>().unwrap_err();
-        assert_eq!(unknown.to_string(), "not one of: auto, refuse, skip");
-        assert_eq!("plugin".parse(), Ok(EndpointIds::Plugin));
     }
 }

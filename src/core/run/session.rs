@@ -14,18 +14,19 @@ use std::time::Duration;
 use super::normalizer::{Normalizer, NormalizerOptions};
 use super::plan::{Leg, RunPlan};
 use crate::core::domain::channel::Channel;
+use crate::core::domain::counts::Counts;
 use crate::core::domain::credential::ApiKey;
 use crate::core::domain::event::Failure;
+use crate::core::domain::figures::ResultSummary;
 use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::{Cause, ObjectFailure, RunReport};
 use crate::core::domain::refusal::{ErrorResponse, Refusal};
 use crate::core::domain::release::Release;
 use crate::core::upstream::dialect::Dialect;
-use crate::core::upstream::fact::Fact;
-use crate::core::upstream::json;
-use crate::core::upstream::native;
-use crate::core::upstream::python;
+use crate::core::upstream::fact::{Fact, Stage};
+use crate::core::upstream::json::{JsonResult, is_nothing_to_do, parse_result};
+use crate::core::upstream::{native, python};
 use crate::core::wire::sse::frame::Frame;
 use crate::core::wire::sse::parser::{SseItem, SseParser};
 use crate::core::wire::traffic::{FrameCounts, FrameType};
@@ -217,13 +218,11 @@ impl Session {
         if matches!(self.phase, Phase::Over) {
             return;
         }
+        let retry_after = self.setup.limits.retry_after;
         match event {
             SessionEvent::Opened => self.opened(now, out),
             SessionEvent::Answered(answer) => self.answered(now, answer, out),
-            SessionEvent::Unreachable(why) => {
-                let refusal = Refusal::unreachable(why, self.setup.limits.retry_after);
-                self.refuse(refusal, out);
-            }
+            SessionEvent::Unreachable(why) => self.refuse(Refusal::unreachable(why, retry_after), out),
             SessionEvent::Bytes(bytes) => self.bytes(now, bytes, out),
             SessionEvent::Text(text) => {
                 self.received.bytes += text.len() as u64;
@@ -232,12 +231,11 @@ impl Session {
             SessionEvent::Closed(how) => self.closed(now, how, out),
             SessionEvent::Tick => self.tick(now, out),
             SessionEvent::Stopped(cause) if !self.accepted => {
-                let refusal = Refusal::stopped(cause, self.setup.limits.retry_after);
-                self.refuse(refusal, out);
+                self.refuse(Refusal::stopped(cause, retry_after), out);
             }
             SessionEvent::Stopped(cause) => self.lost(now, cause, ending::stop_message(cause), out),
         }
-        out.failed.extend(self.normalizer.take_failures());
+        out.failed.append(&mut self.normalizer.new_failures);
     }
 
     /// Whether notices are still to be sent. Nothing is read from the backend until then.
@@ -245,9 +243,9 @@ impl Session {
         self.notice.is_some()
     }
 
-    /// The normaliser, with the current counts of the run's objects.
-    pub fn normalizer(&self) -> &Normalizer {
-        &self.normalizer
+    /// The current counts of the run's objects.
+    pub fn counts(&self) -> Counts {
+        self.normalizer.tally.counts()
     }
 
     /// What the backend has sent so far.
@@ -276,7 +274,7 @@ impl Session {
         self.settled = None;
         self.settle_ends = None;
         let Some(leg) = self.setup.plan.legs.get(self.leg) else {
-            self.end(None, None, out);
+            self.end(None, out);
             return;
         };
         let wants_key =
@@ -354,44 +352,32 @@ impl Session {
     }
 
     fn answered(&mut self, now: Duration, answer: ErrorResponse<'_>, out: &mut SessionOutput) {
-        let is_idle = json::is_nothing_to_do(self.leg_kind(), answer.status, answer.body);
-        let is_success = is_idle || (200..300).contains(&answer.status);
-        if self.channel() != Some(Channel::Json) || !is_success {
-            let is_socket = self.channel() == Some(Channel::Websocket);
-            self.refuse(
-                if is_socket { Refusal::from_handshake(answer) } else { Refusal::from_response(answer) },
-                out,
-            );
-            return;
+        let kind = self.leg_kind();
+        let is_idle = is_nothing_to_do(kind, answer.status, answer.body);
+        match self.channel() {
+            Some(Channel::Json) if is_idle || (200..300).contains(&answer.status) => {}
+            Some(Channel::Websocket) => return self.refuse(Refusal::from_handshake(answer), out),
+            _ => return self.refuse(Refusal::from_response(answer), out),
         }
         self.accept(now, out);
         self.send_all_notices(now, out);
         self.received.bytes += answer.body.len() as u64;
         self.received.note(now, FrameType::Complete);
-        let kind = self.leg_kind();
         let limit = self.setup.limits.event_bytes;
-        let read = if is_idle {
-            Ok(json::JsonResult::empty())
-        } else if let Some(compressed) = answer.compressed() {
-            let error = format!("The backend's answer cannot be read. {compressed}");
-            Err(Failure { step: kind.row().step.to_owned(), detail: error.clone(), error })
-        } else if answer.body.len() < limit {
-            json::parse_result(kind, answer.body)
-        } else {
-            let error = format!("The backend's answer has {limit} bytes or more (limits.event_bytes).");
-            Err(Failure { step: kind.row().step.to_owned(), detail: error.clone(), error })
+        let unreadable = |error: String| Err(Failure::new(kind.row().step, error));
+        let result = match answer.compressed() {
+            _ if is_idle => Ok(JsonResult::empty()),
+            Some(compressed) => unreadable(format!("The backend's answer cannot be read. {compressed}")),
+            None if answer.body.len() >= limit => {
+                unreadable(format!("The backend's answer has {limit} bytes or more (limits.event_bytes)."))
+            }
+            None => parse_result(kind, answer.body),
         };
-        match read {
-            Ok(done) => {
-                let stage = crate::core::upstream::fact::Stage::Known(kind);
-                self.normalizer.apply(Fact::StageFinished { stage, figures: done.figures }, &mut out.frames);
-                let last_word = Fact::Complete {
-                    ok: Some(true),
-                    message: String::new(),
-                    detail: None,
-                    summary: done.summary,
-                };
-                self.normalizer.apply(last_word, &mut out.frames);
+        match result {
+            Ok(JsonResult { figures, summary }) => {
+                let finished = Fact::StageFinished { stage: Stage::Known(kind), figures };
+                self.normalizer.apply(finished, &mut out.frames);
+                self.normalizer.apply(completed(summary), &mut out.frames);
             }
             Err(failure) => self.normalizer.apply(Fact::Aborted(failure), &mut out.frames),
         }
@@ -409,13 +395,12 @@ impl Session {
             apply_item(normalizer, item, frames);
         });
         received.bytes += bytes.len() as u64;
-        let has_events = received.frames.total() > before;
-        if has_events {
+        if received.frames.total() > before {
             self.last_event = now;
-        }
-        if has_events && self.normalizer.has_terminal() {
-            // A second `complete` may follow, and a backend may fail to close the connection.
-            self.settle_for_late_events(now);
+            if self.normalizer.has_terminal() {
+                // A second `complete` may follow, and a backend may fail to close the connection.
+                self.settle_for_late_events(now);
+            }
         }
     }
 
@@ -444,6 +429,11 @@ impl Session {
     }
 }
 
+/// The backend's report that a leg succeeded.
+fn completed(summary: ResultSummary) -> Fact<'static> {
+    Fact::Complete { ok: Some(true), message: String::new(), detail: None, summary }
+}
+
 fn apply_item(normalizer: &mut Normalizer, item: SseItem<'_>, frames: &mut Vec<Frame>) {
     match item {
         SseItem::Event { name, data } => {
@@ -461,25 +451,20 @@ fn apply_item(normalizer: &mut Normalizer, item: SseItem<'_>, frames: &mut Vec<F
             normalizer.pass_through(&name, &strict, frames);
             match native::parse_event(&name, &strict).or_else(|_| native::unreadable(&name, &data)) {
                 Ok(fact) => normalizer.apply(fact, frames),
-                Err(native::UnreadableEvent) => normalizer.note_unreadable(),
+                Err(native::UnreadableEvent) => normalizer.unreadable += 1,
             }
         }
         SseItem::Oversized { name: b"complete", bytes, head } => {
             let detail = format!("its final event has {bytes} bytes, more than limits.event_bytes allows");
+            let summary = ResultSummary::default();
             let ok = native::ok_flag_in(head);
-            let fact = Fact::Complete {
-                ok,
-                message: String::new(),
-                detail: Some(detail),
-                summary: Default::default(),
-            };
-            normalizer.apply(fact, frames);
+            let complete = Fact::Complete { ok, message: String::new(), detail: Some(detail), summary };
+            normalizer.apply(complete, frames);
         }
         SseItem::Oversized { name: b"error", bytes, .. } => {
             let error = format!("The backend failed with an error of {bytes} bytes, more than is read.");
-            let failure = Failure { step: String::new(), detail: error.clone(), error };
-            normalizer.apply(Fact::Aborted(failure), frames);
+            normalizer.apply(Fact::Aborted(Failure::new("", error)), frames);
         }
-        SseItem::Oversized { .. } => normalizer.note_unreadable(),
+        SseItem::Oversized { .. } => normalizer.unreadable += 1,
     }
 }

@@ -11,7 +11,7 @@ use crate::core::domain::channel::Channel;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::{Cause, Outcome};
 use crate::core::http::url::BackendUrl;
-use crate::core::run::cooldown::{AfterDisconnect, Estimate, LegEnd, is_reported};
+use crate::core::run::cooldown::{AfterDisconnect, Estimate, is_reported, leaves_work};
 use crate::core::run::plan::Leg;
 use crate::job::cooldown::ActivityReporter;
 use crate::ledger::{Cooldown, JobFilter, Record};
@@ -69,7 +69,7 @@ impl Runner {
     /// How long the backend may still work on a job that ends with `cause`, or completes.
     pub(super) fn remaining_work(&self, cause: Option<Cause>) -> Option<Duration> {
         let work = self.work.filter(|work| work.has_begun)?;
-        if !LegEnd::new(cause).leaves_work(self.release, work.channel) {
+        if !leaves_work(cause, self.release, work.channel) {
             return None;
         }
         let rest = work.estimate.remaining(work.began.elapsed(), self.request.backend.limits().cooldown);

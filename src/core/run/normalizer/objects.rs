@@ -150,12 +150,13 @@ impl Normalizer {
         form: EventForm,
         state: &ObjectState<'_>,
     ) -> ObjectReport {
-        let report = |state| ObjectReport { form, state, is_part: false, found: 0, written: 0, id: None };
+        let report = |state| ObjectReport::new(form, state);
         match state {
             ObjectState::Processing => report(ObjectStatus::Processing),
             ObjectState::Failed { is_part: true, .. } => {
                 ObjectReport { is_part: true, ..report(ObjectStatus::Processing) }
             }
+            ObjectState::Failed { .. } => report(ObjectStatus::Failed),
             ObjectState::Completed { id, .. } => ObjectReport { id: *id, ..report(ObjectStatus::Completed) },
             ObjectState::Checked { found, written, .. } => {
                 // Interfaces of nodes have rows of their own.
@@ -170,21 +171,7 @@ impl Normalizer {
                     _ => ObjectReport { written: *written, ..report },
                 }
             }
-            ObjectState::Failed { .. } => report(ObjectStatus::Failed),
         }
-    }
-
-    /// Counts an object. Returns whether the report is new.
-    pub(super) fn count_object(
-        &mut self,
-        object: Object,
-        scope: &Scope<'_>,
-        name: &str,
-        report: ObjectReport,
-    ) -> bool {
-        let name =
-            self.renamed.get(name).filter(|_| object == Object::VirtualMachine).map_or(name, String::as_str);
-        self.tally.record(object, scope, name, report)
     }
 
     /// The step of an object, without its payload. Records a failure.
@@ -195,6 +182,9 @@ impl Normalizer {
         name: Cow<'a, str>,
         state: ObjectState<'a>,
     ) -> Step<'a> {
+        let remark = |warning: Option<Cow<'_, str>>| {
+            warning.map(|warning| format!(" (warning: {warning})")).unwrap_or_default()
+        };
         let (status, message, error) = match state {
             ObjectState::Processing if !object.has_rows() => {
                 (StepStatus::Progress, format!("Checking {}", describe_checked(object, scope, &name)), None)
@@ -202,15 +192,11 @@ impl Normalizer {
             ObjectState::Processing => (StepStatus::Progress, format!("Processing {word} {name}"), None),
             ObjectState::Checked { found, warning, .. } => {
                 let found = found.map(|found| format!(": {found} found")).unwrap_or_default();
-                let warning = warning.map(|warning| format!(" (warning: {warning})")).unwrap_or_default();
                 let looked_for = describe_checked(object, scope, &name);
-                (StepStatus::Progress, format!("Checked {looked_for}{found}{warning}"), None)
+                (StepStatus::Progress, format!("Checked {looked_for}{found}{}", remark(warning)), None)
             }
-            ObjectState::Completed { warning: None, .. } => {
-                (StepStatus::Completed, format!("Synced {word} {name}"), None)
-            }
-            ObjectState::Completed { warning: Some(warning), .. } => {
-                (StepStatus::Completed, format!("Synced {word} {name} (warning: {warning})"), None)
+            ObjectState::Completed { warning, .. } => {
+                (StepStatus::Completed, format!("Synced {word} {name}{}", remark(warning)), None)
             }
             ObjectState::Failed { error, is_part: partly } => {
                 let owner = scope.owner.as_deref().filter(|owner| *owner != word);

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash};
 
 /// The number of failures that are remembered. Beyond it, every failure counts as new.
 const MAX_SEEN: usize = 4096;
@@ -14,9 +14,7 @@ pub(super) struct SeenFailures(HashSet<u64>);
 impl SeenFailures {
     /// Records `failure`. Returns whether it is new.
     pub(super) fn is_first(&mut self, failure: &(impl Hash + ?Sized)) -> bool {
-        let mut hasher = DefaultHasher::new();
-        failure.hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(failure);
         if self.0.len() >= MAX_SEEN {
             return !self.0.contains(&hash);
         }

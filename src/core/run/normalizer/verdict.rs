@@ -7,10 +7,9 @@ use crate::core::domain::counts::Count;
 use crate::core::domain::event::{Failure, StreamEnd};
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
-use crate::core::domain::outcome::Cause;
+use crate::core::domain::outcome::{Cause, Outcome, RunReport};
 use crate::core::domain::refusal::Refusal;
 use crate::core::run::policy::ObjectFailures;
-use crate::core::run::tally::CountMismatch;
 use crate::core::text::detail::{self, join_distinct};
 use crate::core::text::redact::Redactor;
 use crate::core::text::{plain, shortened};
@@ -20,55 +19,43 @@ use crate::core::wire::sse::frame::Frame;
 impl Normalizer {
     /// Why the leg failed, by the backend's report and the operator's policy. `ended` is the failure of a backend that
     /// ended without the terminal event it owed.
-    pub fn leg_failure(&self, kind: Kind, ended: Option<Failure>) -> Option<Failure> {
+    pub fn leg_failure(&self, kind: Kind, ended: Option<(Failure, Cause)>) -> Option<(Failure, Cause)> {
         let step = kind.row().step;
-        let merged = |failure: &Failure| Failure {
+        let LegState { aborted, terminal, stage_error, .. } = &self.leg;
+        let with_step = |failure: &Failure| Failure {
             step: if failure.step.is_empty() { step.to_owned() } else { failure.step.clone() },
             ..failure.clone()
         };
-        let stage_error = self.leg.stage_error.as_ref().map(merged);
-        if let Some(aborted) = &self.leg.aborted {
-            let mut failure = merged(aborted);
-            let (message, detail) = match &self.leg.terminal {
-                Some(terminal) => (Some(terminal.message.clone()), terminal.detail.clone()),
-                None => (None, None),
-            };
+        let with_details = |failure: Failure, reported: Option<&String>| {
+            let stage_error = stage_error.as_ref().map(|stage_error| &stage_error.detail);
+            let details = [Some(&failure.detail), reported, stage_error].into_iter().flatten().cloned();
+            Failure { detail: join_distinct(details.collect()), ..failure }
+        };
+        if let Some(aborted) = aborted {
+            let mut failure = with_step(aborted);
             if failure.error.is_empty() {
-                failure.error = message.unwrap_or_default();
+                failure.error = terminal.as_ref().map(|last| last.message.clone()).unwrap_or_default();
             }
-            let more = [Some(failure.detail), detail, stage_error.map(|stage_error| stage_error.detail)];
-            failure.detail = join_distinct(more.into_iter().flatten().collect());
-            return Some(with_reason(failure));
+            let failure = with_details(failure, terminal.as_ref().and_then(|last| last.detail.as_ref()));
+            return Some((with_reason(failure), ended.map_or(Cause::BackendFailed, |(_, cause)| cause)));
         }
-        if let Some(ended) = ended {
-            let more = stage_error.map(|stage_error| stage_error.detail);
-            let detail = join_distinct([Some(ended.detail.clone()), more].into_iter().flatten().collect());
-            return Some(Failure { detail, ..ended });
+        if let Some((failure, cause)) = ended {
+            return Some((with_details(failure, None), cause));
         }
-        match &self.leg.terminal {
-            Some(TerminalEvent { ok: Some(true), .. }) => self.objects_failed(kind),
-            Some(TerminalEvent { ok, message, detail }) => {
-                let error = match ok {
-                    Some(_) => message.clone(),
-                    None => "The backend's final event does not say in a boolean whether the run is ok."
-                        .to_owned(),
+        match (terminal, stage_error) {
+            (Some(TerminalEvent { ok: Some(true), .. }), _) | (None, None) => {
+                self.objects_failed(kind).map(|failure| (failure, Cause::ObjectsFailed))
+            }
+            (Some(TerminalEvent { ok, message, detail }), _) => {
+                let (error, cause) = match ok {
+                    Some(_) => (message.as_str(), Cause::BackendFailed),
+                    None => (NO_VERDICT, Cause::BackendNonsense),
                 };
-                let detail = [detail.clone(), stage_error.map(|stage_error| stage_error.detail)];
-                let detail = join_distinct(detail.into_iter().flatten().collect());
-                Some(with_reason(Failure { step: step.to_owned(), error, detail }))
+                let failure =
+                    Failure { step: step.to_owned(), error: error.to_owned(), detail: String::new() };
+                Some((with_reason(with_details(failure, detail.as_ref())), cause))
             }
-            None => stage_error.or_else(|| self.objects_failed(kind)),
-        }
-    }
-
-    /// The cause of failure of a leg that ended by itself.
-    pub fn cause_of_failure(&self) -> Cause {
-        match &self.leg {
-            LegState { aborted: Some(_), .. }
-            | LegState { terminal: Some(TerminalEvent { ok: Some(false), .. }), .. } => Cause::BackendFailed,
-            LegState { terminal: Some(TerminalEvent { ok: None, .. }), .. } => Cause::BackendNonsense,
-            LegState { stage_error: Some(_), terminal: None, .. } => Cause::BackendFailed,
-            _ => Cause::ObjectsFailed,
+            (None, Some(stage_error)) => Some((with_step(stage_error), Cause::BackendFailed)),
         }
     }
 
@@ -139,14 +126,14 @@ impl Normalizer {
     /// Whether the objects of `kind` can fail the run even if the backend reports success. Some backends report
     /// success although every object of another kind failed, and the plugin's full update continues.
     fn is_strict(&self, kind: Kind) -> bool {
-        kind.row().plugin_path.is_some() || self.options.object_failures.has_override(kind)
+        kind.row().plugin_path.is_some() || self.options.object_failures.override_for(kind).is_some()
     }
 
     /// The policy for objects of `kind`, or for objects of no kind: that kind's own, else the run's, else the default.
     fn policy(&self, kind: Option<Kind>) -> ObjectFailures {
         let policies = &self.options.object_failures;
-        kind.filter(|kind| policies.has_override(*kind))
-            .map_or_else(|| policies.for_kind(self.kind), |kind| policies.for_kind(kind))
+        let own = kind.and_then(|kind| policies.override_for(kind));
+        own.unwrap_or_else(|| policies.for_kind(self.kind))
     }
 
     /// The object type that fails the run by the policy of its kind. Three completed devices do not compensate for
@@ -179,17 +166,28 @@ impl Normalizer {
         }
     }
 
-    /// Ends the stream. Nothing is written after it.
-    pub fn finish(&mut self, failure: Option<Failure>, out: &mut Vec<Frame>) {
-        let Some(stream) = self.stream.take() else { return };
+    /// Ends the stream, and the run as failed if there is a `failure`. Nothing is written after it.
+    pub fn finish(&mut self, failure: Option<(Failure, Cause)>, out: &mut Vec<Frame>) -> RunReport {
+        let (failure, cause) = failure.unzip();
         let counts = self.tally.counts();
-        let message = self.last_message(failure.as_ref(), counts.total());
-        out.extend(stream.finish(StreamEnd {
-            message,
-            counts,
-            summary: std::mem::take(&mut self.summary),
+        if let Some(stream) = self.stream.take() {
+            out.extend(stream.finish(StreamEnd {
+                message: self.last_message(failure.as_ref(), counts.total()),
+                counts: counts.clone(),
+                summary: std::mem::take(&mut self.summary),
+                failure: failure.clone(),
+            }));
+        }
+        let failed = self.failure_sample.first.iter().chain(&self.failure_sample.last);
+        RunReport {
+            outcome: cause.map_or(Outcome::Completed, Cause::outcome),
+            cause,
             failure,
-        }));
+            counts,
+            failed_objects: failed.map(|failed| failed.object.clone()).collect(),
+            dropped: self.dropped,
+            unreadable: self.unreadable,
+        }
     }
 
     /// The summary for a person who reads only this message.
@@ -212,19 +210,18 @@ impl Normalizer {
         let mut numbers = self.summary.numbers.iter().filter(|_| counts_machines);
         let looked_at = numbers.find(|(name, count)| name == "count" && *count > 0);
         if let (0, Some((_, machines))) = (total.seen, looked_at) {
-            message.push_str(&format!(" {machines} virtual machines were looked at."));
+            message += &format!(" {machines} virtual machines were looked at.");
         }
         if total.seen > 0 {
             // For a failed run, they stand in the detail.
             let first = if failure.is_none() { self.failure_sample.first.as_slice() } else { &[] };
             let failures = summarize_failures(first, HEADLINE, total.failed);
-            message.push_str(&format!(" {}", describe_count(total, &failures)));
+            message += &format!(" {}", describe_count(total, &failures));
         }
-        for CountMismatch { object, reported, counted } in self.tally.mismatches() {
+        for (object, reported, counted) in self.tally.mismatches() {
             let plural = object.plural();
-            message.push_str(&format!(
-                " The backend reported {reported} {plural} as completed and counted {counted}."
-            ));
+            message +=
+                &format!(" The backend reported {reported} {plural} as completed and counted {counted}.");
         }
         if failure.is_none() && !self.stage_errors.is_empty() {
             let mut stage_errors = plain(&self.stage_errors.join("; "), HEADLINE).into_owned();
@@ -232,23 +229,23 @@ impl Normalizer {
             if more > 0 {
                 stage_errors = format!("{}; and {more} more", stage_errors.trim_end_matches('.'));
             }
-            message.push_str(&format!(" With errors: {}", sentence(&stage_errors)));
+            message += &format!(" With errors: {}", sentence(&stage_errors));
         }
         if failure.is_none() && !self.summary.warnings.is_empty() {
             let warnings = shortened(&self.summary.warnings.join("; "), HEADLINE);
-            message.push_str(&format!(" With warnings: {}", sentence(&warnings)));
+            message += &format!(" With warnings: {}", sentence(&warnings));
         }
         if let Some(why) = &self.why_skipped {
-            message.push_str(&format!(" {why}"));
+            message += &format!(" {why}");
         } else if !self.skipped.is_empty() {
             let names: Vec<&str> = self.skipped.iter().map(|kind| kind.row().title).collect();
             let cannot = self.unsupported_text("them");
-            message.push_str(&format!(" Skipped, because this backend {cannot}: {}.", names.join(", ")));
+            message += &format!(" Skipped, because this backend {cannot}: {}.", names.join(", "));
         }
         let is_idle = looked_at.is_none() && self.is_idle(total);
         if let (None, true, Some(before)) = (failure, is_idle, self.kind.row().after) {
             let (title, before) = (self.kind.row().title, before.row().title);
-            message.push_str(&format!(" If Proxmox has {title}, sync {before} first."));
+            message += &format!(" If Proxmox has {title}, sync {before} first.");
         }
         message
     }
@@ -272,6 +269,9 @@ fn describe_count(count: Count, failures: &str) -> String {
     format!("{seen} object{}: {}.", if seen == 1 { "" } else { "s" }, parts.join(", "))
 }
 
+/// The error of a run whose terminal event has no verdict.
+const NO_VERDICT: &str = "The backend's final event does not say in a boolean whether the run is ok.";
+
 /// The errors of failed objects that the backend reported only as a number: for one object, and for several.
 const UNREPORTED: (&str, &str) = (
     "the backend counts it as failed, and does not say why",
@@ -291,21 +291,17 @@ impl Normalizer {
         let mut normalizer = Self::new(kind, options);
         let mut frames = Vec::new();
         normalizer.start(&mut frames);
-        normalizer.finish(Some(refusal.failure(kind)), &mut frames);
+        normalizer.finish(Some((refusal.failure(kind), refusal.cause)), &mut frames);
         frames
     }
 
     /// The end of a run of `kind` whose end could not be written at the time.
     pub fn interrupted_frames(kind: Kind, failure: Option<Failure>) -> Vec<Frame> {
-        let failure = failure.unwrap_or_else(|| Failure {
-            step: kind.row().step.to_owned(),
-            error: INTERRUPTED.to_owned(),
-            detail: INTERRUPTED.to_owned(),
-        });
+        let failure = failure.unwrap_or_else(|| Failure::new(kind.row().step, INTERRUPTED.to_owned()));
         let mut normalizer = Self::new(kind, NormalizerOptions::default());
         let mut frames = Vec::new();
         normalizer.begin_waiting(&failure.error, &mut frames);
-        normalizer.finish(Some(failure), &mut frames);
+        normalizer.finish(Some((failure, Cause::Crashed)), &mut frames);
         frames
     }
 }

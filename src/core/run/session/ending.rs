@@ -5,18 +5,17 @@ use std::time::Duration;
 use super::{Phase, Session, SessionOutput};
 use crate::core::domain::counts::Count;
 use crate::core::domain::event::Failure;
-use crate::core::domain::outcome::{Cause, Outcome, RunReport};
+use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 
 impl Session {
     /// Handles the refusal of a leg by the backend. It becomes an HTTP answer if no stream has begun, else a failure
     /// of the stream.
     pub(super) fn refuse(&mut self, refusal: Refusal, out: &mut SessionOutput) {
-        let failure = refusal.failure(self.leg_kind());
-        let cause = refusal.cause;
+        let failure = (refusal.failure(self.leg_kind()), refusal.cause);
         out.refused = (!self.accepted).then(|| refusal.clone());
         out.refusal = Some(refusal);
-        self.end(Some(failure), Some(cause), out);
+        self.end(Some(failure), out);
     }
 
     /// Handles a backend that disconnected, or was abandoned, before its terminal event.
@@ -29,8 +28,8 @@ impl Session {
         // The client has waited for this run, so it ends as a stream even if none has begun.
         self.accept(now, out);
         self.send_all_notices(now, out);
-        let Count { seen, completed, failed, .. } = self.normalizer.tally().counts().total();
-        let unreadable = match self.normalizer.unreadable_events() {
+        let Count { seen, completed, failed, .. } = self.normalizer.tally.counts().total();
+        let unreadable = match self.normalizer.unreadable {
             0 => String::new(),
             1 => " 1 event could not be read.".to_owned(),
             events => format!(" {events} events could not be read."),
@@ -56,10 +55,8 @@ impl Session {
         let kinds = self.current().map(|leg| leg.kinds.clone()).unwrap_or_default();
         self.count_by_order(out);
         self.normalizer.report_unreported_failures(&kinds, &mut out.frames);
-        let (ended, cause) = ended.unzip();
         if let Some(failure) = self.normalizer.leg_failure(kind, ended) {
-            let cause = cause.unwrap_or_else(|| self.normalizer.cause_of_failure());
-            self.end(Some(failure), Some(cause), out);
+            self.end(Some(failure), out);
             return;
         }
         for kind in kinds {
@@ -70,24 +67,15 @@ impl Session {
             out.close = true;
             self.open(now, out);
         } else {
-            self.end(None, None, out);
+            self.end(None, out);
         }
     }
 
-    pub(super) fn end(&mut self, failure: Option<Failure>, cause: Option<Cause>, out: &mut SessionOutput) {
+    pub(super) fn end(&mut self, failure: Option<(Failure, Cause)>, out: &mut SessionOutput) {
         self.phase = Phase::Over;
-        self.normalizer.finish(failure.clone(), &mut out.frames);
         out.close = true;
         out.open = None;
-        out.end = Some(RunReport {
-            outcome: cause.map_or(Outcome::Completed, Cause::outcome),
-            cause,
-            failure,
-            counts: self.normalizer.tally().counts(),
-            failed_objects: self.normalizer.failed_objects(),
-            dropped: self.normalizer.dropped(),
-            unreadable: self.normalizer.unreadable_events(),
-        });
+        out.end = Some(self.normalizer.finish(failure, &mut out.frames));
     }
 }
 

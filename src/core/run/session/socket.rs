@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CloseReason, Phase, Session, SessionOutput};
+use super::{CloseReason, Phase, Session, SessionOutput, completed};
 use crate::core::domain::event::Failure;
 use crate::core::domain::figures::ResultSummary;
 use crate::core::domain::kind::{Kind, WsCommand};
@@ -169,7 +169,7 @@ impl Session {
                     socket.stage = CommandState::Running;
                 }
             } else {
-                self.normalizer.note_unreadable();
+                self.normalizer.unreadable += 1;
                 if let (WsMessage::Unknown(text), Some(socket)) = (message, self.socket()) {
                     socket.last_text = text.into_owned();
                 }
@@ -207,7 +207,7 @@ impl Session {
                 }
             }
             WsMessage::Unknown(text) => {
-                self.normalizer.note_unreadable();
+                self.normalizer.unreadable += 1;
                 let step = self.leg_kind().row().step.into();
                 self.normalizer.apply(Fact::Note { step, message: text }, &mut out.frames);
             }
@@ -232,9 +232,8 @@ impl Session {
     /// whether the fact belongs to the command after the last one.
     fn apply_implied_ends(&mut self, fact: &Fact<'_>, now: Duration, out: &mut SessionOutput) -> bool {
         let Fact::Object { object: (object, _), name, state, .. } = fact else { return false };
-        let ended = self.socket().map(|socket| socket.ended_before(*object, name, state));
-        let ended = ended.unwrap_or_default();
-        for kind in ended {
+        let Some(socket) = self.socket() else { return false };
+        for kind in socket.ended_before(*object, name, state) {
             self.stage_ended(kind, out);
         }
         let Some(socket) = self.socket().filter(|socket| socket.first_unended().is_none()) else {
@@ -250,26 +249,22 @@ impl Session {
     fn returned(&mut self, dialect: Dialect, now: Duration, out: &mut SessionOutput) {
         let Some(socket) = self.socket() else { return };
         socket.stage = CommandState::Returned;
-        if let Some(missing) = socket.first_unended() {
-            if self.normalizer.has_stage_error() {
-                // The backend has reported the reason.
-                self.leg_done(now, None, out);
-                return;
+        let has_devices = socket.ended.contains(&Kind::Devices);
+        match socket.first_unended() {
+            // The backend has reported the reason.
+            Some(_) if self.normalizer.has_stage_error() => self.leg_done(now, None, out),
+            Some(missing) => {
+                let title = missing.row().title;
+                let error = format!("The backend ended the command without an end of the {title} stage.");
+                let why = if missing == Kind::VirtualMachines && has_devices {
+                    "It skips virtual machines when the devices stage returned none."
+                } else {
+                    "It reports what went wrong only in its own log."
+                };
+                self.command_failed(now, error, Some(why), out);
             }
-            let Some(socket) = self.socket() else { return };
-            let skipped = missing == Kind::VirtualMachines && socket.ended.contains(&Kind::Devices);
-            let title = missing.row().title;
-            let error = format!("The backend ended the command without an end of the {title} stage.");
-            let why = if skipped {
-                "It skips virtual machines when the devices stage returned none."
-            } else {
-                "It reports what went wrong only in its own log."
-            };
-            self.command_failed(now, error, Some(why), out);
-        } else if dialect.sends_late_frames() {
-            self.settle(now, out);
-        } else {
-            self.leg_done(now, None, out);
+            None if dialect.sends_late_frames() => self.settle(now, out),
+            None => self.leg_done(now, None, out),
         }
     }
 
@@ -285,7 +280,7 @@ impl Session {
 
     /// Waits for late frames, as long as any are expected.
     fn settle(&mut self, now: Duration, out: &mut SessionOutput) {
-        let unconfirmed = self.normalizer.tally().count(Kind::VirtualMachines.row().object).unconfirmed;
+        let unconfirmed = self.normalizer.tally.count(Object::VirtualMachine).unconfirmed;
         let Some(socket) = self.socket() else { return };
         // 0.0.2 never confirms a device.
         if unconfirmed == 0 || !socket.kinds.contains(&Kind::VirtualMachines) {
@@ -303,13 +298,7 @@ impl Session {
     fn run_ended(&mut self, now: Duration, end: RunEnd, out: &mut SessionOutput) {
         let RunEnd { ok, incomplete } = end;
         if ok && incomplete.is_empty() {
-            let last_word = Fact::Complete {
-                ok: Some(true),
-                message: String::new(),
-                detail: None,
-                summary: ResultSummary::default(),
-            };
-            self.normalizer.apply(last_word, &mut out.frames);
+            self.normalizer.apply(completed(ResultSummary::default()), &mut out.frames);
             self.leg_done(now, None, out);
             return;
         }
@@ -344,25 +333,25 @@ impl Session {
                 let why = "It dropped /ws before it was ready for a command; its log says why.";
                 self.refuse(Refusal::bad_backend(why), out);
             }
-            (CommandState::Running, CloseReason::Frame { code, reason }) => {
-                let reason = if reason.is_empty() { String::new() } else { format!(" {reason:?}") };
-                let what = format!(
-                    "The backend closed /ws (code {code}{reason}) before the command had returned, which is how it \
-                     reports a failure; its log says why"
-                );
-                self.lost(now, Cause::BackendFailed, &what, out);
-            }
-            (CommandState::Running, CloseReason::Cleanly) => {
-                self.lost(
-                    now,
-                    Cause::BackendLost,
-                    "The backend dropped /ws in the middle of the command",
-                    out,
-                );
-            }
-            (CommandState::Running, CloseReason::Broken(why)) => {
-                let what = format!("The connection to the backend's /ws broke ({why})");
-                self.lost(now, Cause::BackendLost, &what, out);
+            (CommandState::Running, how) => {
+                let (cause, what) = match how {
+                    CloseReason::Frame { code, reason } => {
+                        let reason = if reason.is_empty() { String::new() } else { format!(" {reason:?}") };
+                        let what = format!(
+                            "The backend closed /ws (code {code}{reason}) before the command had returned, which is \
+                             how it reports a failure; its log says why"
+                        );
+                        (Cause::BackendFailed, what)
+                    }
+                    CloseReason::Cleanly => {
+                        let what = "The backend dropped /ws in the middle of the command".to_owned();
+                        (Cause::BackendLost, what)
+                    }
+                    CloseReason::Broken(why) => {
+                        (Cause::BackendLost, format!("The connection to the backend's /ws broke ({why})"))
+                    }
+                };
+                self.lost(now, cause, &what, out);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Session, SessionOutput, SessionSetup};
 use crate::core::domain::kind::Kind;
-use crate::core::domain::outcome::{Cause, Outcome, RunReport};
+use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::core::run::normalizer::{Normalizer, NormalizerOptions};
 
@@ -37,15 +37,8 @@ impl PendingRun {
 
     /// Ends the run with a refusal before it began.
     pub fn refuse(mut self, refusal: Refusal, out: &mut SessionOutput) {
-        let failure = refusal.failure(self.kind);
-        let cause = refusal.cause;
-        self.normalizer.finish(Some(failure.clone()), &mut out.frames);
-        out.end = Some(RunReport {
-            outcome: cause.outcome(),
-            cause: Some(cause),
-            failure: Some(failure),
-            ..self.empty_report()
-        });
+        let failure = (refusal.failure(self.kind), refusal.cause);
+        out.end = Some(self.normalizer.finish(Some(failure), &mut out.frames));
         out.refused = (!self.has_begun).then(|| refusal.clone());
         out.refusal = Some(refusal);
     }
@@ -67,13 +60,12 @@ impl PendingRun {
     pub fn skip(mut self, why: Option<String>, out: &mut SessionOutput) {
         self.start(out);
         self.normalizer.skip(self.kind, why, &mut out.frames);
-        self.normalizer.finish(None, &mut out.frames);
-        out.end = Some(self.empty_report());
+        out.end = Some(self.normalizer.finish(None, &mut out.frames));
     }
 
     /// Starts to drive the backend, at time zero.
     pub fn drive(mut self, setup: SessionSetup, out: &mut SessionOutput) -> Session {
-        self.normalizer.set_release(setup.release);
+        self.normalizer.release = setup.release;
         let mut session = Session::new(setup, self.normalizer);
         if self.has_begun {
             session.accept(Duration::ZERO, out);
@@ -81,23 +73,12 @@ impl PendingRun {
         session.open(Duration::ZERO, out);
         session
     }
-
-    fn empty_report(&self) -> RunReport {
-        RunReport {
-            outcome: Outcome::Completed,
-            cause: None,
-            failure: None,
-            counts: self.normalizer.tally().counts(),
-            failed_objects: Vec::new(),
-            dropped: 0,
-            unreadable: 0,
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::domain::outcome::Outcome;
 
     fn text(out: &SessionOutput) -> String {
         out.frames.iter().map(|frame| String::from_utf8_lossy(&frame.bytes)).collect()

@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash};
 
 use super::{EventForm, ObjectReport, ObjectStatus, Scope};
 use crate::core::domain::object::Object;
@@ -201,9 +201,9 @@ impl Occurrences {
             occurrence.count_begun(form, 1);
         }
         let record = report.id.filter(|_| state == ObjectStatus::Completed && occurrence.identify());
-        let is_double =
+        let is_duplicate =
             record.is_some_and(|record| !self.records.insert(ObjectIdentity(hash(&(object, record)))));
-        TallyChange { identity, before, after: occurrence.outcome(), is_first, is_duplicate: is_double }
+        TallyChange { identity, before, after: occurrence.outcome(), is_first, is_duplicate }
     }
 
     /// Whether an object of this name has ended. `earlier` is the number of objects of the name reported before it.
@@ -219,9 +219,7 @@ fn identity(object: Object, scope: &Scope<'_>, name: &str, ordinal: u16) -> Obje
 }
 
 fn hash(value: &(impl Hash + ?Sized)) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(value)
 }
 
 #[cfg(test)]
@@ -235,7 +233,7 @@ mod tests {
     fn count(events: &[(EventForm, ObjectStatus)]) -> [u64; 4] {
         let mut tally = Tally::default();
         for (form, state) in events.iter().copied() {
-            let report = ObjectReport { form, state, is_part: false, found: 0, written: 0, id: None };
+            let report = ObjectReport::new(form, state);
             tally.record(Object::VirtualMachine, &Scope::default(), "web01", report);
         }
         let Count { seen, completed, failed, unconfirmed } = tally.count(Object::VirtualMachine);
@@ -277,14 +275,7 @@ mod tests {
     fn names_over_the_tracking_limit_take_no_memory_and_tracked_objects_still_end() {
         let mut known = super::Occurrences::default();
         let mut take = |name: &str, state| {
-            let report = ObjectReport {
-                form: EventForm::Frame,
-                state,
-                is_part: false,
-                found: 0,
-                written: 0,
-                id: None,
-            };
+            let report = ObjectReport::new(EventForm::Frame, state);
             known.observe(Object::VirtualMachine, &Scope::default(), name, report).after
         };
         for number in 0..super::MAX_TRACKED {
