@@ -43,7 +43,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
@@ -54,6 +54,7 @@ use crate::config::Config;
 use crate::core::domain::kind::SyncEndpoint;
 use crate::core::http::csrf;
 use crate::core::http::guard::{self, RejectReason, Rejection};
+use crate::core::http::headers::host;
 use crate::ledger::{Cleaning, CleaningResult, Timestamp};
 use crate::proxy::request::Peer;
 use crate::proxy::{Proxy, errors, headers};
@@ -202,7 +203,7 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
     if !resource.methods().split(", ").any(|allowed| allowed == method.as_str()) {
         return respond::method_not_allowed(resource.methods());
     }
-    let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = host(&request.headers);
     // The GETs of this listener have no effects.
     if csrf::is_cross_site(&request.headers, host, &[]) && !csrf::is_link(&method, &request.headers) {
         return respond::cross_site(

@@ -67,6 +67,11 @@ pub fn message(status: StatusCode, message: &str, detail: &str) -> Response<Body
     json(status, message_body(message, detail))
 }
 
+/// A response in the form of the errors of backends and of NetBox: a JSON object with `detail` alone.
+pub fn detail(status: StatusCode, detail: &str) -> Response<Body> {
+    object(status, &serde_json::json!({ "detail": detail }))
+}
+
 /// 403 for a request that a page of another site may have sent.
 pub fn cross_site(detail: &str) -> Response<Body> {
     message(StatusCode::FORBIDDEN, "Cross-site request refused.", detail)
@@ -144,6 +149,12 @@ pub fn limit_exceeded(limit: Limit) -> Response<Body> {
     let mut response = message(status, LIMIT_MESSAGE, limit.detail());
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
     response
+}
+
+impl From<Limit> for Box<Response<Body>> {
+    fn from(limit: Limit) -> Self {
+        Box::new(limit_exceeded(limit))
+    }
 }
 
 /// The bytes of an HTTP/1.1 response to a connection that exceeds `limit`.

@@ -9,7 +9,7 @@ use http::{Method, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use sha2::{Digest, Sha256};
 
-use super::errors::refusal_response;
+use super::errors::{OrResponse, refusal_response};
 use super::headers::{decoded_path, inbound, outbound, without_body};
 use super::quota::acquire_request;
 use super::request::RequestContext;
@@ -19,9 +19,9 @@ use crate::backend::{
 };
 use crate::core::domain::credential::ApiKey;
 use crate::core::domain::refusal::Refusal;
+use crate::core::http::limit::Limit;
 use crate::core::remote::Remote;
 use crate::job::backoff_refusal;
-use crate::proxy::Proxy;
 use crate::proxy::credentials::{KEYS, REGISTER, request_key};
 use crate::respond::{self, Body, BoxError};
 
@@ -78,18 +78,11 @@ fn is_personal(headers: &HeaderMap) -> bool {
 /// # Errors
 ///
 /// The response, if the request is held back.
-pub(super) async fn admit(
-    proxy: &Proxy,
-    context: &RequestContext,
-    parts: &Parts,
-) -> Result<Option<KeyAttempt>, Box<Response<Body>>> {
+pub(super) async fn admit(context: &RequestContext, parts: &Parts) -> OrResponse<Option<KeyAttempt>> {
     if is_public(&decoded_path(&parts.uri)) {
         return Ok(None);
     }
-    let key = request_key(&parts.headers);
-    let hash = key.as_ref().map(|key| proxy.app.registry.key_hash(key));
-    let admitted = context.backend.admit(context.forwarded.client, hash).await;
-    admitted.map_err(|reason| refusal_response(parts.uri.path(), &backoff_refusal(&reason)))
+    admit_hash(context, parts, request_key(&parts.headers).map(|key| context.key_hash(&key))).await
 }
 
 /// Returns whether the WebSocket at `uri` takes the key in the client's first frame, where the bridge does not see
@@ -99,15 +92,16 @@ pub(super) fn has_key_in_frame(uri: &Uri) -> bool {
 }
 
 /// Like [`admit`], for a WebSocket that takes the key in the first frame.
-///
-/// # Errors
-///
-/// The response, if the request is held back.
-pub(super) async fn admit_unseen(
+pub(super) async fn admit_unseen(context: &RequestContext, parts: &Parts) -> OrResponse<Option<KeyAttempt>> {
+    admit_hash(context, parts, UNSEEN_KEY).await
+}
+
+async fn admit_hash(
     context: &RequestContext,
     parts: &Parts,
-) -> Result<Option<KeyAttempt>, Box<Response<Body>>> {
-    let admitted = context.backend.admit(context.forwarded.client, UNSEEN_KEY).await;
+    hash: Option<[u8; 32]>,
+) -> OrResponse<Option<KeyAttempt>> {
+    let admitted = context.backend.admit(context.forwarded.client, hash).await;
     admitted.map_err(|reason| refusal_response(parts.uri.path(), &backoff_refusal(&reason)))
 }
 
@@ -127,32 +121,44 @@ pub(super) fn check_first_frame(context: &RequestContext, key_attempt: Option<Ke
 /// request in flight while it is pending. `None` if the response cannot be shared: the client needs a request of its
 /// own.
 pub(super) async fn coalesced(
-    proxy: &Proxy,
     context: &RequestContext,
     parts: &Parts,
 ) -> Result<Option<Response<Body>>, ForwardError> {
-    let backend = &context.backend;
-    let (generation, keep) = (backend.gate.generation(), backend.limits().coalesce);
-    let entry_key = cache_key(parts);
-    let answer = match backend.gate.responses.get(&entry_key, keep) {
-        Some(cached) => cached,
-        None => {
-            let _slot = match acquire_request(proxy, context) {
-                Ok(slot) => slot,
-                Err(limit) => return Ok(Some(respond::limit_exceeded(limit))),
-            };
-            let fetch = fetch(Arc::clone(backend), parts);
-            backend.gate.responses.get_or_fetch(entry_key, keep, fetch).await?
-        }
+    let generation = context.backend.gate.generation();
+    let fetch = || fetch(Arc::clone(&context.backend), parts);
+    let answer = match cached_or_fetched(context, cache_key(parts), fetch).await {
+        Ok(answer) => answer?,
+        Err(limit) => return Ok(Some(respond::limit_exceeded(limit))),
     };
-    let key = request_key(&parts.headers);
     Ok(answer.map(|CachedResponse { head, body }| {
         if !is_public(&decoded_path(&parts.uri)) {
-            note_answer(proxy, context, key.as_ref(), generation, (head.status, &head.headers, &body));
+            let hash = request_key(&parts.headers).map(|key| context.key_hash(&key));
+            note_answer(context, hash, generation, (head.status, &head.headers, &body));
         }
         let has_length = head.headers.contains_key(header::CONTENT_LENGTH);
         Response::from_parts(head, if has_length { respond::full(body) } else { respond::chunked(body) })
     }))
+}
+
+/// The response for `key` from the cache, or by `fetch`, which counts as a request in flight.
+///
+/// # Errors
+///
+/// The limit that is exceeded.
+pub(super) async fn cached_or_fetched<F>(
+    context: &RequestContext,
+    key: CacheKey,
+    fetch: impl FnOnce() -> F,
+) -> Result<Result<Option<CachedResponse>, ForwardError>, Limit>
+where
+    F: Future<Output = Result<Option<CachedResponse>, ForwardError>> + Send + 'static,
+{
+    let (responses, keep) = (&context.backend.gate.responses, context.backend.limits().coalesce);
+    if let Some(cached) = responses.get(&key, keep) {
+        return Ok(Ok(cached));
+    }
+    let _slot = acquire_request(context)?;
+    Ok(responses.get_or_fetch(key, keep, fetch()).await)
 }
 
 /// The cache key: the request, and all headers that the response may depend on.
@@ -198,12 +204,11 @@ fn fetch(
 pub(super) struct RequestInfo {
     key: Option<ApiKey>,
     method: Method,
-    path: String,
+    pub(super) path: String,
     generation: u64,
 }
 
 impl RequestInfo {
-    /// The parts of a request about to be forwarded.
     pub(super) fn new(context: &RequestContext, request: &Parts) -> Self {
         Self {
             key: request_key(&request.headers),
@@ -213,18 +218,8 @@ impl RequestInfo {
         }
     }
 
-    /// Its path.
-    pub(super) fn path(&self) -> &str {
-        &self.path
-    }
-
     /// Updates the gate of the backend from its response.
-    pub(super) async fn learn_from<B>(
-        self,
-        proxy: &Proxy,
-        context: &RequestContext,
-        response: Response<B>,
-    ) -> Response<Body>
+    pub(super) async fn learn_from<B>(self, context: &RequestContext, response: Response<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -236,7 +231,7 @@ impl RequestInfo {
         }
         // A backend answers OPTIONS for CORS before it reads the key.
         if status.is_success() && method != Method::OPTIONS && !is_public(&path) {
-            context.backend.gate.accept(key.as_ref().map(|key| proxy.app.registry.key_hash(key)));
+            context.backend.gate.accept(key.as_ref().map(|key| context.key_hash(key)));
         }
         let is_lesson = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
         let is_short = response.body().size_hint().upper().is_some_and(|size| size <= MAX_REFUSAL_BYTES);
@@ -249,25 +244,15 @@ impl RequestInfo {
             return respond::message(status, "The backend refused the request.", detail);
         };
         let body = body.to_bytes();
-        note_answer(proxy, context, key.as_ref(), generation, (status, &head.headers, &body));
+        let hash = key.map(|key| context.key_hash(&key));
+        note_answer(context, hash, generation, (status, &head.headers, &body));
         Response::from_parts(head, respond::full(body))
     }
 }
 
-/// Updates the gate from the backend's response to `key`, whose request began in `generation`.
+/// Updates the gate from the backend's response to the key with `hash`, whose request began in `generation`. A key is
+/// valid if its request succeeded.
 pub(super) fn note_answer(
-    proxy: &Proxy,
-    context: &RequestContext,
-    key: Option<&ApiKey>,
-    generation: u64,
-    (status, headers, body): (StatusCode, &HeaderMap, &[u8]),
-) {
-    let hash = key.map(|key| proxy.app.registry.key_hash(key));
-    note_auth_failure(context, hash, generation, (status, headers, body));
-}
-
-/// Like [`note_answer`], with the hash of the key. A key is valid if its request succeeded.
-pub(super) fn note_auth_failure(
     context: &RequestContext,
     hash: Option<[u8; 32]>,
     generation: u64,

@@ -26,7 +26,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::coalesce;
-use super::errors::{ResponseResult, merge, refusal_response};
+use super::errors::{OrResponse, merge, refusal_response};
 use super::quota::acquire_request;
 use super::request::RequestContext;
 use crate::backend::{AuthFailure, KEY_STATUS, RequestIdentity, ScopedQuery};
@@ -38,9 +38,8 @@ use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
 use crate::deadline::timeout;
-use crate::proxy::Proxy;
 use crate::proxy::credentials::{KEYS, REGISTER, request_key};
-use crate::respond::{self, Body};
+use crate::respond::{self, Body, detail};
 use crate::telemetry;
 use keyring::RegisteredKey;
 
@@ -84,7 +83,6 @@ pub(super) fn alias_endpoint(context: &RequestContext, path: &str) -> Option<Syn
 ///
 /// The request, if the backend must answer it.
 pub(super) async fn answer(
-    proxy: &Proxy,
     context: &RequestContext,
     parts: Parts,
     path: &str,
@@ -94,38 +92,35 @@ pub(super) async fn answer(
     let is_get = parts.method == Method::GET;
     // A request with a body or another method is left to the backend.
     if shims.is_on(Shim::Health) && path == HEALTH && is_get && body.is_end_stream() {
-        return match health(proxy, context, &parts).await {
-            Some(response) => Ok(response),
-            None => Err((parts, body)),
-        };
+        return health(context, &parts).await.ok_or((parts, body));
     }
-    if let Some(held) = restart_refusal(proxy, context, path).await {
-        return Ok(held);
+    if let Err(refused) = check_restart(context, path).await {
+        return Ok(*refused);
     }
     if shims.is_on(Shim::Version) && path == VERSION && is_get && body.is_end_stream() {
-        return Ok(version(proxy, context, parts, body).await);
+        return Ok(version(context, parts, body).await);
     }
     if let Some(inventory) = inventory::match_path(&parts.method, path) {
-        return Ok(inventory::answer(proxy, context, parts, body, inventory).await);
+        return Ok(inventory::answer(context, parts, body, inventory).await);
     }
     if templates::matches(&parts.method, path, parts.uri.query().unwrap_or_default()) {
-        let response = match release(proxy, context, &parts).await {
-            Ok(release) => templates::answer(proxy, context, &parts, release).await,
+        let response = match release(context, &parts).await {
+            Ok(release) => templates::answer(context, &parts, release).await,
             Err(refused) => Some(*refused),
         };
         return response.ok_or((parts, body));
     }
     let guest = config::match_path(&parts.method, path);
     if guest.is_some() || rows::matches(path) {
-        let release = match release(proxy, context, &parts).await {
+        let release = match release(context, &parts).await {
             Ok(Some(release)) => release,
             Ok(None) => return Err((parts, body)),
             Err(refused) => return Ok(*refused),
         };
         let request = Request::from_parts(parts, body);
         return Ok(match guest {
-            Some(guest) => config::answer(proxy, context, request, guest, release).await,
-            None => merge(rows::answer(proxy, context, request, path, release).await),
+            Some(guest) => config::answer(context, request, guest, release).await,
+            None => merge(rows::answer(context, request, path, release).await),
         });
     }
     let lacks = || async { context.backend.lacks(KEY_STATUS).await == Ok(true) };
@@ -135,15 +130,15 @@ pub(super) async fn answer(
     count_shim(Shim::Auth, ShimAction::Emulated, path);
     let registered = match &context.state.config.shims.api_key {
         Some(key) => Some(RegisteredKey::from_config(key)),
-        None => proxy.keyring.get(context.backend.url()),
+        None => context.proxy.keyring.get(context.backend.url()),
     };
     Ok(match (path, &parts.method) {
         (KEY_STATUS, &Method::GET) => {
             let (is_open, has_key) = (registered.is_none(), registered.is_some());
-            json_response(StatusCode::OK, &json!({ "needs_bootstrap": is_open, "has_db_keys": has_key }))
+            respond::object(StatusCode::OK, &json!({ "needs_bootstrap": is_open, "has_db_keys": has_key }))
         }
         (KEYS, &Method::GET) => keys(registered.as_ref(), &parts),
-        (REGISTER, &Method::POST) => merge(register(proxy, context, registered.as_ref(), body).await),
+        (REGISTER, &Method::POST) => merge(register(context, registered.as_ref(), body).await),
         (REGISTER, _) => not_allowed("POST"),
         _ => not_allowed("GET"),
     })
@@ -153,19 +148,15 @@ pub(super) async fn answer(
 const ALLOWED_BEFORE_RESTART: [&str; 4] = ["/netbox/", "/proxmox/", "/auth/", "/docs"];
 
 /// Refuses a request that may write to NetBox while the backend would write to the wrong NetBox.
-pub(super) async fn restart_refusal(
-    proxy: &Proxy,
-    context: &RequestContext,
-    path: &str,
-) -> Option<Response<Body>> {
+pub(super) async fn check_restart(context: &RequestContext, path: &str) -> OrResponse<()> {
     let is_harmless = ["/", VERSION, "/openapi.json"].contains(&path)
         || ALLOWED_BEFORE_RESTART.iter().any(|harmless| path.starts_with(harmless));
     if is_harmless {
-        return None;
+        return Ok(());
     }
-    let why = proxy.app.registry.resolve_blocked(&context.backend).await?;
+    let Some(why) = context.proxy.app.registry.resolve_blocked(&context.backend).await else { return Ok(()) };
     let retry_after = context.backend.limits().retry_after.as_secs();
-    Some(*refusal_response(path, &Refusal::awaits_restart(&why, retry_after)))
+    Err(refusal_response(path, &Refusal::awaits_restart(&why, retry_after)))
 }
 
 /// Translates the Proxmox endpoints in a request for `path` to the vocabulary of the backend's release.
@@ -173,12 +164,7 @@ pub(super) async fn restart_refusal(
 /// # Errors
 ///
 /// The response to a request that would affect other endpoints, or write to another branch of NetBox.
-pub(super) async fn scope(
-    proxy: &Proxy,
-    context: &RequestContext,
-    parts: &mut Parts,
-    path: &str,
-) -> Result<(), Box<Response<Body>>> {
+pub(super) async fn scope(context: &RequestContext, parts: &mut Parts, path: &str) -> OrResponse<()> {
     let shims = &context.state.config.shims;
     let query = parts.uri.query().unwrap_or_default();
     let names = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == ENDPOINT_IDS && !value.is_empty();
@@ -187,36 +173,29 @@ pub(super) async fn scope(
     if !is_scoped && !has_branch {
         return Ok(());
     }
-    let release = release(proxy, context, parts).await?;
+    let release = release(context, parts).await?;
+    let refused = |shim, refusal: &Refusal| {
+        count_shim(shim, ShimAction::Refused, path);
+        refusal_response(path, refusal)
+    };
     if has_branch && let Some(why) = options::loses_branch_at(path, query, release) {
-        count_shim(Shim::Options, ShimAction::Refused, path);
-        return Err(refusal_response(path, &Refusal::loses_branch(&why)));
+        return Err(refused(Shim::Options, &Refusal::loses_branch(&why)));
     }
     if !is_scoped {
         return Ok(());
     }
     let kind = Kind::all().find(|kind| SyncEndpoint::for_kind(*kind).json_path() == path);
     let harm = kind.and_then(|kind| harms_others(kind, release));
-    let scoped = context.backend.scope_query(query, release, &identity(context, parts), harm).await;
-    let scoped = match scoped {
+    let scoped = match context.backend.scope_query(query, release, &identity(context, parts), harm).await {
         Ok(ScopedQuery::Unchanged) => return Ok(()),
         Ok(ScopedQuery::Rewritten(scoped)) => scoped,
-        Ok(ScopedQuery::Harmful(why)) => {
-            count_shim(Shim::Scope, ShimAction::Refused, path);
-            return Err(refusal_response(path, &Refusal::harms_others(&why)));
-        }
-        Err(refusal) => {
-            if refusal.cause == Cause::Unsupported {
-                count_shim(Shim::Scope, ShimAction::Refused, path);
-            }
-            return Err(refusal_response(path, &refusal));
-        }
+        Ok(ScopedQuery::Harmful(why)) => return Err(refused(Shim::Scope, &Refusal::harms_others(&why))),
+        Err(refusal) if refusal.cause == Cause::Unsupported => return Err(refused(Shim::Scope, &refusal)),
+        Err(refusal) => return Err(refusal_response(path, &refusal)),
     };
     let Ok(target) = format!("{}?{scoped}", parts.uri.path()).parse::<PathAndQuery>() else {
-        return Err(refusal_response(
-            path,
-            &Refusal::not_scoped("The request is too long to name the endpoints in it."),
-        ));
+        let refusal = Refusal::not_scoped("The request is too long to name the endpoints in it.");
+        return Err(refusal_response(path, &refusal));
     };
     count_shim(Shim::Scope, ShimAction::Translated, path);
     parts.uri = Uri::from(target);
@@ -224,17 +203,13 @@ pub(super) async fn scope(
 }
 
 /// The release of the backend, if the client of `parts` may query it. A refused key is not tried again for that.
-async fn release(
-    proxy: &Proxy,
-    context: &RequestContext,
-    parts: &Parts,
-) -> Result<Option<Release>, Box<Response<Body>>> {
-    let _trial = coalesce::admit(proxy, context, parts).await?;
+async fn release(context: &RequestContext, parts: &Parts) -> OrResponse<Option<Release>> {
+    let _trial = coalesce::admit(context, parts).await?;
     let identity = identity(context, parts);
     let generation = context.backend.gate.generation();
     let release = context.backend.release(&identity).await;
     release.map_err(|refusal| {
-        let hash = identity.key.as_ref().map(|key| proxy.app.registry.key_hash(key));
+        let hash = identity.key.as_ref().map(|key| context.key_hash(key));
         let (text, retry_after) = (refusal.text(), refusal.retry_after.as_deref());
         let failure = AuthFailure { status: refusal.status, retry_after, text: &text, generation };
         let (backend, client) = (&context.backend, context.forwarded.client);
@@ -251,13 +226,13 @@ fn identity(context: &RequestContext, parts: &Parts) -> RequestIdentity {
 }
 
 /// The backend's version, or the one derived from its streams if it has no `/version`.
-async fn version(proxy: &Proxy, context: &RequestContext, parts: Parts, body: Incoming) -> Response<Body> {
-    let response = upstream::forward(proxy, context, &parts, body).await;
+async fn version(context: &RequestContext, parts: Parts, body: Incoming) -> Response<Body> {
+    let response = upstream::forward(context, &parts, body).await;
     if response.status() != StatusCode::NOT_FOUND {
         return response;
     }
     let (response, is_missing) = is_bare_404(context, response).await;
-    match release(proxy, context, &parts).await {
+    match release(context, &parts).await {
         Ok(Some(release)) if is_missing => {
             let bridge = json!({
                 "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION"), "detected_by": "streams",
@@ -297,7 +272,7 @@ async fn is_404_with(
 /// A response emulated by the bridge.
 fn emulated(shim: Shim, path: &str, body: &Value) -> Response<Body> {
     count_shim(shim, ShimAction::Emulated, path);
-    with_shim_header(json_response(StatusCode::OK, body), shim)
+    with_shim_header(respond::object(StatusCode::OK, body), shim)
 }
 
 /// Marks `response` with the shim that took part in it.
@@ -311,9 +286,9 @@ pub(super) fn count_shim(shim: Shim, action: ShimAction, path: &str) {
 }
 
 /// Whether the backend is healthy. `None` leaves the response to the backend.
-async fn health(proxy: &Proxy, context: &RequestContext, parts: &Parts) -> Option<Response<Body>> {
+async fn health(context: &RequestContext, parts: &Parts) -> Option<Response<Body>> {
     let limit = context.backend.limits().probe;
-    let why = match timeout(limit, probe_health(proxy, context, parts)).await {
+    let why = match timeout(limit, probe_health(context, parts)).await {
         Ok(Ok(response)) => return response,
         Ok(Err(why)) => why,
         Err(_) => {
@@ -325,22 +300,18 @@ async fn health(proxy: &Proxy, context: &RequestContext, parts: &Parts) -> Optio
     let body = json!({
         "status": "unready", "init_ok": false, "reason": why, "message": message, "detail": why,
     });
-    let mut response = json_response(StatusCode::SERVICE_UNAVAILABLE, &body);
+    let mut response = respond::object(StatusCode::SERVICE_UNAVAILABLE, &body);
     let retry_after = HeaderValue::from(context.backend.limits().retry_after.as_secs());
     response.headers_mut().insert(RETRY_AFTER, retry_after);
     Some(response)
 }
 
 /// The health response of the backend, or of the bridge in its place; the reason, if the backend is unreachable.
-async fn probe_health(
-    proxy: &Proxy,
-    context: &RequestContext,
-    parts: &Parts,
-) -> Result<Option<Response<Body>>, String> {
+async fn probe_health(context: &RequestContext, parts: &Parts) -> Result<Option<Response<Body>>, String> {
     let backend = &context.backend;
     let ready = || Ok(Some(emulated(Shim::Health, HEALTH, &json!({ "status": "ready", "init_ok": true }))));
     if backend.is_known_missing(HEALTH) {
-        let _slot = match acquire_request(proxy, context) {
+        let _slot = match acquire_request(context) {
             Ok(slot) => slot,
             Err(limit) => return Ok(Some(respond::limit_exceeded(limit))),
         };
@@ -348,7 +319,7 @@ async fn probe_health(
         return ready();
     }
     let generation = backend.capabilities_cache.generation();
-    let response = coalesce::coalesced(proxy, context, parts).await.map_err(|error| error.to_string())?;
+    let response = coalesce::coalesced(context, parts).await.map_err(|error| error.to_string())?;
     match response.as_ref().map(Response::status) {
         Some(StatusCode::NOT_FOUND) => {
             let Some(response) = response else { return Ok(None) };
@@ -368,10 +339,8 @@ async fn probe_health(
 }
 
 fn keys(registered: Option<&RegisteredKey>, parts: &Parts) -> Response<Body> {
-    let unauthorized = |detail: &str| {
-        let body = json!({ "message": "The API key is refused.", "detail": detail });
-        json_response(StatusCode::UNAUTHORIZED, &body)
-    };
+    let unauthorized =
+        |detail: &str| respond::message(StatusCode::UNAUTHORIZED, "The API key is refused.", detail);
     let Some(registered) = registered else {
         return unauthorized("No API key configured. Register a key via POST /auth/register-key.");
     };
@@ -380,18 +349,17 @@ fn keys(registered: Option<&RegisteredKey>, parts: &Parts) -> Response<Body> {
         Some(key) if registered.matches(&key) => {
             let RegisteredKey { label, created_at, .. } = registered;
             let only = json!({ "id": 1, "label": label, "is_active": true, "created_at": created_at });
-            json_response(StatusCode::OK, &json!({ "keys": [only] }))
+            respond::object(StatusCode::OK, &json!({ "keys": [only] }))
         }
         Some(_) => unauthorized("Invalid API key."),
     }
 }
 
 async fn register(
-    proxy: &Proxy,
     context: &RequestContext,
     registered: Option<&RegisteredKey>,
     body: Incoming,
-) -> ResponseResult {
+) -> OrResponse<Response<Body>> {
     #[derive(Deserialize)]
     struct Registration {
         api_key: SecretString,
@@ -403,23 +371,24 @@ async fn register(
     let invalid = |text: &str| detail(StatusCode::BAD_REQUEST, text);
     let Ok(Registration { api_key, label }) = serde_json::from_slice(&body) else {
         let text = "The body must be a JSON object with api_key and an optional label.";
-        return Err(detail(StatusCode::UNPROCESSABLE_ENTITY, text));
+        return Err(detail(StatusCode::UNPROCESSABLE_ENTITY, text).into());
     };
+    let taken = || detail(StatusCode::CONFLICT, "An API key is already configured.");
     if api_key.expose_secret().chars().count() < MIN_KEY {
-        return Err(invalid("API key must be at least 32 characters."));
+        return Err(invalid("API key must be at least 32 characters.").into());
     }
     let Ok(api_key) = api_key.expose_secret().parse::<ApiKey>() else {
-        return Err(invalid("API key must be one line of visible ASCII characters."));
+        return Err(invalid("API key must be one line of visible ASCII characters.").into());
     };
     if registered.is_some() {
-        return Err(detail(StatusCode::CONFLICT, "An API key is already configured."));
+        return Err(taken().into());
     }
-    Ok(match proxy.keyring.register(context.backend.url(), &api_key, &label).await {
+    Ok(match context.proxy.keyring.register(context.backend.url(), &api_key, &label).await {
         Ok(true) => {
-            proxy.app.registry.secrets.remember(vec![api_key.expose().into()]);
+            context.proxy.app.registry.secrets.remember(vec![api_key.expose().into()]);
             detail(StatusCode::CREATED, "API key registered.")
         }
-        Ok(false) => detail(StatusCode::CONFLICT, "An API key is already configured."),
+        Ok(false) => taken(),
         Err(error) => {
             telemetry::StateNotWritten { file: keyring::FILE, error: &error }.emit();
             detail(StatusCode::SERVICE_UNAVAILABLE, "The key could not be written; see the log.")
@@ -438,12 +407,4 @@ fn not_allowed(methods: &'static str) -> Response<Body> {
     let mut response = detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     response
-}
-
-fn detail(status: StatusCode, detail: &str) -> Response<Body> {
-    json_response(status, &json!({ "detail": detail }))
-}
-
-fn json_response(status: StatusCode, body: &Value) -> Response<Body> {
-    respond::json(status, Bytes::from(body.to_string()))
 }

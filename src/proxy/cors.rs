@@ -21,15 +21,13 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::coalesce::MAX_SHARED_BYTES;
+use super::coalesce::{MAX_SHARED_BYTES, cached_or_fetched};
 use super::headers::hop_by_hop;
-use super::quota::acquire_request;
 use super::request::RequestContext;
 use crate::backend::{CacheKey, CachedResponse, ForwardError};
 use crate::core::http::headers::list;
 use crate::core::remote::Remote;
 use crate::deadline::timeout;
-use crate::proxy::Proxy;
 use crate::respond::Body;
 
 /// How long the headers of a backend are used before it is asked again.
@@ -94,30 +92,30 @@ impl Page {
 
     /// Adds the backend's CORS headers to `response`, unless the response is the backend's own or opens a WebSocket,
     /// to which CORS does not apply.
-    pub(super) async fn complete(mut self, proxy: &Proxy, response: &mut Response<Body>) {
+    pub(super) async fn complete(mut self, response: &mut Response<Body>) {
         let is_forwarded = response.headers().contains_key(http::header::VIA);
         if is_forwarded || response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return;
         }
-        self.fetch_headers(proxy).await;
+        self.fetch_headers().await;
         for (name, value) in self.cors_headers.iter().flatten() {
             response.headers_mut().append(name, value.clone());
         }
     }
 
     /// Fetches the backend's CORS headers, unless they are known. If it does not answer, its previous answer applies.
-    pub(super) async fn fetch_headers(&mut self, proxy: &Proxy) {
+    pub(super) async fn fetch_headers(&mut self) {
         if self.cors_headers.is_some() {
             return;
         }
         let cache_key = self.cache_key();
-        let known = proxy.cors.0.lock().get(&cache_key).cloned();
+        let known = self.context.proxy.cors.0.lock().get(&cache_key).cloned();
         let headers = match known {
             Some((at, headers)) if at.elapsed() < TTL => headers,
             known => {
-                let headers = self.ask_backend(proxy, cache_key).await.or(known.map(|(_, headers)| headers));
+                let headers = self.ask_backend(cache_key).await.or(known.map(|(_, headers)| headers));
                 if let Some(headers) = &headers {
-                    proxy.cors.insert(cache_key, headers.clone());
+                    self.context.proxy.cors.insert(cache_key, headers.clone());
                 }
                 headers.unwrap_or_default()
             }
@@ -125,25 +123,22 @@ impl Page {
         self.cors_headers = Some(headers);
     }
 
-    async fn ask_backend(&self, proxy: &Proxy, cache_key: CacheKey) -> Option<HeaderMap> {
-        let backend = Arc::clone(&self.context.backend);
-        let _slot = acquire_request(proxy, &self.context).ok()?;
+    async fn ask_backend(&self, cache_key: CacheKey) -> Option<HeaderMap> {
         let mut request = Request::new(Empty::<Bytes>::new());
         *request.headers_mut() = self.request_headers.clone();
         hop_by_hop(request.headers_mut(), http::Version::HTTP_11);
         self.context.forwarded.apply(request.headers_mut());
-        let limits = backend.limits();
-        let (wait, coalesce) = (limits.probe.min(MAX_WAIT), limits.coalesce);
-        let asked = Arc::clone(&backend);
-        let fetch = async move {
-            let (head, body) = asked.forward(request).await?.into_parts();
+        let backend = Arc::clone(&self.context.backend);
+        let wait = backend.limits().probe.min(MAX_WAIT);
+        let fetch = || async move {
+            let (head, body) = backend.forward(request).await?.into_parts();
             // The connection can be used again once the body was read.
             let body = Limited::new(body, MAX_SHARED_BYTES).collect().await;
             body.map_err(|error| ForwardError::Broken { remote: Remote::Backend, why: error.to_string() })?;
             Ok(Some(CachedResponse { head, body: Bytes::new() }))
         };
-        let answer = timeout(wait, backend.gate.responses.get_or_fetch(cache_key, coalesce, fetch)).await;
-        let head = &answer.ok()?.ok()??.head;
+        let answer = timeout(wait, cached_or_fetched(&self.context, cache_key, fetch)).await;
+        let head = &answer.ok()?.ok()?.ok()??.head;
         // Errors of a server, or of a proxy before it, often lack the headers.
         (!head.status.is_server_error()).then(|| cors_headers(&head.headers))
     }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::request::{Peer, REJECTED, RequestContext};
 use crate::app::AppState;
-use crate::backend::{ForwardError, UploadError};
+use crate::backend::{Backend, ForwardError, UploadError};
 use crate::core::domain::refusal::Refusal;
 use crate::core::http::csrf;
 use crate::core::http::guard::{self, RejectReason, Rejection};
@@ -21,14 +21,12 @@ use crate::telemetry;
 /// The maximum length of a repeated header value, in characters.
 const MAX_NAMED: usize = 80;
 
-/// A response, or the one that takes its place because of an error.
-pub(super) type ResponseResult = Result<Response<Body>, Response<Body>>;
+/// The value, or the response that ends the request because of an error.
+pub(super) type OrResponse<T> = Result<T, Box<Response<Body>>>;
 
 /// The response to send.
-pub(super) fn merge(result: ResponseResult) -> Response<Body> {
-    match result {
-        Ok(response) | Err(response) => response,
-    }
+pub(super) fn merge(result: OrResponse<Response<Body>>) -> Response<Body> {
+    result.unwrap_or_else(|response| *response)
 }
 
 /// The response to a request for `path` that the bridge or the backend refuses.
@@ -45,31 +43,33 @@ pub(crate) fn rejection(state: &AppState, request: &Parts, peer: &Peer) -> Optio
         .map(|rejection| rejection_response(&rejection, peer.address))
 }
 
-/// The response to a request for a sync that a page of another site may have sent, with the key of the bridge or
-/// against `allowed_origins`.
-pub(super) fn cross_site(context: &RequestContext, headers: &HeaderMap) -> Option<Response<Body>> {
+/// Refuses a request for a sync that a page of another site may have sent, with the key of the bridge or against
+/// `allowed_origins`.
+pub(super) fn check_origin(context: &RequestContext, headers: &HeaderMap) -> OrResponse<()> {
     let (config, allowed) = (context.backend.config(), &*context.state.config.allowed_origins);
     if config.api_key.is_none() && allowed.is_empty() {
-        return None;
+        return Ok(());
     }
+    let refused = |why: &str| Err(Box::new(respond::cross_site(why)));
     let host = context.forwarded.host();
     if csrf::is_cross_site(headers, host, allowed) {
         // `null` cannot be allowed: every sandboxed page has it.
         let origin = headers.get(ORIGIN).map(text).filter(|origin| origin.parse::<BackendUrl>().is_ok());
         let origin = origin.unwrap_or_else(|| "its origin".to_owned());
-        return Some(respond::cross_site(&format!(
+        return refused(&format!(
             "Sec-Fetch-Site or Origin shows that a page of another site sent this request. If it is a page of NetBox, \
              add {origin} to allowed_origins."
-        )));
+        ));
     }
     // The plugin may know the bridge by any name.
     let host = host.filter(|_| csrf::may_be_browser(headers));
-    let foreign = host.filter(|host| !csrf::is_own_host(host, &config.hosts, allowed))?;
+    let foreign = host.filter(|host| !csrf::is_own_host(host, &config.hosts, allowed));
+    let Some(foreign) = foreign else { return Ok(()) };
     let (foreign, scheme) = (plain(foreign, MAX_NAMED), context.forwarded.scheme());
-    Some(respond::cross_site(&format!(
+    refused(&format!(
         "{foreign} is not known as a name of this bridge, and a page of another site may use it to reach the bridge. If \
          it is one, add {scheme}://{foreign} to allowed_origins."
-    )))
+    ))
 }
 
 pub(crate) fn rejection_response(rejection: &Rejection, client: IpAddr) -> Response<Body> {
@@ -102,6 +102,17 @@ pub(super) fn error_response(
         ForwardError::Broken { .. } => Refusal::broken(&why),
     };
     *refusal_response(path, &refusal)
+}
+
+/// Checks the length of a request body of `client`, if it is known, against the limit of `backend`.
+pub(super) fn check_length(backend: &Backend, body: &impl http_body::Body, client: IpAddr) -> OrResponse<()> {
+    let most = backend.limits().body_bytes;
+    match body.size_hint().exact() {
+        Some(bytes) if bytes > most as u64 => {
+            Err(upload_error_response(client, UploadError::TooLarge(most)).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The response to `client` whose request body failed.

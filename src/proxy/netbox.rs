@@ -11,27 +11,26 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST};
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body::Body as _;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::task::spawn_blocking;
 
 use super::Proxy;
-use super::errors;
+use super::errors::{self, OrResponse, merge};
 use super::headers;
 use super::quota::{Quota, QuotaKey, hold_until_sent, request_slot_among};
 use super::request::Peer;
 use super::router;
 use crate::app::AppState;
-use crate::backend::{Backend, UploadError};
+use crate::backend::Backend;
 use crate::core::compat::netbox::{STATUS, SyncProcesses};
 use crate::core::compat::{Shim, ShimAction};
+use crate::core::http::headers::host;
 use crate::core::secret;
 use crate::ledger::Timestamp;
 use crate::private::Unreadable;
@@ -210,7 +209,7 @@ impl Proxy {
         router::exchange(parts, peer, Route::Netbox, |parts| async {
             let response = match errors::rejection(&self.app.state(), &parts, peer) {
                 Some(rejected) => rejected,
-                None => self.forward_to_netbox(parts, body, peer, listen).await,
+                None => merge(self.forward_to_netbox(parts, body, peer, listen).await),
             };
             (Route::Netbox, response)
         })
@@ -223,27 +222,17 @@ impl Proxy {
         body: Incoming,
         peer: &Peer,
         listen: SocketAddr,
-    ) -> Response<Body> {
+    ) -> OrResponse<Response<Body>> {
         let state = self.app.state();
+        let unavailable = |why: &str| respond::detail(StatusCode::SERVICE_UNAVAILABLE, why);
         let Some((backend, _)) = state.netbox_listener(listen) else {
-            let detail = "No backend has this NetBox listener any more.";
-            return error_response(StatusCode::SERVICE_UNAVAILABLE, detail);
+            return Err(unavailable("No backend has this NetBox listener any more.").into());
         };
-        let upstream = match self.netbox.upstream(backend).await {
-            Ok(upstream) => upstream,
-            Err(reason) => return error_response(StatusCode::SERVICE_UNAVAILABLE, &reason),
-        };
-        let limits = &state.config.limits;
-        let slot = match request_slot_among(&self.netbox.requests, limits, peer.address) {
-            Ok(slot) => slot,
-            Err(limit) => return respond::limit_exceeded(limit),
-        };
-        let most = backend.limits().body_bytes;
-        if body.size_hint().exact().is_some_and(|bytes| bytes > most as u64) {
-            return errors::upload_error_response(peer.address, UploadError::TooLarge(most));
-        }
+        let upstream = self.netbox.upstream(backend).await.map_err(|reason| unavailable(&reason))?;
+        let slot = request_slot_among(&self.netbox.requests, &state.config.limits, peer.address)?;
+        errors::check_length(backend, &body, peer.address)?;
         headers::as_http_1(&mut parts);
-        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+        let host = host(&parts.headers).map(str::to_owned);
         let host = host.unwrap_or_else(|| self.app.listeners.netbox_address(listen).to_string());
         let origin = format!("{}://{host}", peer.scheme);
         // Backends send a token with each request; `check` and probes do not.
@@ -269,16 +258,11 @@ impl Proxy {
         if token == Some(BackendToken::Current) && response.status().is_success() {
             self.netbox.endpoints.token_accepted(backend, &path);
         }
-        hold_until_sent(response, slot)
+        Ok(hold_until_sent(response, slot))
     }
 }
 
 /// Whether 0.0.1 and 0.0.2 send a request for `path` in the session that writes to NetBox.
 fn writes_to_netbox(path: &str) -> bool {
     path.starts_with("/api/") && !OWN_SESSION_PATHS.iter().any(|prefix| path.starts_with(prefix))
-}
-
-/// An error of the bridge, in the form of NetBox's own errors.
-fn error_response(status: StatusCode, detail: &str) -> Response<Body> {
-    respond::json(status, Bytes::from(json!({ "detail": detail }).to_string()))
 }

@@ -9,7 +9,6 @@ use http::Response;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 
-use super::Proxy;
 use super::request::RequestContext;
 use crate::config::Limits;
 use crate::core::domain::credential::ApiKey;
@@ -84,32 +83,26 @@ pub(super) enum QuotaKey {
 
 /// A slot for one more stream or tunnel of `context`, opened with `key`.
 pub(super) fn acquire_stream(
-    proxy: &Proxy,
     context: &RequestContext,
     key: Option<&ApiKey>,
 ) -> Result<QuotaGuard<QuotaKey>, Limit> {
-    let limits = &context.state.config.limits;
-    let client = context.forwarded.client;
-    let key = key.map(|key| QuotaKey::Key(proxy.app.registry.key_hash(key)));
+    let (limits, client) = (&context.state.config.limits, context.forwarded.client);
     let quotas = [
         (QuotaKey::All, limits.streams, Limit::Streams),
-        (
-            QuotaKey::Address(limited_as(client, limits.ipv6_prefix)),
-            limits.streams_per_address,
-            Limit::StreamsPerAddress,
-        ),
+        (address_key(client, limits), limits.streams_per_address, Limit::StreamsPerAddress),
     ];
-    let of_key = key.map(|key| (key, limits.streams_per_key, Limit::StreamsPerKey));
-    let acquired = proxy.streams.acquire(quotas.into_iter().chain(of_key));
-    acquired.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
+    let of_key = key.map(|key| key_quota(context, key));
+    acquire(&context.proxy.streams, client, quotas.into_iter().chain(of_key))
+}
+
+/// A slot per key for one more stream of `context`, where the key is known late.
+pub(super) fn acquire_key(context: &RequestContext, key: &ApiKey) -> Result<QuotaGuard<QuotaKey>, Limit> {
+    acquire(&context.proxy.streams, context.forwarded.client, [key_quota(context, key)])
 }
 
 /// A slot for one more request of `context` in flight to the backend.
-pub(super) fn acquire_request(
-    proxy: &Proxy,
-    context: &RequestContext,
-) -> Result<QuotaGuard<QuotaKey>, Limit> {
-    request_slot_among(&proxy.requests, &context.state.config.limits, context.forwarded.client)
+pub(super) fn acquire_request(context: &RequestContext) -> Result<QuotaGuard<QuotaKey>, Limit> {
+    request_slot_among(&context.proxy.requests, &context.state.config.limits, context.forwarded.client)
 }
 
 /// A slot for one more request of `client` in `requests`, under `limits`.
@@ -118,15 +111,28 @@ pub(super) fn request_slot_among(
     limits: &Limits,
     client: IpAddr,
 ) -> Result<QuotaGuard<QuotaKey>, Limit> {
-    let taken = requests.acquire([
+    let quotas = [
         (QuotaKey::All, limits.requests, Limit::Requests),
-        (
-            QuotaKey::Address(limited_as(client, limits.ipv6_prefix)),
-            limits.requests_per_address,
-            Limit::RequestsPerAddress,
-        ),
-    ]);
-    taken.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
+        (address_key(client, limits), limits.requests_per_address, Limit::RequestsPerAddress),
+    ];
+    acquire(requests, client, quotas)
+}
+
+fn address_key(client: IpAddr, limits: &Limits) -> QuotaKey {
+    QuotaKey::Address(limited_as(client, limits.ipv6_prefix))
+}
+
+fn key_quota(context: &RequestContext, key: &ApiKey) -> (QuotaKey, usize, Limit) {
+    let key = QuotaKey::Key(context.key_hash(key));
+    (key, context.state.config.limits.streams_per_key, Limit::StreamsPerKey)
+}
+
+fn acquire(
+    slots: &Quota<QuotaKey>,
+    client: IpAddr,
+    quotas: impl IntoIterator<Item = (QuotaKey, usize, Limit)>,
+) -> Result<QuotaGuard<QuotaKey>, Limit> {
+    slots.acquire(quotas).inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
 }
 
 /// Holds the slot until the body of `response` is sent or dropped.
@@ -138,17 +144,6 @@ pub(super) fn hold_until_sent(response: Response<Body>, slot: QuotaGuard<QuotaKe
         });
         held.boxed_unsync()
     })
-}
-
-/// A slot per key for one more stream of `context`, where the key is known late; `hash` is its hash.
-pub(super) fn acquire_key(
-    streams: &Quota<QuotaKey>,
-    context: &RequestContext,
-    hash: [u8; 32],
-) -> Result<QuotaGuard<QuotaKey>, Limit> {
-    let (limits, client) = (&context.state.config.limits, context.forwarded.client);
-    let acquired = streams.acquire([(QuotaKey::Key(hash), limits.streams_per_key, Limit::StreamsPerKey)]);
-    acquired.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
 }
 
 #[cfg(test)]

@@ -8,10 +8,12 @@ use http::uri::Scheme;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::Proxy;
 use super::forwarded::Forwarded;
 use super::informational::InformationalResponses;
 use crate::app::{AppState, ClientListener};
 use crate::backend::Backend;
+use crate::core::domain::credential::ApiKey;
 use crate::core::http::guard::Rejection;
 
 /// The peer of a client connection.
@@ -73,9 +75,17 @@ pub const REJECTED: &str = "X-REJECTED";
 /// A request for a backend, and its origin.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestContext {
+    pub(crate) proxy: Arc<Proxy>,
     pub(crate) state: Arc<AppState>,
     pub(crate) backend: Arc<Backend>,
     pub(crate) forwarded: Forwarded,
     pub(crate) informational: InformationalResponses,
     pub(crate) stall: StallFlag,
+}
+
+impl RequestContext {
+    /// The hash by which `key` is known.
+    pub(super) fn key_hash(&self, key: &ApiKey) -> [u8; 32] {
+        self.proxy.app.registry.key_hash(key)
+    }
 }

@@ -1,5 +1,6 @@
 //! The processing that every client request and every response passes through.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::FutureExt;
@@ -12,7 +13,7 @@ use tracing::Instrument;
 
 use super::Proxy;
 use super::cors::{self, Page};
-use super::errors::{cross_site, rejection, rejection_response};
+use super::errors::{OrResponse, merge, rejection, rejection_response};
 use super::forwarded::Forwarded;
 use super::headers::{as_http_1, decoded_path};
 use super::request::{Peer, RequestContext, StoppedConnection};
@@ -20,53 +21,50 @@ use super::request_id::RequestTrace;
 use super::{compat, credentials, passthrough, streams, tunnel, websocket};
 use crate::core::domain::kind::SyncEndpoint;
 use crate::core::http::guard;
-use crate::core::http::headers::{is_websocket, list};
+use crate::core::http::headers::{host, is_websocket, list};
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Route};
 
 impl Proxy {
     /// Answers a client request.
-    pub async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    pub async fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let (parts, body) = request.into_parts();
         exchange(parts, peer, Route::Nowhere, |mut parts| async {
-            match self.request_context(&mut parts, peer) {
-                Ok(context) => {
-                    let mut page = Page::from_request(&context, &parts);
-                    let is_stream = parts.method == Method::GET && is_sync_stream(&parts.uri);
-                    if let Some(page) = page.as_mut().filter(|_| is_stream) {
-                        // Old backends answer nothing during a sync.
-                        page.fetch_headers(self).await;
-                    }
-                    let (route, mut response) = self.serve(context, parts, body).await;
-                    if let Some(page) = page {
-                        page.complete(self, &mut response).await;
-                    }
-                    (route, response)
-                }
-                Err(rejected) => (Route::Nowhere, *rejected),
+            let context = match self.request_context(&mut parts, peer) {
+                Ok(context) => context,
+                Err(rejected) => return (Route::Nowhere, *rejected),
+            };
+            let mut page = Page::from_request(&context, &parts);
+            let is_stream = parts.method == Method::GET && is_sync_stream(&parts.uri);
+            if let Some(page) = page.as_mut().filter(|_| is_stream) {
+                // Old backends answer nothing during a sync.
+                page.fetch_headers().await;
             }
+            let (route, mut response) = serve(context, parts, body).await;
+            if let Some(page) = page {
+                page.complete(&mut response).await;
+            }
+            (route, response)
         })
         .await
     }
 
     /// Checks a request, and determines its backend and its origin.
-    fn request_context(&self, parts: &mut Parts, peer: &Peer) -> Result<RequestContext, Box<Response<Body>>> {
+    fn request_context(self: &Arc<Self>, parts: &mut Parts, peer: &Peer) -> OrResponse<RequestContext> {
         let state = self.app.state();
         if let Some(rejected) = rejection(&state, parts, peer) {
             return Err(Box::new(rejected));
         }
         as_http_1(parts);
-        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-        let Some(backend) = state.backend(peer.listener, host.as_deref()).cloned() else {
-            return Err(Box::new(respond::message(
-                StatusCode::MISDIRECTED_REQUEST,
-                "No backend has this name.",
-                "Use one of the names in backend.hosts, or add this one to the backend that is meant.",
-            )));
+        let host = host(&parts.headers);
+        let Some(backend) = state.backend(peer.listener, host).cloned() else {
+            let detail =
+                "Use one of the names in backend.hosts, or add this one to the backend that is meant.";
+            let message = "No backend has this name.";
+            return Err(respond::message(StatusCode::MISDIRECTED_REQUEST, message, detail).into());
         };
         let trusted = &state.config.trusted_proxies;
-        let forwarded =
-            Forwarded::from_request(peer.address, &peer.scheme, host.as_deref(), &parts.headers, trusted);
+        let forwarded = Forwarded::from_request(peer.address, &peer.scheme, host, &parts.headers, trusted);
         forwarded.apply(&mut parts.headers);
         // HTTP/1.0 permits a missing `Host`, and the forwarded request is HTTP/1.1.
         if let Ok(host) = HeaderValue::from_str(&backend.url().authority())
@@ -75,6 +73,7 @@ impl Proxy {
             parts.headers.insert(HOST, host);
         }
         Ok(RequestContext {
+            proxy: Arc::clone(self),
             state,
             backend,
             forwarded,
@@ -82,64 +81,53 @@ impl Proxy {
             stall: peer.stall.clone(),
         })
     }
+}
 
-    async fn serve(
-        &self,
-        context: RequestContext,
-        mut parts: Parts,
-        body: Incoming,
-    ) -> (Route, Response<Body>) {
-        if cors::is_preflight(&parts) {
-            return (Route::Passthrough, passthrough::answer(self, &context, parts, body).await);
-        }
-        let path = decoded_path(&parts.uri).into_owned();
-        let has_body = !body.is_end_stream() || guard::announces_body(&parts);
-        let no_body = || rejection_response(&guard::body_not_allowed(), context.forwarded.client);
-        let aliased = || compat::alias_endpoint(&context, &path);
-        if let Some(endpoint) = endpoint_at(&path).or_else(aliased) {
-            if has_body {
-                return (Route::Stream, no_body());
-            }
-            if let Some(refused) = cross_site(&context, &parts.headers) {
-                return (Route::Stream, refused);
-            }
-            return (Route::Stream, streams::answer(self, &context, endpoint, &parts).await);
-        }
-        if wants_websocket(&parts) {
-            // A body could not be distinguished from the first frames on the socket.
-            let route = if path == websocket::PATH { Route::Socket } else { Route::Tunnel };
-            if has_body {
-                return (route, no_body());
-            }
-            if route == Route::Socket
-                && let Some(refused) = cross_site(&context, &parts.headers)
-            {
-                return (route, refused);
-            }
-            let response = match route {
-                Route::Socket => websocket::answer(self, context, parts).await,
-                // A tunnel may start a sync.
-                _ => match compat::restart_refusal(self, &context, &path).await {
-                    Some(held) => held,
-                    None => match compat::scope(self, &context, &mut parts, &path).await {
-                        Ok(()) => tunnel::answer(self, &context, Request::from_parts(parts, body)).await,
-                        Err(refused) => *refused,
-                    },
-                },
-            };
-            return (route, response);
-        }
-        if let Err(refused) = compat::scope(self, &context, &mut parts, &path).await {
-            return (Route::Shim, *refused);
-        }
-        // Boxed: these futures are large, and few requests need them.
-        match compat::answer(self, &context, parts, &path, body).boxed().await {
-            Ok(response) => (Route::Shim, response),
-            Err((parts, body)) => {
-                (Route::Passthrough, passthrough::answer(self, &context, parts, body).await)
-            }
-        }
+async fn serve(context: RequestContext, mut parts: Parts, body: Incoming) -> (Route, Response<Body>) {
+    if cors::is_preflight(&parts) {
+        return (Route::Passthrough, merge(passthrough::answer(&context, parts, body).await));
     }
+    let path = decoded_path(&parts.uri).into_owned();
+    let has_body = !body.is_end_stream() || guard::announces_body(&parts);
+    let no_body = || rejection_response(&guard::body_not_allowed(), context.forwarded.client);
+    let aliased = || compat::alias_endpoint(&context, &path);
+    if let Some(endpoint) = endpoint_at(&path).or_else(aliased) {
+        let response = match has_body {
+            true => no_body(),
+            false => merge(streams::answer(&context, endpoint, &parts).await),
+        };
+        return (Route::Stream, response);
+    }
+    if wants_websocket(&parts) {
+        // A body could not be distinguished from the first frames on the socket.
+        let route = if path == websocket::PATH { Route::Socket } else { Route::Tunnel };
+        let response = match route {
+            _ if has_body => no_body(),
+            Route::Socket => merge(websocket::answer(context, parts).await),
+            _ => merge(tunnel(&context, Request::from_parts(parts, body), &path).await),
+        };
+        return (route, response);
+    }
+    if let Err(refused) = compat::scope(&context, &mut parts, &path).await {
+        return (Route::Shim, *refused);
+    }
+    // Boxed: these futures are large, and few requests need them.
+    match compat::answer(&context, parts, &path, body).boxed().await {
+        Ok(response) => (Route::Shim, response),
+        Err((parts, body)) => (Route::Passthrough, merge(passthrough::answer(&context, parts, body).await)),
+    }
+}
+
+/// Answers a request for a tunnel, which may start a sync.
+async fn tunnel(
+    context: &RequestContext,
+    request: Request<Incoming>,
+    path: &str,
+) -> OrResponse<Response<Body>> {
+    compat::check_restart(context, path).await?;
+    let (mut parts, body) = request.into_parts();
+    compat::scope(context, &mut parts, path).await?;
+    tunnel::answer(context, Request::from_parts(parts, body)).await
 }
 
 /// Answers the request of `parts` with `serve`, in a span with its ids. The ids are forwarded with it and set in its

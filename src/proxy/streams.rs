@@ -7,6 +7,7 @@ use http::header::{HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 
+use super::errors::{OrResponse, check_origin};
 use super::quota::{QuotaGuard, QuotaKey, acquire_stream, hold_until_sent};
 use super::request::RequestContext;
 use super::request_id::{REQUEST_ID, TRACEPARENT};
@@ -18,7 +19,6 @@ use crate::core::http::headers::{came_through_bridge, text};
 use crate::core::http::query::{BridgeParameters, InvalidParameter, Query};
 use crate::job::{self, AdmitError, AttachOptions, Attached, EventSelection, Watcher};
 use crate::ledger::JobId;
-use crate::proxy::Proxy;
 use crate::proxy::credentials::request_key;
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Surface};
@@ -34,31 +34,25 @@ const JOB: HeaderName = HeaderName::from_static("x-proxbox-bridge-job");
 
 /// Answers a request for the stream of `endpoint`.
 pub(crate) async fn answer(
-    proxy: &Proxy,
     context: &RequestContext,
     endpoint: SyncEndpoint,
     request: &Parts,
-) -> Response<Body> {
+) -> OrResponse<Response<Body>> {
+    check_origin(context, &request.headers)?;
     // HEAD must never start a sync: clients use it to detect endpoints.
     if request.method != Method::GET {
-        return respond::method_not_allowed("GET");
+        return Err(respond::method_not_allowed("GET").into());
     }
     if let Some(refused) = without_chunks(request.version) {
-        return refused;
+        return Err(refused.into());
     }
-    let query = match Query::parse_stream(request.uri.query().unwrap_or_default()) {
-        Ok(query) => query,
-        Err(invalid) => return invalid_query(&invalid),
-    };
+    let query = Query::parse_stream(request.uri.query().unwrap_or_default());
+    let query = query.map_err(|invalid| invalid_query(&invalid))?;
     if query.parameters.backend.is_some() {
-        return unknown_parameter(
-            "bridge.backend is only valid on the admin listener: here, the host or the port selects the backend.",
-        );
+        let detail = "bridge.backend is only valid on the admin listener: here, the host or the port selects the backend.";
+        return Err(unknown_parameter(detail).into());
     }
-    let slot = match acquire_stream(proxy, context, request_key(&request.headers).as_ref()) {
-        Ok(slot) => slot,
-        Err(limit) => return respond::limit_exceeded(limit),
-    };
+    let slot = acquire_stream(context, request_key(&request.headers).as_ref())?;
     let last_event = last_event(&request.headers, &query.parameters);
     let view = SubscriberOptions {
         ids: query.parameters.ids || last_event.is_some(),
@@ -68,21 +62,21 @@ pub(crate) async fn answer(
     let sync_request =
         job_request(&context.backend, endpoint, query, &request.headers, context.forwarded.client);
     let sync_request = job::SyncRequest { to_stream: true, ..sync_request };
-    let (id, refusal) = match proxy.app.registry.attach(sync_request, options).await {
+    let (id, refusal) = match context.proxy.app.registry.attach(sync_request, options).await {
         Ok(Attached::Watching(watching)) => match respond(watching, context, view, slot).await {
-            Ok(response) => return response,
+            Ok(response) => return Ok(response),
             Err((id, refusal)) => (Some(id), refusal),
         },
         Ok(Attached::Replay(replay)) => {
             let id = replay.id;
             let span = telemetry::job_span(id, &context.backend.config().name, endpoint);
             let body = subscriber::stored(endpoint.kind, replay, view, &span);
-            return with_job_header(respond::stream(body), id);
+            return Ok(with_job_header(respond::stream(body), id));
         }
-        Ok(Attached::Seen) => return respond::no_content(),
+        Ok(Attached::Seen) => return Ok(respond::no_content()),
         Err(error) => refusal_for(&context.backend, &error),
     };
-    refused(request.uri.path(), &context.backend, endpoint, id, &refusal)
+    Err(refused(request.uri.path(), &context.backend, endpoint, id, &refusal).into())
 }
 
 /// The response to a client whose `version` of HTTP does not support streams.

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::coalesce::{self, RequestInfo};
-use super::errors::error_response;
+use super::errors::{OrResponse, error_response, refusal_response};
 use super::headers::{inbound, outbound, without_body};
 use super::quota::acquire_stream;
 use super::request::RequestContext;
@@ -25,7 +25,6 @@ use crate::backend::{ForwardError, Tunnel};
 use crate::core::domain::refusal::Refusal;
 use crate::core::http::headers::is_websocket;
 use crate::core::remote::Remote;
-use crate::proxy::Proxy;
 use crate::proxy::credentials::request_key;
 use crate::respond::{self, Body};
 use crate::telemetry;
@@ -87,24 +86,16 @@ impl Drop for TunnelGauge {
 
 /// Forwards a WebSocket request, and then the bytes in both directions.
 pub(super) async fn answer(
-    proxy: &Proxy,
     context: &RequestContext,
     request: Request<Incoming>,
-) -> Response<Body> {
+) -> OrResponse<Response<Body>> {
     let key = request_key(request.headers());
-    let slot = match acquire_stream(proxy, context, key.as_ref()) {
-        Ok(slot) => slot,
-        Err(limit) => return respond::limit_exceeded(limit),
-    };
+    let slot = acquire_stream(context, key.as_ref())?;
     let (mut parts, _) = request.into_parts();
     let has_key_in_frame = coalesce::has_key_in_frame(&parts.uri);
-    let admitted = match has_key_in_frame {
-        true => coalesce::admit_unseen(context, &parts).await,
-        false => coalesce::admit(proxy, context, &parts).await,
-    };
-    let key_attempt = match admitted {
-        Ok(key_attempt) => key_attempt,
-        Err(held_back) => return *held_back,
+    let key_attempt = match has_key_in_frame {
+        true => coalesce::admit_unseen(context, &parts).await?,
+        false => coalesce::admit(context, &parts).await?,
     };
     let info = RequestInfo::new(context, &parts);
     outbound(&mut parts.headers, parts.version);
@@ -113,52 +104,39 @@ pub(super) async fn answer(
     parts.headers.insert(CONNECTION, BY_UPGRADE);
     parts.headers.insert(UPGRADE, WEBSOCKET);
     let Some(client) = parts.extensions.remove::<OnUpgrade>() else {
-        return respond::message(
-            StatusCode::BAD_REQUEST,
-            "This connection cannot become a WebSocket.",
-            "Ask for it with GET over HTTP/1.1.",
-        );
+        let detail = "Ask for it with GET over HTTP/1.1.";
+        let message = "This connection cannot become a WebSocket.";
+        return Err(respond::message(StatusCode::BAD_REQUEST, message, detail).into());
     };
     let backend = &context.backend;
     let mut request = Request::from_parts(parts, ());
     context.informational.pass(&mut request);
-    let exchange = match backend.upgrade(request).await {
-        Ok(exchange) => exchange,
-        Err(error) => return error_response(context, &Method::GET, info.path(), &error),
-    };
+    let failed = |error| error_response(context, &Method::GET, &info.path, &error);
+    let exchange = backend.upgrade(request).await.map_err(failed)?;
     if exchange.status != StatusCode::SWITCHING_PROTOCOLS {
         let mut response = exchange.into_response();
         inbound(response.headers_mut());
-        return info.learn_from(proxy, context, response).await;
+        return Ok(info.learn_from(context, response).await);
     }
     if !is_websocket(&exchange.headers) {
         let refusal = Refusal::other_protocol(exchange.headers.get(UPGRADE).map(HeaderValue::as_bytes));
-        telemetry::RequestRefused { path: info.path(), refusal: &refusal }.emit();
-        return respond::refusal(&refusal);
+        return Err(refusal_response(&info.path, &refusal));
     }
     let mut headers = exchange.headers.clone();
     inbound(&mut headers);
     headers.insert(CONNECTION, BY_UPGRADE);
     headers.insert(UPGRADE, WEBSOCKET);
-    let tunnel = match exchange.tunnel().await {
-        Ok(tunnel) => tunnel,
-        Err(error) => {
-            return error_response(
-                context,
-                &Method::GET,
-                info.path(),
-                &ForwardError::Broken { remote: Remote::Backend, why: error.to_string() },
-            );
-        }
-    };
+    let broken =
+        |error: hyper::Error| ForwardError::Broken { remote: Remote::Backend, why: error.to_string() };
+    let tunnel = exchange.tunnel().await.map_err(|error| failed(broken(error)))?;
     let first = has_key_in_frame.then(|| coalesce::check_first_frame(context, key_attempt));
-    let (linger, stopping) = (backend.limits().tunnel_close, proxy.tunnels.closing());
-    proxy.tunnels.open(async move {
+    let (linger, stopping) = (backend.limits().tunnel_close, context.proxy.tunnels.closing());
+    context.proxy.tunnels.open(async move {
         let Tunnel { upgraded, connection } = tunnel;
         if let Ok(client) = client.await {
             relay::join(TokioIo::new(client), TokioIo::new(upgraded), linger, stopping, first).await;
         }
         drop((slot, connection));
     });
-    respond::switching(headers)
+    Ok(respond::switching(headers))
 }

@@ -5,6 +5,8 @@
 
 mod session;
 
+use std::sync::Arc;
+
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -15,14 +17,14 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tracing::Instrument;
 
-use super::Proxy;
+use super::errors::{OrResponse, check_origin};
 use super::quota::acquire_stream;
 use super::request::RequestContext;
 use super::streams::{invalid_query, unknown_parameter};
 use super::tunnel::{BY_UPGRADE, WEBSOCKET};
 use crate::backend::KEY_STATUS;
 use crate::core::domain::refusal::Refusal;
-use crate::core::http::query::Query;
+use crate::core::http::query::{BridgeParameters, Query};
 use crate::respond::{self, Body};
 use session::LegacySocketSession;
 
@@ -34,43 +36,30 @@ const VERSION: &str = "13";
 const READ_BUFFER: usize = 8 * 1024;
 
 /// Answers a request for `/ws`.
-pub(super) async fn answer(proxy: &Proxy, context: RequestContext, mut parts: Parts) -> Response<Body> {
+pub(super) async fn answer(context: RequestContext, mut parts: Parts) -> OrResponse<Response<Body>> {
+    check_origin(&context, &parts.headers)?;
     let client = parts.extensions.remove::<OnUpgrade>();
     let (Some(client), Some(accept)) = (client, accept(&parts)) else {
         let detail = "It needs GET over HTTP/1.1, a Sec-WebSocket-Key, and Sec-WebSocket-Version 13.";
         let mut response =
             respond::message(StatusCode::UPGRADE_REQUIRED, "This is not a WebSocket handshake.", detail);
         response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
-        return response;
+        return Err(response.into());
     };
-    let query = match Query::parse(parts.uri.query().unwrap_or_default()) {
-        Ok(query) if query.parameters == Default::default() => query.backend_query,
-        Ok(_) => return unknown_parameter("Parameters of the bridge apply to streams only, not to /ws."),
-        Err(invalid) => return invalid_query(&invalid),
-    };
-    let slot = match acquire_stream(proxy, &context, None) {
-        Ok(slot) => slot,
-        Err(limit) => return respond::limit_exceeded(limit),
-    };
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let Query { backend_query, parameters } = query.map_err(|invalid| invalid_query(&invalid))?;
+    if parameters != BridgeParameters::default() {
+        return Err(unknown_parameter("Parameters of the bridge apply to streams only, not to /ws.").into());
+    }
+    let slot = acquire_stream(&context, None)?;
     // An unreachable backend is reported now, as backends report an unreachable Proxmox.
-    let wants_key = match context.backend.lacks(KEY_STATUS).await {
-        Ok(missing) => !missing && context.backend.config().api_key.is_none(),
-        Err(why) => {
-            let retry_after = context.backend.limits().retry_after.as_secs();
-            return respond::refusal(&Refusal::unreachable(&why, retry_after));
-        }
-    };
+    let retry_after = context.backend.limits().retry_after.as_secs();
+    let unreachable = |why: String| respond::refusal(&Refusal::unreachable(&why, retry_after));
+    let lacks_keys = context.backend.lacks(KEY_STATUS).await.map_err(unreachable)?;
+    let wants_key = !lacks_keys && context.backend.config().api_key.is_none();
     let limit = context.state.config.limits.socket_bytes;
-    let session = LegacySocketSession {
-        registry: proxy.app.registry.clone(),
-        streams: proxy.streams.clone(),
-        states: proxy.app.subscribe(),
-        closing: proxy.tunnels.closing(),
-        context,
-        query,
-        headers: parts.headers,
-        wants_key,
-    };
+    let proxy = Arc::clone(&context.proxy);
+    let session = LegacySocketSession { context, query: backend_query, headers: parts.headers, wants_key };
     let session = async move {
         if let Ok(upgraded) = client.await {
             let config = WebSocketConfig::default()
@@ -88,7 +77,7 @@ pub(super) async fn answer(proxy: &Proxy, context: RequestContext, mut parts: Pa
     headers.insert(CONNECTION, BY_UPGRADE);
     headers.insert(UPGRADE, WEBSOCKET);
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    respond::switching(headers)
+    Ok(respond::switching(headers))
 }
 
 /// The `Sec-WebSocket-Accept` for an opening handshake, if it is valid.

@@ -1,7 +1,7 @@
 //! Headers: which ones are forwarded, and how to read them.
 
 use http::header::{
-    CONNECTION, CONTENT_ENCODING, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_ENCODING, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderValue, Version};
 
@@ -40,6 +40,11 @@ pub fn text(value: &HeaderValue) -> String {
         Ok(text) => text.to_owned(),
         Err(_) => bytes.iter().copied().map(char::from).collect(),
     }
+}
+
+/// The `Host`, if it is text.
+pub fn host(headers: &HeaderMap) -> Option<&str> {
+    headers.get(HOST)?.to_str().ok()
 }
 
 /// The `Content-Encoding` of a body, except for `identity`, which the bridge requests.

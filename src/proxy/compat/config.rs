@@ -12,7 +12,6 @@ use crate::core::compat::resources::{config, refuses_config};
 use crate::core::compat::scope::{endpoint_ids, with_parameter};
 use crate::core::compat::{Shim, ShimAction};
 use crate::core::domain::release::Release;
-use crate::proxy::Proxy;
 use crate::proxy::request::RequestContext;
 use crate::respond::{self, Body};
 
@@ -34,19 +33,18 @@ pub(super) fn match_path<'a>(method: &Method, path: &'a str) -> Option<&'a str> 
 
 /// The backend's response or, if it fails because of an unknown key, the configuration from the Proxmox API.
 pub(super) async fn answer(
-    proxy: &Proxy,
     context: &RequestContext,
     request: Request<Incoming>,
     guest: &str,
     release: Release,
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let response = upstream::forward(proxy, context, &parts, body).await;
+    let response = upstream::forward(context, &parts, body).await;
     let is_on = context.state.config.shims.is_on(Shim::Templates);
     if !is_on || !refuses_config(release) || response.status() != StatusCode::INTERNAL_SERVER_ERROR {
         return response;
     }
-    match read_from_proxmox(proxy, context, &parts, guest).await {
+    match read_from_proxmox(context, &parts, guest).await {
         Some(config) => {
             count_shim(Shim::Templates, ShimAction::Translated, parts.uri.path());
             let body = Bytes::from(config.to_string());
@@ -56,26 +54,21 @@ pub(super) async fn answer(
     }
 }
 
-async fn read_from_proxmox(
-    proxy: &Proxy,
-    context: &RequestContext,
-    parts: &Parts,
-    guest: &str,
-) -> Option<Value> {
+async fn read_from_proxmox(context: &RequestContext, parts: &Parts, guest: &str) -> Option<Value> {
     let ids = endpoint_ids(parts.uri.query().unwrap_or_default()).ok()?;
     let mut query = "source=database".to_owned();
     // This API selects endpoints by name. Without an id there is one endpoint, or the backend refuses.
     if let Some([id]) = ids.as_deref() {
-        let row = read(proxy, context, parts, &format!("/proxmox/endpoints/{id}")).await?;
+        let row = read(context, parts, &format!("/proxmox/endpoints/{id}")).await?;
         let row: Value = serde_json::from_slice(&row).ok()?;
         query = with_parameter(&query, "target_name", row["name"].as_str()?);
     }
-    config(&read(proxy, context, parts, &format!("{PROXMOX}/{guest}/config?{query}")).await?)
+    config(&read(context, parts, &format!("{PROXMOX}/{guest}/config?{query}")).await?)
 }
 
 /// The backend's response to `target`, if it is successful.
-async fn read(proxy: &Proxy, context: &RequestContext, parts: &Parts, target: &str) -> Option<Bytes> {
-    let response = send(proxy, context, parts, BackendRequest::get(target)).await;
+async fn read(context: &RequestContext, parts: &Parts, target: &str) -> Option<Bytes> {
+    let response = send(context, parts, BackendRequest::get(target)).await;
     let is_success = response.status().is_success();
     let (_, body) = upstream::collect(context, response).await.ok()?;
     is_success.then_some(body)

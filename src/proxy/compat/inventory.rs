@@ -7,7 +7,6 @@ use hyper::body::Incoming;
 use super::{emulated, is_bare_404, upstream};
 use crate::core::compat::Shim;
 use crate::core::compat::plugin::Inventory;
-use crate::proxy::Proxy;
 use crate::proxy::credentials::request_key;
 use crate::proxy::request::RequestContext;
 use crate::respond::Body;
@@ -21,7 +20,6 @@ pub(super) fn match_path(method: &Method, path: &str) -> Option<Inventory> {
 /// The backend's response, or an empty list if it does not know the path. An empty list changes nothing in NetBox;
 /// any other would mark the objects that it omits.
 pub(super) async fn answer(
-    proxy: &Proxy,
     context: &RequestContext,
     parts: Parts,
     body: Incoming,
@@ -29,12 +27,12 @@ pub(super) async fn answer(
 ) -> Response<Body> {
     let key = request_key(&parts.headers);
     let is_on = context.state.config.shims.is_on(Shim::Inventory);
-    let response = upstream::forward(proxy, context, &parts, body).await;
+    let response = upstream::forward(context, &parts, body).await;
     let (response, is_missing) = match response.status() {
         StatusCode::NOT_FOUND if is_on => is_bare_404(context, response).await,
         _ => (response, false),
     };
-    let (registry, backend) = (&proxy.app.registry, &context.backend);
+    let (registry, backend) = (&context.proxy.app.registry, &context.backend);
     let (key, client) = (key.as_ref(), context.forwarded.client);
     if is_missing {
         registry.begins_job(backend, key, client);

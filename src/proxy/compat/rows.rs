@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::upstream::{self, BackendRequest, request_identity_encoding, send};
-use super::{count_shim, detail, json_response, read_body, with_shim_header};
+use super::{count_shim, read_body, with_shim_header};
 use crate::core::compat::netbox::{ListenerAddress, cannot_reach};
 use crate::core::compat::rows::{
     V1, add_token_version, can_update_netbox, has_new_token, is_same, is_same_address, knows_enabled,
@@ -21,11 +21,10 @@ use crate::core::compat::{Shim, ShimAction, release_name};
 use crate::core::domain::release::Release;
 use crate::core::run::capabilities::SETTINGS;
 use crate::core::secret::{SecretJson, wipe};
-use crate::proxy::Proxy;
-use crate::proxy::errors::ResponseResult;
+use crate::proxy::errors::{OrResponse, merge};
 use crate::proxy::request::RequestContext;
 use crate::proxy::{netbox, passthrough};
-use crate::respond::Body;
+use crate::respond::{self, Body, detail};
 
 const NETBOX: &str = "/netbox/endpoint";
 const PROXMOX: &str = "/proxmox/endpoints";
@@ -52,14 +51,13 @@ fn row_id<'a>(path: &'a str, collection: &str) -> Option<&'a str> {
 
 /// Answers a request about rows for a backend of `release`.
 pub(super) async fn answer(
-    proxy: &Proxy,
     context: &RequestContext,
     request: Request<Incoming>,
     path: &str,
     release: Release,
-) -> ResponseResult {
+) -> OrResponse<Response<Body>> {
     let (mut parts, body) = request.into_parts();
-    let changes = RowChanges::new(proxy, context, path, release);
+    let changes = RowChanges::new(context, path, release);
     if !changes.is_empty() {
         request_identity_encoding(&mut parts);
     }
@@ -71,17 +69,17 @@ pub(super) async fn answer(
     let response = match (row_id(path, PROXMOX), row_id(path, NETBOX)) {
         (Some(id), _) if handles_proxmox && !stores_proxmox(release) => {
             if !has_listener {
-                return Ok(no_endpoints(release, "set backend.netbox_listen"));
+                return Err(no_endpoints(release, "set backend.netbox_listen").into());
             }
             if !shims.is_on(Shim::ProxmoxCredentials) {
-                return Ok(no_endpoints(release, "set shims.proxmox_credentials = \"on\""));
+                return Err(no_endpoints(release, "set shims.proxmox_credentials = \"on\"").into());
             }
             let pushed =
                 SecretJson::parse(&read_body(context, body, MAX_ROW_BYTES).await?).unwrap_or_default();
             let (status, answer) = context.backend.proxmox.handle(&parts.method, id, &pushed);
-            proxy.app.registry.secrets.remember(stored_secrets(&parts.method, status, &pushed));
+            context.proxy.app.registry.secrets.remember(stored_secrets(&parts.method, status, &pushed));
             count_shim(Shim::ProxmoxEndpoints, ShimAction::Emulated, PROXMOX);
-            return Ok(with_shim_header(json_response(status, &answer), Shim::ProxmoxEndpoints));
+            return Ok(with_shim_header(respond::object(status, &answer), Shim::ProxmoxEndpoints));
         }
         (Some(id), _)
             if handles_proxmox
@@ -91,36 +89,35 @@ pub(super) async fn answer(
         {
             let (pushed, bytes) = read(context, body).await?;
             if pushed["enabled"] == json!(false) {
-                return Ok(revoke(proxy, context, &parts, id).await);
+                return Ok(revoke(context, &parts, id).await);
             }
             let target = upstream::target(&parts);
-            send(proxy, context, &parts, BackendRequest { method: Method::PUT, target, body: Some(bytes) })
-                .await
+            send(context, &parts, BackendRequest { method: Method::PUT, target, body: Some(bytes) }).await
         }
         (_, Some(id)) if pushes_netbox && (replaces_netbox || has_listener) => {
             let (pushed, _) = read(context, body).await?;
-            let row = listener_row(proxy, context, &pushed, release)?;
+            let row = listener_row(context, &pushed, release)?;
             if replaces_netbox && has_new_token(&row) {
-                return Err(no_v2_token(release));
+                return Err(no_v2_token(release).into());
             }
             let response = if replaces_netbox {
-                replace_netbox(proxy, context, &parts, id, row).await?
+                replace_netbox(context, &parts, id, row).await?
             } else {
                 let (method, target) = (parts.method.clone(), upstream::target(&parts));
                 let request = BackendRequest { method, target, body: Some(row.to_body()) };
-                send(proxy, context, &parts, request).await
+                send(context, &parts, request).await
             };
             // A push that the backend has refused changes nothing: the backend knows who may push.
             if has_listener && response.status().is_success() {
                 let secrets = stored_secrets(&parts.method, response.status(), &pushed);
-                proxy.app.registry.secrets.remember(secrets);
-                proxy.netbox.push(&context.backend, &pushed).await;
+                context.proxy.app.registry.secrets.remember(secrets);
+                context.proxy.netbox.push(&context.backend, &pushed).await;
             }
             response
         }
-        _ => passthrough::answer(proxy, context, parts, body).await,
+        _ => merge(passthrough::answer(context, parts, body).await),
     };
-    changes.apply(proxy, context, path, response).await
+    changes.apply(context, path, response).await
 }
 
 /// The NetBox row for a backend of `release` in place of `pushed`: it leads to the NetBox listener, if the backend has
@@ -129,19 +126,13 @@ pub(super) async fn answer(
 /// # Errors
 ///
 /// The response, if the backend cannot reach the listener or the bridge cannot reach NetBox.
-#[allow(clippy::result_large_err, reason = "the caller answers with it")]
-fn listener_row(
-    proxy: &Proxy,
-    context: &RequestContext,
-    pushed: &SecretJson,
-    release: Release,
-) -> Result<SecretJson, Response<Body>> {
+fn listener_row(context: &RequestContext, pushed: &SecretJson, release: Release) -> OrResponse<SecretJson> {
     let config = context.backend.config();
     let Some(listener) = &config.netbox else { return Ok(pushed.clone()) };
-    let address = proxy.app.listeners.netbox_address(listener.listen);
+    let address = context.proxy.app.listeners.netbox_address(listener.listen);
     let speaks_tls = listener.tls.is_some();
     if let Some(why) = cannot_reach(release, ListenerAddress { port: address.port(), speaks_tls }) {
-        return Err(refusal(NETBOX, "This backend cannot reach backend.netbox_listen.", &why));
+        return Err(refusal(NETBOX, "This backend cannot reach backend.netbox_listen.", &why).into());
     }
     netbox::check_pushed(config, pushed)
         .map_err(|why| refusal(NETBOX, "The bridge cannot reach this NetBox.", &why))?;
@@ -160,7 +151,7 @@ fn listener_row(
 }
 
 /// Reads the row that a client pushes, as JSON and as it was sent.
-async fn read(context: &RequestContext, body: Incoming) -> Result<(SecretJson, Bytes), Response<Body>> {
+async fn read(context: &RequestContext, body: Incoming) -> OrResponse<(SecretJson, Bytes)> {
     let body = read_body(context, body, MAX_ROW_BYTES).await?;
     let value = SecretJson::parse(&body).ok().filter(|value| value.is_object());
     let no_object = || detail(StatusCode::UNPROCESSABLE_ENTITY, "The body must be a JSON object.");
@@ -178,14 +169,14 @@ struct RowChanges {
 }
 
 impl RowChanges {
-    fn new(proxy: &Proxy, context: &RequestContext, path: &str, release: Release) -> Self {
+    fn new(context: &RequestContext, path: &str, release: Release) -> Self {
         let shims = &context.state.config.shims;
         let is_netbox = row_id(path, NETBOX).is_some();
         let listener = context.backend.config().netbox.as_ref().filter(|_| is_netbox);
         Self {
             hides_secrets: shims.is_on(Shim::Secrets) && shows_secrets(release),
             adds_token_version: is_netbox && shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release),
-            listener: listener.map(|listener| proxy.app.listeners.netbox_address(listener.listen)),
+            listener: listener.map(|listener| context.proxy.app.listeners.netbox_address(listener.listen)),
         }
     }
 
@@ -195,24 +186,23 @@ impl RowChanges {
 
     async fn apply(
         &self,
-        proxy: &Proxy,
         context: &RequestContext,
         path: &str,
         response: Response<Body>,
-    ) -> ResponseResult {
+    ) -> OrResponse<Response<Body>> {
         if self.is_empty() || !response.status().is_success() {
             return Ok(response);
         }
         let (head, body) = upstream::collect(context, response).await?;
         let Ok(mut value) = SecretJson::parse(&body) else {
             let text = "The backend's answer may contain tokens and passwords, and could not be parsed to remove them.";
-            return Err(detail(StatusCode::BAD_GATEWAY, text));
+            return Err(detail(StatusCode::BAD_GATEWAY, text).into());
         };
         let hidden = self.hides_secrets && redact(&mut value);
         let completed = self.adds_token_version && add_token_version(&mut value);
-        let restored = self
-            .listener
-            .is_some_and(|address| proxy.netbox.endpoints.restore(&context.backend, address, &mut value));
+        let restored = self.listener.is_some_and(|address| {
+            context.proxy.netbox.endpoints.restore(&context.backend, address, &mut value)
+        });
         if hidden {
             count_shim(Shim::Secrets, ShimAction::Completed, path);
         }
@@ -250,38 +240,36 @@ fn no_v2_token(release: Release) -> Response<Body> {
 fn refusal(collection: &'static str, message: &str, detail: &str) -> Response<Body> {
     let shim = if collection == NETBOX { Shim::NetboxEndpoint } else { Shim::ProxmoxEndpoints };
     count_shim(shim, ShimAction::Refused, collection);
-    let body = json!({ "message": message, "detail": detail });
-    with_shim_header(json_response(StatusCode::UNPROCESSABLE_ENTITY, &body), shim)
+    with_shim_header(respond::message(StatusCode::UNPROCESSABLE_ENTITY, message, detail), shim)
 }
 
 /// Deletes the row of a Proxmox endpoint that is disabled in NetBox, on a backend that cannot disable it. The plugin
 /// pushes the endpoint again when it is enabled.
-async fn revoke(proxy: &Proxy, context: &RequestContext, parts: &Parts, id: &str) -> Response<Body> {
+async fn revoke(context: &RequestContext, parts: &Parts, id: &str) -> Response<Body> {
     let target = format!("{PROXMOX}/{id}");
     let request = BackendRequest { method: Method::DELETE, target: &target, body: None };
-    let response = send(proxy, context, parts, request).await;
+    let response = send(context, parts, request).await;
     if !response.status().is_success() && response.status() != StatusCode::NOT_FOUND {
         return response;
     }
     count_shim(Shim::ProxmoxEndpoints, ShimAction::Translated, PROXMOX);
     let id = id.parse::<u64>().map_or_else(|_| json!(id), |id| json!(id));
-    let response = json_response(StatusCode::OK, &json!({ "id": id, "enabled": false }));
+    let response = respond::object(StatusCode::OK, &json!({ "id": id, "enabled": false }));
     with_shim_header(response, Shim::ProxmoxEndpoints)
 }
 
 /// Replaces the NetBox row of 0.0.2, which cannot update it. The new row is stored before the old one is deleted, so
 /// that there is always one.
 async fn replace_netbox(
-    proxy: &Proxy,
     context: &RequestContext,
     parts: &Parts,
     id: &str,
     pushed: SecretJson,
-) -> ResponseResult {
+) -> OrResponse<Response<Body>> {
     let (mut old, mut is_bound) = (None, false);
     if !id.is_empty() {
         let target = format!("{NETBOX}/{id}");
-        let response = send(proxy, context, parts, BackendRequest::get(&target)).await;
+        let response = send(context, parts, BackendRequest::get(&target)).await;
         if !response.status().is_success() {
             return Ok(response);
         }
@@ -296,9 +284,9 @@ async fn replace_netbox(
     }
     let row = SecretJson::from(netbox_row(&pushed)).to_body();
     let request = BackendRequest { method: Method::POST, target: NETBOX, body: Some(row) };
-    let unanswered =
-        (!is_bound).then(|| proxy.restarts.hold_if_dropped(&proxy.app.registry, &context.backend));
-    let stored = send(proxy, context, parts, request).await;
+    let unanswered = (!is_bound)
+        .then(|| context.proxy.restarts.hold_if_dropped(&context.proxy.app.registry, &context.backend));
+    let stored = send(context, parts, request).await;
     if let Some(unanswered) = unanswered {
         unanswered.answered();
     }
@@ -306,12 +294,12 @@ async fn replace_netbox(
         return Ok(stored);
     }
     if !is_bound {
-        proxy.restarts.hold(&proxy.app.registry, &context.backend).await;
+        context.proxy.restarts.hold(&context.proxy.app.registry, &context.backend).await;
     }
     count_shim(Shim::NetboxEndpoint, ShimAction::Translated, NETBOX);
     if let Some(old) = old {
         let request = BackendRequest { method: Method::DELETE, target: &old, body: None };
-        let deleted = send(proxy, context, parts, request).await;
+        let deleted = send(context, parts, request).await;
         if !deleted.status().is_success() {
             return Ok(deleted);
         }

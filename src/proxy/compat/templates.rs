@@ -17,7 +17,6 @@ use crate::core::compat::resources::{
 use crate::core::compat::scope::{parameters, without_parameter};
 use crate::core::compat::{Shim, ShimAction, release_name};
 use crate::core::domain::release::Release;
-use crate::proxy::Proxy;
 use crate::proxy::credentials::request_key;
 use crate::proxy::request::RequestContext;
 use crate::respond::{self, Body};
@@ -34,7 +33,6 @@ pub(super) fn matches(method: &Method, path: &str, query: &str) -> bool {
 
 /// The corrected list, if `release` returns a wrong one. An unknown release may do so.
 pub(super) async fn answer(
-    proxy: &Proxy,
     context: &RequestContext,
     parts: &Parts,
     release: Option<Release>,
@@ -45,19 +43,19 @@ pub(super) async fn answer(
         return None;
     }
     let query = without_parameter(parts.uri.query().unwrap_or_default(), "type");
-    let response = send(proxy, context, parts, BackendRequest::get(&target(PATH, &query))).await;
+    let response = send(context, parts, BackendRequest::get(&target(PATH, &query))).await;
     if !response.status().is_success() {
         return Some(response);
     }
     let key = request_key(&parts.headers);
-    proxy.app.registry.begins_job(&context.backend, key.as_ref(), context.forwarded.client);
+    context.proxy.app.registry.begins_job(&context.backend, key.as_ref(), context.forwarded.client);
     let (head, body) = match upstream::collect(context, response).await {
         Ok(whole) => whole,
         Err(broken) => return Some(broken),
     };
     let list = parse_list(&body);
     let completed = match list {
-        Ok(list) if drops => complete_list(proxy, context, parts, &query, list).await,
+        Ok(list) if drops => complete_list(context, parts, &query, list).await,
         Ok(list) => list.validate().map(|()| list).map_err(CompletionError::InvalidList),
         Err(untrue) => Err(CompletionError::InvalidList(untrue)),
     };
@@ -91,7 +89,6 @@ enum CompletionError {
 
 /// Completes `list` with the data of the nodes for each guest.
 async fn complete_list(
-    proxy: &Proxy,
     context: &RequestContext,
     parts: &Parts,
     query: &str,
@@ -100,7 +97,7 @@ async fn complete_list(
     let mut templates: BTreeMap<Guest, bool> = BTreeMap::new();
     for node in list.nodes() {
         let target = target(&format!("/proxmox/nodes/{}/qemu", segment(&node)), query);
-        let response = ensure_not_busy(send(proxy, context, parts, BackendRequest::get(&target)).await)?;
+        let response = ensure_not_busy(send(context, parts, BackendRequest::get(&target)).await)?;
         if response.status().is_success()
             && let Ok((_, body)) = upstream::collect(context, response).await
         {
@@ -112,9 +109,8 @@ async fn complete_list(
     let mut questions: Vec<BoxFuture<'_, (Guest, Response<Body>)>> = Vec::new();
     for (guest, node) in list.containers() {
         let target = target(&format!("/proxmox/{}/lxc/{}/config", segment(&node), guest.1), query);
-        questions.push(
-            async move { (guest, send(proxy, context, parts, BackendRequest::get(&target)).await) }.boxed(),
-        );
+        questions
+            .push(async move { (guest, send(context, parts, BackendRequest::get(&target)).await) }.boxed());
     }
     let mut answers = stream::iter(questions).buffer_unordered(MAX_CONCURRENT);
     while let Some((guest, response)) = answers.next().await {

@@ -16,8 +16,8 @@ use crate::core::http::headers::content_encoding;
 use crate::core::remote::Remote;
 use crate::core::secret::append;
 use crate::deadline::timeout;
-use crate::proxy::Proxy;
 use crate::proxy::coalesce::PERSONAL_HEADERS;
+use crate::proxy::errors::merge;
 use crate::proxy::request::RequestContext;
 use crate::proxy::{headers, passthrough};
 use crate::respond::{self, Body, BoxError};
@@ -42,7 +42,6 @@ impl<'a> BackendRequest<'a> {
 
 /// Sends a request to the backend with the headers of the client of `parts`, and returns the response.
 pub(super) async fn send(
-    proxy: &Proxy,
     context: &RequestContext,
     parts: &Parts,
     request: BackendRequest<'_>,
@@ -63,7 +62,7 @@ pub(super) async fn send(
             body
         }
     };
-    passthrough::answer(proxy, context, parts, Full::new(body)).await
+    merge(passthrough::answer(context, parts, Full::new(body)).await)
 }
 
 /// The path and query of `parts`.
@@ -73,18 +72,13 @@ pub(super) fn target(parts: &Parts) -> &str {
 
 /// The backend's unchanged response to a GET. A compressed 404 is requested again without compression, so that it can
 /// be read.
-pub(super) async fn forward(
-    proxy: &Proxy,
-    context: &RequestContext,
-    parts: &Parts,
-    body: Incoming,
-) -> Response<Body> {
-    let response = passthrough::answer(proxy, context, parts.clone(), body).await;
+pub(super) async fn forward(context: &RequestContext, parts: &Parts, body: Incoming) -> Response<Body> {
+    let response = merge(passthrough::answer(context, parts.clone(), body).await);
     let is_unreadable = content_encoding(response.headers()).is_some();
     if response.status() != StatusCode::NOT_FOUND || !is_unreadable {
         return response;
     }
-    send(proxy, context, parts, BackendRequest::get(target(parts))).await
+    send(context, parts, BackendRequest::get(target(parts))).await
 }
 
 /// Asks for an uncompressed response, which can be read and changed.

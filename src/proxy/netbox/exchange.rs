@@ -26,13 +26,12 @@ use crate::core::secret::SecretJson;
 use crate::deadline::timeout;
 use crate::proxy::Proxy;
 use crate::proxy::compat::{upstream, with_shim_header};
-use crate::proxy::errors::{self, ResponseResult, merge, rejection_response};
+use crate::proxy::errors::{self, OrResponse, merge, rejection_response};
 use crate::proxy::headers;
 use crate::proxy::request::Peer;
 use crate::respond::{self, Body};
 use crate::telemetry;
 
-use super::error_response;
 use super::target::BackendToken;
 
 /// The largest request body that is read as a whole, in bytes.
@@ -59,7 +58,7 @@ impl NetboxRequest<'_> {
         merge(self.apply_rules(parts, body).await)
     }
 
-    async fn apply_rules(&self, parts: Parts, body: Incoming) -> ResponseResult {
+    async fn apply_rules(&self, parts: Parts, body: Incoming) -> OrResponse<Response<Body>> {
         let path = parts.uri.path().to_owned();
         let is_get = parts.method == Method::GET;
         let reads_endpoints = is_get && path == PROXMOX_ENDPOINTS && self.token.is_some();
@@ -149,7 +148,7 @@ impl NetboxRequest<'_> {
         }
     }
 
-    async fn inbound(&self, response: Response<Incoming>) -> ResponseResult {
+    async fn inbound(&self, response: Response<Incoming>) -> OrResponse<Response<Body>> {
         let mut response = response.map(respond::forwarded);
         headers::inbound(response.headers_mut());
         if !self.applies(Shim::NetboxLinks) {
@@ -176,19 +175,16 @@ impl NetboxRequest<'_> {
     }
 
     /// Reads the whole response of NetBox.
-    async fn read_response(
-        &self,
-        response: Response<Body>,
-    ) -> Result<(response::Parts, Bytes), Response<Body>> {
+    async fn read_response(&self, response: Response<Body>) -> OrResponse<(response::Parts, Bytes)> {
         let limit = self.upstream.limits().response_head;
         let read = upstream::read_response(Remote::Netbox, response, limit).await;
-        read.map_err(|(status, why)| self.no_response(status, &why))
+        Ok(read.map_err(|(status, why)| self.no_response(status, &why))?)
     }
 
     /// The response to a request that NetBox did not answer completely.
     fn no_response(&self, status: StatusCode, why: &str) -> Response<Body> {
         telemetry::NetboxUnreachable { backend: self.backend.url(), error: why }.emit();
-        error_response(status, why)
+        respond::detail(status, why)
     }
 
     fn rewritten_location(&self, location: &str, authority: &str) -> Option<HeaderValue> {
@@ -233,7 +229,7 @@ impl NetboxRequest<'_> {
     }
 
     /// The list of Proxmox endpoints, with the secrets that the plugin has pushed.
-    async fn proxmox_endpoints(&self, mut parts: Parts, body: Incoming) -> ResponseResult {
+    async fn proxmox_endpoints(&self, mut parts: Parts, body: Incoming) -> OrResponse<Response<Body>> {
         let proxmox = &self.backend.proxmox;
         // Read first: an endpoint that is pushed while NetBox answers may be missing from the response.
         let pushed = proxmox.keys();
@@ -266,7 +262,7 @@ impl NetboxRequest<'_> {
     }
 
     /// The objects in which 0.0.3 records its syncs: NetBox's own if its plugin has them, or those in memory.
-    async fn sync_processes(&self, parts: Parts, body: Incoming, rest: &str) -> ResponseResult {
+    async fn sync_processes(&self, parts: Parts, body: Incoming, rest: &str) -> OrResponse<Response<Body>> {
         let body = self.read_request(body).await?;
         let response = self.forward(parts.clone(), Full::new(body.clone())).await;
         if response.status() != StatusCode::NOT_FOUND {
@@ -297,7 +293,7 @@ impl NetboxRequest<'_> {
     }
 
     /// Forwards a request that writes a custom field. The field that some releases narrow keeps its types.
-    async fn custom_field(&self, mut parts: Parts, body: Incoming) -> ResponseResult {
+    async fn custom_field(&self, mut parts: Parts, body: Incoming) -> OrResponse<Response<Body>> {
         let body = self.read_request(body).await?;
         let mut written: Value = serde_json::from_slice(&body).unwrap_or_default();
         let is_new = parts.uri.path() == CUSTOM_FIELDS;
@@ -316,7 +312,7 @@ impl NetboxRequest<'_> {
     }
 
     /// NetBox's response with strings in place of the objects that old releases read as strings.
-    async fn flatten(&self, mut parts: Parts, body: Incoming) -> ResponseResult {
+    async fn flatten(&self, mut parts: Parts, body: Incoming) -> OrResponse<Response<Body>> {
         let path = parts.uri.path().to_owned();
         parts.headers.insert(ACCEPT_ENCODING, IDENTITY);
         let response = self.forward(parts, body).await;
@@ -361,7 +357,7 @@ impl NetboxRequest<'_> {
         let response = self.forward(request, Full::new(Bytes::new())).await;
         let (head, body) = match self.read_response(response).await {
             Ok(read) => read,
-            Err(unreadable) => return (unreadable, false),
+            Err(unreadable) => return (*unreadable, false),
         };
         let page: Value = serde_json::from_slice(&body).unwrap_or_default();
         let is_missing = head.status == StatusCode::OK && page["count"] == 0;
@@ -373,30 +369,31 @@ impl NetboxRequest<'_> {
     /// # Errors
     ///
     /// The response for the backend, if NetBox does not return the field.
-    async fn current_field(&self, parts: &Parts) -> Result<Value, Response<Body>> {
+    async fn current_field(&self, parts: &Parts) -> OrResponse<Value> {
         let mut request = lookup_request(parts, parts.uri.path());
         request.headers.insert(ACCEPT_ENCODING, IDENTITY);
         let response = self.forward(request, Full::new(Bytes::new())).await;
         if response.status() != StatusCode::OK {
-            return Err(response);
+            return Err(response.into());
         }
         let (_, body) = self.read_response(response).await?;
         let why = "NetBox did not answer with JSON for this custom field.";
-        serde_json::from_slice(&body).map_err(|_| self.no_response(StatusCode::BAD_GATEWAY, why))
+        Ok(serde_json::from_slice(&body).map_err(|_| self.no_response(StatusCode::BAD_GATEWAY, why))?)
     }
 
     /// Reads the whole body of a request.
-    async fn read_request(&self, body: Incoming) -> Result<Bytes, Response<Body>> {
+    async fn read_request(&self, body: Incoming) -> OrResponse<Bytes> {
         let limit = self.backend.limits().client_body;
-        let refused = |error| errors::upload_error_response(self.peer.address, error);
+        let refused = |error| Err(errors::upload_error_response(self.peer.address, error).into());
         match timeout(limit, Limited::new(body, MAX_BODY_BYTES).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
                 let why = format!("A body for this path may have {MAX_BODY_BYTES} bytes at most.");
-                Err(rejection_response(&Rejection::body(RejectReason::BodyTooLarge, why), self.peer.address))
+                let rejection = Rejection::body(RejectReason::BodyTooLarge, why);
+                Err(rejection_response(&rejection, self.peer.address).into())
             }
-            Ok(Err(_)) => Err(refused(UploadError::Aborted)),
-            Err(_) => Err(refused(UploadError::Slow(limit))),
+            Ok(Err(_)) => refused(UploadError::Aborted),
+            Err(_) => refused(UploadError::Slow(limit)),
         }
     }
 }

@@ -15,11 +15,11 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::Span;
 
-use crate::app::AppState;
 use crate::backend::{API_KEY, RequestIdentity};
 use crate::core::domain::credential::ApiKey;
 use crate::core::domain::kind::{Kind, SyncEndpoint, WsCommand};
 use crate::core::domain::refusal::Refusal;
+use crate::core::http::limit::Limit;
 use crate::core::http::query::{BridgeParameters, Query};
 use crate::core::legacy_client::ClientCommand;
 use crate::core::legacy_client::{self, CommandEnding, GREETING, LegacyClient};
@@ -27,10 +27,10 @@ use crate::core::run::normalizer::Normalizer;
 use crate::core::text::plain;
 use crate::core::text::redact::Redactor;
 use crate::deadline::{GRACE, timeout};
-use crate::job::{AttachOptions, Attached, Registry, Watcher, backoff_refusal};
-use crate::proxy::coalesce::note_auth_failure;
+use crate::job::{AttachOptions, Attached, Watcher, backoff_refusal};
+use crate::proxy::coalesce::note_answer;
 use crate::proxy::credentials::request_key;
-use crate::proxy::quota::{Quota, QuotaGuard, QuotaKey, acquire_key};
+use crate::proxy::quota::acquire_key;
 use crate::proxy::request::{RequestContext, StallFlag};
 use crate::proxy::streams;
 use crate::proxy::subscriber::WatcherGuard;
@@ -56,11 +56,6 @@ const KEY_REFUSED: u16 = 4001;
 
 /// The context of a client before its first message.
 pub(super) struct LegacySocketSession {
-    pub(super) registry: Arc<Registry>,
-    pub(super) streams: Quota<QuotaKey>,
-    /// The state in force.
-    pub(super) states: watch::Receiver<Arc<AppState>>,
-    pub(super) closing: watch::Receiver<bool>,
     pub(super) context: RequestContext,
     pub(super) query: String,
     pub(super) headers: HeaderMap,
@@ -87,6 +82,12 @@ impl From<Error> for SessionEnd {
     }
 }
 
+impl From<Limit> for SessionEnd {
+    fn from(limit: Limit) -> Self {
+        Self::Close(TRY_LATER, limit.detail().to_owned())
+    }
+}
+
 /// The socket, and the messages that were read early.
 struct SocketIo {
     socket: WebSocketStream<TokioIo<Upgraded>>,
@@ -110,7 +111,7 @@ impl LegacySocketSession {
         let mut io = SocketIo {
             socket,
             waiting: VecDeque::new(),
-            closing: self.closing.clone(),
+            closing: self.context.proxy.tunnels.closing(),
             last_read: now,
             ping: now + heartbeat,
             is_overdue: false,
@@ -124,7 +125,8 @@ impl LegacySocketSession {
     }
 
     async fn serve(mut self, io: &mut SocketIo) -> Result<(), SessionEnd> {
-        let mut key_slot = request_key(&self.headers).map(|key| self.acquire_key_slot(&key)).transpose()?;
+        let mut key_slot =
+            request_key(&self.headers).map(|key| acquire_key(&self.context, &key)).transpose()?;
         if self.wants_key {
             let key = timeout(KEY_WAIT, io.next()).await;
             let required = || SessionEnd::Close(KEY_REFUSED, "API key required.".to_owned());
@@ -134,7 +136,7 @@ impl LegacySocketSession {
             let key: ApiKey = key.parse().map_err(|_| required())?;
             telemetry::log::redact_span(&Span::current(), &Redactor::new([key.expose()]));
             self.check_key(&key).await?;
-            key_slot = Some(self.acquire_key_slot(&key)?);
+            key_slot = Some(acquire_key(&self.context, &key)?);
             if let Ok(value) = key.header() {
                 self.headers.insert(API_KEY, value);
             }
@@ -161,7 +163,7 @@ impl LegacySocketSession {
     /// Checks `key` with the backend, unless the backend has refused it before.
     async fn check_key(&self, key: &ApiKey) -> Result<(), SessionEnd> {
         let RequestContext { backend, forwarded, .. } = &self.context;
-        let hash = self.registry.key_hash(key);
+        let hash = self.context.key_hash(key);
         let admitted = backend.admit(forwarded.client, Some(hash)).await;
         let _trial =
             admitted.map_err(|reason| SessionEnd::Close(KEY_REFUSED, backoff_refusal(&reason).text()))?;
@@ -184,14 +186,8 @@ impl LegacySocketSession {
                 return Ok(());
             }
         };
-        note_auth_failure(&self.context, Some(hash), generation, (status, &answer.headers, &answer.body));
+        note_answer(&self.context, Some(hash), generation, (status, &answer.headers, &answer.body));
         Err(SessionEnd::Close(KEY_REFUSED, reason.to_owned()))
-    }
-
-    /// Takes a slot of the limit per key.
-    fn acquire_key_slot(&self, key: &ApiKey) -> Result<QuotaGuard<QuotaKey>, SessionEnd> {
-        acquire_key(&self.streams, &self.context, self.registry.key_hash(key))
-            .map_err(|limit| SessionEnd::Close(TRY_LATER, limit.detail().to_owned()))
     }
 
     /// Runs `command` as a job, and sends its results.
@@ -201,8 +197,8 @@ impl LegacySocketSession {
         command: WsCommand,
         run_id: Option<String>,
     ) -> Result<(), SessionEnd> {
-        let backend = &self.context.backend;
-        if !self.states.borrow().backends.iter().any(|other| Arc::ptr_eq(other, backend)) {
+        let RequestContext { proxy, backend, .. } = &self.context;
+        if !proxy.app.state().backends.iter().any(|other| Arc::ptr_eq(other, backend)) {
             let reason = "The configuration has changed: reconnect.";
             return Err(SessionEnd::Close(GOING_AWAY, reason.to_owned()));
         }
@@ -236,11 +232,11 @@ impl LegacySocketSession {
     ) -> Result<Result<(), Refusal>, SessionEnd> {
         let bridge = BridgeParameters { payloads: true, ..BridgeParameters::default() };
         let query = Query { backend_query: self.query.clone(), parameters: bridge };
-        let RequestContext { backend, forwarded, .. } = &self.context;
+        let RequestContext { proxy, backend, forwarded, .. } = &self.context;
         let endpoint = SyncEndpoint::for_kind(kind(command));
         let mut request = streams::job_request(backend, endpoint, query, &self.headers, forwarded.client);
         request.over_socket = true;
-        let entered = self.registry.attach(request, AttachOptions::default()).await;
+        let entered = proxy.app.registry.attach(request, AttachOptions::default()).await;
         let mut watching: Watcher = match entered {
             Ok(Attached::Watching(watching)) => watching,
             // These only occur with a last event id, which is not sent here.
