@@ -1,13 +1,12 @@
 //! The contents of a certificate.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::{Duration, SystemTime};
+use std::net::IpAddr;
+use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::public_key::PublicKey;
-use x509_parser::time::ASN1Time;
 
 use super::fingerprint::Fingerprint;
 
@@ -43,8 +42,8 @@ pub fn describe(der: &CertificateDer<'_>) -> Option<Certificate> {
         subject: printable(&parsed.subject().to_string(), MAX_CHARS),
         issuer: printable(&parsed.issuer().to_string(), MAX_CHARS),
         names,
-        not_before: moment(parsed.validity().not_before)?,
-        not_after: moment(parsed.validity().not_after)?,
+        not_before: parsed.validity().not_before.to_datetime().into(),
+        not_after: parsed.validity().not_after.to_datetime().into(),
         fingerprint: Fingerprint::from_certificate(der),
     })
 }
@@ -72,18 +71,12 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some(printable(name, MAX_CHARS)),
         GeneralName::IPAddress(bytes) => {
-            let v4 = <[u8; 4]>::try_from(*bytes).map(|bytes| Ipv4Addr::from(bytes).to_string());
-            v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(|bytes| Ipv6Addr::from(bytes).to_string())).ok()
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            let address = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
+            Some(address.ok()?.to_string())
         }
         _ => None,
     }
-}
-
-fn moment(time: ASN1Time) -> Option<SystemTime> {
-    let seconds = time.timestamp();
-    let distance = Duration::from_secs(seconds.unsigned_abs());
-    let epoch = SystemTime::UNIX_EPOCH;
-    if seconds < 0 { epoch.checked_sub(distance) } else { epoch.checked_add(distance) }
 }
 
 /// The first `limit` characters of `text`, with unprintable ones escaped: control characters, and those that change
@@ -107,20 +100,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_prints_is_not_touched() {
-        for text in ["", "CN=pve1.example.org, O=Bücher \"&\" Söhne's"] {
-            assert_eq!(printable(text, 100), text);
+    fn a_text_is_escaped_where_it_does_not_print_and_cut_where_it_is_too_long() {
+        let prints = "CN=pve1.example.org, O=Bücher \"&\" Söhne's";
+        for (text, limit, expected) in [
+            ("", 100, ""),
+            (prints, 100, prints),
+            ("a\n\u{1b}[2Jb\u{202e}c\\", 100, "a\\n\\u{1b}[2Jb\\u{202e}c\\\\"),
+            ("aaaa", 4, "aaaa"),
+            ("aaaaa", 4, "aaaa..."),
+        ] {
+            assert_eq!(printable(text, limit), expected);
         }
-    }
-
-    #[test]
-    fn what_does_not_print_is_escaped() {
-        assert_eq!(printable("a\n\u{1b}[2Jb\u{202e}c\\", 100), "a\\n\\u{1b}[2Jb\\u{202e}c\\\\");
-    }
-
-    #[test]
-    fn what_is_too_long_is_cut() {
-        assert_eq!(printable("aaaa", 4), "aaaa");
-        assert_eq!(printable("aaaaa", 4), "aaaa...");
     }
 }

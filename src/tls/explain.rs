@@ -38,12 +38,11 @@ pub fn explain(remote: Remote, error: &io::Error) -> String {
 
 /// Like [`explain`], for an error of an established connection, if TLS caused it.
 pub fn explain_tls(remote: Remote, error: &(dyn StdError + 'static)) -> Option<String> {
-    let cut = || {
-        is_cut(error).then(|| {
-            "it closed the connection without the end that TLS has (close_notify): something may be missing".to_owned()
-        })
-    };
-    tls_error_in(error).map(|why| explain_rustls(remote, why)).or_else(cut)
+    const CUT: &str =
+        "it closed the connection without the end that TLS has (close_notify): something may be missing";
+
+    let why = tls_error_in(error).map(|why| explain_rustls(remote, why));
+    why.or_else(|| is_cut(error).then(|| CUT.to_owned()))
 }
 
 /// The earlier use of a connection on which a request was not answered.
@@ -65,16 +64,14 @@ pub fn explain_unanswered(
     if !is_cut(error) {
         return explain_tls(remote, error);
     }
-    let refused = match connection_use {
-        ConnectionUse::Fresh => {
-            let key = remote.client_certificate_key();
-            format!(", or it refuses the client certificate or requires one ({key})")
-        }
-        ConnectionUse::Reused => String::new(),
-    };
-    Some(format!(
-        "it closed the connection before it answered: it has ended or was restarted{refused}; its log says why"
-    ))
+    let ended = "it closed the connection before it answered: it has ended or was restarted";
+    Some(match connection_use {
+        ConnectionUse::Fresh => format!(
+            "{ended}, or it refuses the client certificate or requires one ({}); its log says why",
+            remote.client_certificate_key()
+        ),
+        ConnectionUse::Reused => format!("{ended}; its log says why"),
+    })
 }
 
 /// Returns whether a TLS connection was closed without `close_notify`. The text of rustls contains a link to its
@@ -150,11 +147,9 @@ fn explain_rustls(remote: Remote, error: &Error) -> String {
         Error::AlertReceived(alert) => explain_alert(remote, *alert),
         Error::InvalidMessage(
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
-        ) => {
-            format!(
-                "what it speaks is not TLS: if it is plain HTTP, write http:// instead of https:// in {url}"
-            )
-        }
+        ) => format!(
+            "what it speaks is not TLS: if it is plain HTTP, write http:// instead of https:// in {url}"
+        ),
         Error::PeerIncompatible(why) => {
             format!("it offers no TLS that is safe ({why:?}): let it speak TLS 1.2 or 1.3")
         }
@@ -164,6 +159,7 @@ fn explain_rustls(remote: Remote, error: &Error) -> String {
 
 fn explain_certificate(remote: Remote, error: &CertificateError) -> String {
     let (url, ca_file, pin) = (remote.url_key(), remote.ca_file_key(), remote.pin_key());
+    let unusable = |text: &str| format!("its certificate cannot be used: {}", printable(text, 512));
     match error {
         CertificateError::UnknownIssuer => format!(
             "its certificate was not issued by an authority that is trusted here: name the file of its CA in \
@@ -191,10 +187,11 @@ fn explain_certificate(remote: Remote, error: &CertificateError) -> String {
             "its certificate or its handshake is signed with a wrong key: if its CA was made anew, name the \
              new one in {ca_file}; if not, somebody may stand in between"
         ),
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => format!(
-            "its certificate is not one for servers (extendedKeyUsage): replace it, or pin it in \
-             {pin}"
-        ),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            format!(
+                "its certificate is not one for servers (extendedKeyUsage): replace it, or pin it in {pin}"
+            )
+        }
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => format!(
             "its certificate is signed in a way that is not supported, such as SHA-1 or ECDSA with P-521: replace \
@@ -205,25 +202,20 @@ fn explain_certificate(remote: Remote, error: &CertificateError) -> String {
              1.3: make it again with a subjectAltName"
                 .to_owned()
         }
-        CertificateError::Other(other) => match other.0.downcast_ref::<PinMismatch>() {
-            Some(mismatch) => mismatch.explain(pin),
-            None if other.0.is::<ShortKey>() => other.0.to_string(),
-            None => explain_webpki(remote, &other.0.to_string()),
-        },
-        other => format!("its certificate cannot be used: {}", printable(&other.to_string(), 512)),
-    }
-}
-
-/// Explains errors of webpki that rustls has no variant for. Their type is not in our dependencies; a test pins its
-/// name.
-fn explain_webpki(remote: Remote, error: &str) -> String {
-    let (ca_file, pin) = (remote.ca_file_key(), remote.pin_key());
-    match error {
-        "CaUsedAsEndEntity" => format!(
-            "its certificate is self-signed, as one of an authority: name the file with it in {ca_file}, or \
-             pin it in {pin}"
-        ),
-        other => format!("its certificate cannot be used: {}", printable(other, 512)),
+        CertificateError::Other(other) => {
+            match (other.0.downcast_ref::<PinMismatch>(), other.0.to_string()) {
+                (Some(mismatch), _) => mismatch.explain(pin),
+                (None, text) if other.0.is::<ShortKey>() => text,
+                // An error of webpki that rustls has no variant for. Its type is not in our dependencies; a test pins its
+                // name.
+                (None, text) if text == "CaUsedAsEndEntity" => format!(
+                    "its certificate is self-signed, as one of an authority: name the file with it in {ca_file}, or \
+                 pin it in {pin}"
+                ),
+                (None, text) => unusable(&text),
+            }
+        }
+        other => unusable(&other.to_string()),
     }
 }
 

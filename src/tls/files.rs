@@ -19,7 +19,10 @@ pub(super) fn identity(certificate: &Path, key: &Path) -> Result<SingleCertAndKe
     let secret = private_key(key)?;
     let secret_der = secret.clone_key();
     let signing = provider().key_provider.load_private_key(secret);
-    let signing = signing.map_err(|_| unusable(key, &secret_der))?;
+    let signing = signing.map_err(|_| match has_p521(&secret_der) {
+        true => TlsError::P521Key(key.to_owned()),
+        false => TlsError::BadKey(key.to_owned()),
+    })?;
     let public = signing.public_key();
     let of_key = |der: &CertificateDer<'_>| {
         let parsed = ParsedCertificate::try_from(der).ok()?;
@@ -44,7 +47,7 @@ pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
     for (at, der) in chain.iter().enumerate() {
         match parse(der) {
             Some(parsed) if at == 0 && parsed.version() != X509Version::V3 => {
-                return Err(TlsError::OldCertificate { path: path.to_owned() });
+                return Err(TlsError::OldCertificate(path.to_owned()));
             }
             Some(_) => {}
             None => return Err(TlsError::BadCertificate { path: path.to_owned(), position: at + 1 }),
@@ -67,18 +70,15 @@ pub(super) fn authorities(path: &Path) -> Result<(Vec<CertificateDer<'static>>, 
 fn certificates(holds: FileRole, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = read(holds, path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    match found {
-        Ok(found) if found.is_empty() => Err(missing(holds, path, &text)),
-        Ok(found) => Ok(found),
-        Err(why) => Err(broken(path, &why)),
-    }
+    let found = found.map_err(|why| broken(path, &why))?;
+    if found.is_empty() { Err(missing(holds, path, &text)) } else { Ok(found) }
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let text = read(FileRole::Key, path)?;
     // PKCS #8 has a label for encrypted keys; the older format has a header line in an otherwise regular section.
     if contains(&text, "BEGIN ENCRYPTED PRIVATE KEY") || contains(&text, "Proc-Type: 4,ENCRYPTED") {
-        return Err(TlsError::EncryptedKey { path: path.to_owned() });
+        return Err(TlsError::EncryptedKey(path.to_owned()));
     }
     PrivateKeyDer::from_pem_slice(&text).map_err(|why| match why {
         pem::Error::NoItemsFound => missing(FileRole::Key, path, &text),
@@ -90,7 +90,7 @@ fn read(holds: FileRole, path: &Path) -> Result<Vec<u8>, TlsError> {
     let text = std::fs::read(path);
     let text = text.map_err(|source| TlsError::Unreadable { holds, path: path.to_owned(), source })?;
     if text.trim_ascii().is_empty() {
-        return Err(TlsError::Empty { holds, path: path.to_owned() });
+        return Err(TlsError::Empty(holds, path.to_owned()));
     }
     Ok(without_byte_order_marks(text))
 }
@@ -98,19 +98,11 @@ fn read(holds: FileRole, path: &Path) -> Result<Vec<u8>, TlsError> {
 /// Removes the byte order marks that Windows writes at the start of UTF-8 text, and that `cat` moves into the middle:
 /// a PEM line after one would not be recognised.
 fn without_byte_order_marks(text: Vec<u8>) -> Vec<u8> {
-    const MARK: &[u8] = "\u{feff}".as_bytes();
-
-    if memchr::memmem::find(&text, b"-----BEGIN ").is_none() {
+    if !contains(&text, "-----BEGIN ") {
         return text;
     }
-    let mut text_without_marks = Vec::with_capacity(text.len());
-    let mut from = 0;
-    for at in memchr::memmem::find_iter(&text, MARK) {
-        text_without_marks.extend_from_slice(&text[from..at]);
-        from = at + MARK.len();
-    }
-    text_without_marks.extend_from_slice(&text[from..]);
-    text_without_marks
+    // Other encodings than UTF-8 can only be in comments.
+    String::from_utf8_lossy(&text).replace('\u{feff}', "").into_bytes()
 }
 
 fn missing(holds: FileRole, path: &Path, text: &[u8]) -> TlsError {
@@ -135,17 +127,12 @@ fn missing(holds: FileRole, path: &Path, text: &[u8]) -> TlsError {
         }
         _ => holds.expected(),
     };
-    TlsError::Missing { holds, path: path.to_owned(), hint }
+    TlsError::Missing(holds, path.to_owned(), hint)
 }
 
-/// Why `key` cannot be used, as far as its type shows it.
-fn unusable(path: &Path, key: &PrivateKeyDer<'_>) -> TlsError {
-    let path = path.to_owned();
-    // The object identifier of the curve: 1.3.132.0.35.
-    match memchr::memmem::find(key.secret_der(), b"\x06\x05\x2b\x81\x04\x00\x23") {
-        Some(_) => TlsError::P521Key { path },
-        None => TlsError::BadKey { path },
-    }
+/// Returns whether `key` contains the object identifier of the curve P-521: 1.3.132.0.35.
+fn has_p521(key: &PrivateKeyDer<'_>) -> bool {
+    memchr::memmem::find(key.secret_der(), b"\x06\x05\x2b\x81\x04\x00\x23").is_some()
 }
 
 /// Describes invalid PEM without the invalid line, which may contain the key.
@@ -156,7 +143,7 @@ fn broken(path: &Path, why: &pem::Error) -> TlsError {
         pem::Error::Base64Decode(_) => "what stands between a BEGIN and an END line is not base64",
         _ => "it is not PEM",
     };
-    TlsError::Broken { path: path.to_owned(), why }
+    TlsError::Broken(path.to_owned(), why)
 }
 
 fn contains(text: &[u8], pattern: &str) -> bool {

@@ -46,58 +46,32 @@ pub enum TlsError {
         source: io::Error,
     },
     /// A file is empty, or contains only white space.
-    #[error("{path:?} is empty: {}", holds.expected())]
-    Empty {
-        /// Its role.
-        holds: FileRole,
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file contains something else.
-    #[error("there is no {holds} in {path:?}: {hint}")]
-    Missing {
-        /// Its role.
-        holds: FileRole,
-        /// The file.
-        path: PathBuf,
-        /// The remedy, ready for display.
-        hint: &'static str,
-    },
-    /// A file contains invalid PEM.
-    #[error("{path:?} is damaged: {why}; copy it again, every line of it")]
-    Broken {
-        /// The file.
-        path: PathBuf,
-        /// The problem, ready for display.
-        why: &'static str,
-    },
+    #[error("{path:?} is empty: {}", .0.expected(), path = .1)]
+    Empty(FileRole, PathBuf),
+    /// A file contains something else, with the remedy.
+    #[error("there is no {0} in {1:?}: {2}")]
+    Missing(FileRole, PathBuf, &'static str),
+    /// A file contains invalid PEM, for this reason.
+    #[error("{0:?} is damaged: {1}; copy it again, every line of it")]
+    Broken(PathBuf, &'static str),
     /// The key needs a passphrase.
     #[error(
-        "the private key in {path:?} is encrypted, and the bridge cannot ask for its passphrase: write it out \
+        "the private key in {0:?} is encrypted, and the bridge cannot ask for its passphrase: write it out \
          with \"openssl pkey -in OLD -out NEW\" into a file that only the bridge can read"
     )]
-    EncryptedKey {
-        /// The file.
-        path: PathBuf,
-    },
+    EncryptedKey(PathBuf),
     /// The key has an unsupported type, or is damaged.
     #[error(
-        "the private key in {path:?} cannot be used: it must be RSA with 2048 to 4096 bits, ECDSA with \
+        "the private key in {0:?} cannot be used: it must be RSA with 2048 to 4096 bits, ECDSA with \
          P-256 or P-384, or Ed25519; make a new one, with its certificate"
     )]
-    BadKey {
-        /// The file.
-        path: PathBuf,
-    },
+    BadKey(PathBuf),
     /// The key is on an unsupported curve.
     #[error(
-        "the private key in {path:?} is ECDSA with P-521, which is not supported: make a new one with P-256 or P-384, \
+        "the private key in {0:?} is ECDSA with P-521, which is not supported: make a new one with P-256 or P-384, \
          with its certificate"
     )]
-    P521Key {
-        /// The file.
-        path: PathBuf,
-    },
+    P521Key(PathBuf),
     /// A certificate is not X.509, or has unsupported contents.
     #[error("certificate {position} in {path:?} cannot be used: it is damaged or not X.509; replace it")]
     BadCertificate {
@@ -108,13 +82,10 @@ pub enum TlsError {
     },
     /// The certificate has a version that no client accepts.
     #[error(
-        "the certificate in {path:?} is of X.509 version 1, which has no host names: make it again with \
+        "the certificate in {0:?} is of X.509 version 1, which has no host names: make it again with \
          \"openssl req -x509 -addext subjectAltName=DNS:HOST\""
     )]
-    OldCertificate {
-        /// The file.
-        path: PathBuf,
-    },
+    OldCertificate(PathBuf),
     /// The key belongs to another certificate.
     #[error(
         "the private key in {key:?} does not belong to the certificate in {certificate:?}: name the two \
@@ -139,18 +110,15 @@ pub enum TlsError {
         /// The position of its certificate in the file, from 1.
         position: usize,
     },
-    /// The system has no CA certificates.
+    /// The system has no CA certificates, with the first error when they were loaded.
     #[error(
         "this system has no CA certificates{}: install the package ca-certificates, set SSL_CERT_FILE to a \
          file with them, or name the CA of the backend in {}, that of NetBox in {}",
-        why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default(),
+        .0.as_deref().map(|why| format!(" ({why})")).unwrap_or_default(),
         Remote::Backend.ca_file_key(),
         Remote::Netbox.ca_file_key()
     )]
-    NoSystemRoots {
-        /// The first error when they were loaded.
-        why: Option<String>,
-    },
+    NoSystemRoots(Option<String>),
     /// rustls refuses the configuration for another reason.
     #[error("cannot set up TLS: {0}; this is a fault of the bridge")]
     Setup(#[source] rustls::Error),

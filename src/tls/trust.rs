@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::CertificateResult;
 
 use super::certificate::printable;
 use super::fingerprint::Fingerprint;
 use super::problem::TlsError;
-use super::verifier::{ListedVerifier, UnchainedVerifier};
+use super::verifier::{Accepted, BackendVerifier};
 use super::{HTTP_1, files, provider};
 
 /// Which certificates of a backend are trusted. In every case the backend must prove that it holds the key of its
@@ -54,24 +53,16 @@ pub fn client(
     Ok(Arc::new(config))
 }
 
-fn verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
-    Ok(match trust {
-        Trust::System => {
-            let roots = system(rustls_native_certs::load_native_certs())?;
-            Arc::new(ListedVerifier::new(Vec::new(), chain_verifier(roots)?))
-        }
-        Trust::Authority(path) => {
-            let (listed, roots) = files::authorities(path)?;
-            Arc::new(ListedVerifier::new(listed, chain_verifier(roots)?))
-        }
-        Trust::Pinned(pin) => Arc::new(UnchainedVerifier::pinned(*pin)),
-        Trust::Insecure => Arc::new(UnchainedVerifier::any()),
-    })
-}
-
-fn chain_verifier(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
-    let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-    built.map_err(|why| TlsError::Setup(rustls::Error::General(why.to_string())))
+fn verifier(trust: &Trust) -> Result<Arc<BackendVerifier>, TlsError> {
+    let (listed, roots) = match trust {
+        Trust::System => (Vec::new(), system(rustls_native_certs::load_native_certs())?),
+        Trust::Authority(path) => files::authorities(path)?,
+        Trust::Pinned(pin) => return Ok(BackendVerifier::new(Accepted::Pinned(*pin))),
+        Trust::Insecure => return Ok(BackendVerifier::new(Accepted::Any)),
+    };
+    let chained = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+    let chained = chained.map_err(|why| TlsError::Setup(rustls::Error::General(why.to_string())))?;
+    Ok(BackendVerifier::new(Accepted::Issued { listed, chained }))
 }
 
 /// The authorities that were found. Unreadable ones are skipped.
@@ -80,7 +71,7 @@ pub(super) fn system(found: CertificateResult) -> Result<RootCertStore, TlsError
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let why = found.errors.first().map(|why| printable(&why.to_string(), 512));
-        return Err(TlsError::NoSystemRoots { why });
+        return Err(TlsError::NoSystemRoots(why));
     }
     Ok(roots)
 }

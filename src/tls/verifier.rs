@@ -1,7 +1,7 @@
-//! Verification of certificates without a chain of signatures.
+//! Verification of the certificates of backends.
 //!
-//! Verifiers are not called for a resumed session. rustls stores sessions per configuration, so that a resumed
-//! session was accepted by the same verifier.
+//! It is not called for a resumed session. rustls stores sessions per configuration, so that a resumed session was
+//! accepted by the same verifier.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,7 +9,8 @@ use std::time::SystemTime;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{
-    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature_with_raw_key,
+    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
 };
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -59,96 +60,43 @@ fn with_short_key<'a>(error: Error, signers: impl IntoIterator<Item = &'a Certif
         return error;
     }
     match signers.into_iter().filter_map(rsa_bits).find(|bits| *bits < MIN_RSA_BITS) {
-        Some(bits) => CertificateError::Other(OtherError(Arc::new(ShortKey { bits }))).into(),
+        Some(bits) => other(ShortKey { bits }),
         None => error,
     }
 }
 
-/// Accepts one certificate, or any, without checking its contents or its issuer.
+fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    CertificateError::Other(OtherError(Arc::new(error))).into()
+}
+
+/// The accepted certificates of a backend.
 #[derive(Debug)]
-pub(super) struct UnchainedVerifier {
-    pin: Option<Fingerprint>,
+pub(super) enum Accepted {
+    /// Any certificate.
+    Any,
+    /// Only the certificate with this fingerprint.
+    Pinned(Fingerprint),
+    /// Certificates that are issued by an authority, and those in `listed`, the file of authorities.
+    ///
+    /// A self-signed certificate in that file means the latter. Most such certificates are marked as an authority (as
+    /// `openssl req -x509` does), and webpki rejects an authority as a server certificate.
+    Issued { listed: Vec<CertificateDer<'static>>, chained: Arc<WebPkiServerVerifier> },
+}
+
+/// Verifies the certificate of a backend.
+#[derive(Debug)]
+pub(super) struct BackendVerifier {
+    accepted: Accepted,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl UnchainedVerifier {
-    /// Accepts only the certificate with this fingerprint.
-    pub(super) fn pinned(pin: Fingerprint) -> Self {
-        Self { pin: Some(pin), ..Self::any() }
-    }
-
-    /// Accepts any certificate.
-    pub(super) fn any() -> Self {
-        Self { pin: None, algorithms: provider().signature_verification_algorithms }
+impl BackendVerifier {
+    pub(super) fn new(accepted: Accepted) -> Arc<Self> {
+        Arc::new(Self { accepted, algorithms: provider().signature_verification_algorithms })
     }
 }
 
-impl ServerCertVerifier for UnchainedVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let shown = Fingerprint::from_certificate(end_entity);
-        match self.pin {
-            Some(pinned) if pinned != shown => {
-                Err(CertificateError::Other(OtherError(Arc::new(PinMismatch { pinned, shown }))).into())
-            }
-            _ => Ok(ServerCertVerified::assertion()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
-            .map_err(|error| with_short_key(error, [cert]))
-    }
-
-    /// Extracts the key from the certificate itself: rustls does not parse version 1, which some guides for
-    /// self-signed certificates still create.
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let parsed = parse(cert).ok_or(CertificateError::BadEncoding)?;
-        let key = SubjectPublicKeyInfoDer::from(parsed.public_key().raw);
-        verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms)
-            .map_err(|error| with_short_key(error, [cert]))
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-/// Accepts certificates signed by an authority, and certificates that are listed in the file of authorities
-/// themselves.
-///
-/// A file with a self-signed certificate means the latter. Most such certificates are marked as an authority (as
-/// `openssl req -x509` does), and webpki rejects an authority as a server certificate.
-#[derive(Debug)]
-pub(super) struct ListedVerifier {
-    listed: Vec<CertificateDer<'static>>,
-    chained: Arc<WebPkiServerVerifier>,
-}
-
-impl ListedVerifier {
-    /// Accepts the certificates in `listed`, and those that `chained` accepts.
-    pub(super) fn new(listed: Vec<CertificateDer<'static>>, chained: Arc<WebPkiServerVerifier>) -> Self {
-        Self { listed, chained }
-    }
-}
-
-impl ServerCertVerifier for ListedVerifier {
+impl ServerCertVerifier for BackendVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -157,16 +105,27 @@ impl ServerCertVerifier for ListedVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if !self.listed.contains(end_entity) {
-            let verified =
-                self.chained.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-            let shown = || std::iter::once(end_entity).chain(intermediates);
-            let signed = |issuer| shown().any(|shown| is_issued_by(shown, issuer));
-            let signers = shown().chain(&self.listed).filter(|certificate| signed(certificate));
-            return verified.map_err(|error| with_short_key(error, signers));
+        match &self.accepted {
+            Accepted::Any => {}
+            Accepted::Pinned(pinned) => {
+                let (pinned, shown) = (*pinned, Fingerprint::from_certificate(end_entity));
+                if pinned != shown {
+                    return Err(other(PinMismatch { pinned, shown }));
+                }
+            }
+            Accepted::Issued { listed, .. } if listed.contains(end_entity) => {
+                check_validity(end_entity, now)?;
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            }
+            Accepted::Issued { listed, chained } => {
+                let verified =
+                    chained.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+                let shown = || std::iter::once(end_entity).chain(intermediates);
+                let signed = |issuer| shown().any(|shown| is_issued_by(shown, issuer));
+                let signers = shown().chain(listed).filter(|certificate| signed(certificate));
+                return verified.map_err(|error| with_short_key(error, signers));
+            }
         }
-        check_validity(end_entity, now)?;
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -176,22 +135,30 @@ impl ServerCertVerifier for ListedVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let verified = self.chained.verify_tls12_signature(message, cert, dss);
+        let verified = verify_tls12_signature(message, cert, dss, &self.algorithms);
         verified.map_err(|error| with_short_key(error, [cert]))
     }
 
+    /// Without a chain, the key is read from the certificate itself: rustls does not parse version 1, which some guides
+    /// for self-signed certificates still create.
     fn verify_tls13_signature(
         &self,
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let verified = self.chained.verify_tls13_signature(message, cert, dss);
+        let verified = if let Accepted::Issued { .. } = self.accepted {
+            verify_tls13_signature(message, cert, dss, &self.algorithms)
+        } else {
+            let parsed = parse(cert).ok_or(CertificateError::BadEncoding)?;
+            let key = SubjectPublicKeyInfoDer::from(parsed.public_key().raw);
+            verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms)
+        };
         verified.map_err(|error| with_short_key(error, [cert]))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chained.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -202,6 +169,10 @@ fn is_issued_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -
 }
 
 fn check_validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    // Times before 1970 become 1970.
+    let unix = |time: SystemTime| {
+        UnixTime::since_unix_epoch(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+    };
     let info = describe(certificate).ok_or(CertificateError::BadEncoding)?;
     let (not_before, not_after) = (unix(info.not_before), unix(info.not_after));
     if now < not_before {
@@ -211,9 +182,4 @@ fn check_validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(),
         return Err(CertificateError::ExpiredContext { time: now, not_after }.into());
     }
     Ok(())
-}
-
-/// Converts a time. Times before 1970 become 1970.
-fn unix(time: SystemTime) -> UnixTime {
-    UnixTime::since_unix_epoch(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }

@@ -7,7 +7,6 @@ use rustls::ProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
 use super::support::*;
-use crate::tls::verifier::UnchainedVerifier;
 use crate::tls::{Fingerprint, TlsError, Trust, client, read_certificate, server};
 
 #[tokio::test]
@@ -17,11 +16,11 @@ async fn clients_get_http_2_before_http_1() {
     for (offered, chosen) in
         [(&[&b"http/1.1"[..], b"h2"][..], Some(&b"h2"[..])), (&[b"http/1.1"], Some(b"http/1.1")), (&[], None)]
     {
-        let (near, far) = shake(&server, &client_with(&TLS13, UnchainedVerifier::any(), offered), HOST).await;
+        let (near, far) = shake(&server, &client_with(&TLS13, offered), HOST).await;
         assert_eq!(near.unwrap().protocol.as_deref(), chosen);
         assert_eq!(far.unwrap().protocol.as_deref(), chosen);
     }
-    let (near, _) = shake(&server, &client_with(&TLS13, UnchainedVerifier::any(), &[b"spdy/3"]), HOST).await;
+    let (near, _) = shake(&server, &client_with(&TLS13, &[b"spdy/3"]), HOST).await;
     near.unwrap_err();
 }
 
@@ -30,7 +29,7 @@ async fn clients_of_both_versions_are_served() {
     let folder = Folder::new();
     let server = server(&folder.leaf("leaf", &Leaf::issued_by(&authority("ca")))).unwrap();
     for (version, spoken) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
-        let (near, far) = shake(&server, &client_with(version, UnchainedVerifier::any(), &[]), HOST).await;
+        let (near, far) = shake(&server, &client_with(version, &[]), HOST).await;
         assert_eq!(near.unwrap().version, Some(spoken));
         assert_eq!(far.unwrap().version, Some(spoken));
     }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
-use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig, SupportedProtocolVersion};
@@ -16,6 +15,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::tls::verifier::{Accepted, BackendVerifier};
 use crate::tls::{ServerFiles, provider};
 
 /// The host name of every leaf, unless a test changes it.
@@ -76,6 +76,19 @@ pub(super) fn expired(params: &mut CertificateParams) {
     params.not_after = date_time_ymd(2020, 1, 1);
 }
 
+pub(super) fn premature(params: &mut CertificateParams) {
+    params.not_before = date_time_ymd(4000, 1, 1);
+}
+
+/// Asserts that `text` is `expected`, or begins with it if that ends in `…`.
+#[track_caller]
+pub(super) fn assert_text(text: &str, expected: &str) {
+    match expected.strip_suffix('…') {
+        Some(start) => assert!(text.starts_with(start), "{text}\nis not\n{expected}"),
+        None => assert_eq!(text, expected),
+    }
+}
+
 /// A directory with files.
 pub(super) struct Folder(TempDir);
 
@@ -117,14 +130,13 @@ pub(super) fn server_with(
     Arc::new(builder.with_no_client_auth().with_cert_resolver(Arc::new(identity)))
 }
 
-/// A client with the given version and protocols.
+/// A client with the given version and protocols that accepts any certificate.
 pub(super) fn client_with(
     version: &'static SupportedProtocolVersion,
-    verifier: impl ServerCertVerifier + 'static,
     protocols: &[&[u8]],
 ) -> Arc<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[version]).unwrap();
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let builder = builder.dangerous().with_custom_certificate_verifier(BackendVerifier::new(Accepted::Any));
     let mut config = builder.with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Arc::new(config)
