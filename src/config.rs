@@ -145,7 +145,7 @@ impl Config {
         let Builder { common, blocks, mut problems, .. } = builder;
         problems.extend(validate::validate(&common, &backends, &blocks, &problems));
         if !problems.is_empty() {
-            return Err(ConfigError::Invalid(problems));
+            return Err(ConfigError(problems));
         }
         let backends = backends.into_iter().zip(keys).filter_map(|(values, key)| {
             let Values { backend, netbox, limits, .. } = values;
@@ -164,7 +164,7 @@ impl Config {
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<SocketAddr, ConfigError> {
         let Builder { common, problems, .. } = Builder::new(flags, env, &|path| std::fs::read(path));
-        if problems.is_empty() { Ok(common.bridge.admin_listen) } else { Err(ConfigError::Invalid(problems)) }
+        if problems.is_empty() { Ok(common.bridge.admin_listen) } else { Err(ConfigError(problems)) }
     }
 
     /// The first key whose value in `newer` needs a restart, with its value here and there.

@@ -128,11 +128,12 @@ fn key_in_file(
         // What is not UTF-8 is not ASCII either, and is refused as such.
         Ok(bytes) => {
             let bytes = Zeroizing::new(bytes);
-            String::from_utf8_lossy(&bytes).parse().map_err(|error| format!("no key in {path:?}: {error}"))
+            let text = String::from_utf8_lossy(&bytes);
+            text.parse().map_err(|error| format!("{key}: no key in {path:?}: {error}"))
         }
-        Err(error) => Err(format!("cannot read {path:?}: {error}")),
+        Err(error) => Err(format!("{key}: cannot read {path:?}: {error}")),
     };
-    parsed.map_err(|reason| problems.push(ConfigProblem::BadKeyFile { origin, key, reason })).ok()
+    parsed.map_err(|message| problems.push(ConfigProblem::BadSetting { origin, message })).ok()
 }
 
 /// Assigns a setting of a variable or a flag to the backend that it is for.
@@ -143,7 +144,7 @@ fn assign(setting: Setting, blocks: &[ValueOrigin]) -> Result<Setting, ConfigPro
     if blocks.len() > 1 {
         let message =
             format!("there are several [[backend]] blocks: set {} in one of them", setting.key.name);
-        return Err(ConfigProblem::Misplaced { origin: setting.origin, message });
+        return Err(ConfigProblem::BadSetting { origin: setting.origin, message });
     }
     Ok(Setting { block: Some(0), ..setting })
 }
@@ -160,10 +161,13 @@ fn read_file(flags: &Flags, env: &[(String, String)], read: Read<'_>) -> ConfigF
     });
     match text {
         Ok(text) => file::read(&path, &text),
-        Err(source) => ConfigFile {
-            settings: vec![Err(ConfigProblem::Unreadable { origin, path, source })],
-            blocks: Vec::new(),
-        },
+        Err(error) => {
+            let message = format!("cannot read {path:?}: {error}");
+            ConfigFile {
+                settings: vec![Err(ConfigProblem::Unreadable { origin, message })],
+                ..ConfigFile::default()
+            }
+        }
     }
 }
 

@@ -2,8 +2,7 @@
 
 use super::flags::Flags;
 use super::key::{ConfigKey, PREFIX};
-use super::problem::suggest;
-use super::problem::{ConfigProblem, ValueOrigin};
+use super::problem::{ConfigProblem, ValueOrigin, did_you_mean, suggest};
 use super::schema::keys;
 
 /// A value for a key.
@@ -38,7 +37,10 @@ pub(super) fn environment(variables: &[(String, String)]) -> SourceSettings {
         match keys().find(|key| key.variable() == *name) {
             Some(key) => found.push(Ok(setting(key, ValueOrigin::Variable(name.clone()), value))),
             None if is_service_link(name, value) => {}
-            None => found.push(Err(ConfigProblem::UnknownVariable { name: name.clone(), hint: hint(name) })),
+            None => found.push(Err(ConfigProblem::BadSetting {
+                origin: ValueOrigin::Variable(name.escape_debug().to_string()),
+                message: format!("unknown variable{}", did_you_mean(hint(name))),
+            })),
         }
     }
     found

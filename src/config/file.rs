@@ -7,8 +7,7 @@ use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::env::{Setting, SourceSettings};
 use super::key::ConfigKey;
-use super::problem::suggest;
-use super::problem::{ConfigProblem, ValueOrigin};
+use super::problem::{ConfigProblem, ValueOrigin, did_you_mean, suggest};
 use super::schema::keys;
 
 /// The content of a configuration file.
@@ -26,17 +25,16 @@ pub(super) fn read(path: &Path, text: &str) -> ConfigFile {
     match DeTable::parse(text) {
         Ok(top) => reader.table(TablePath { table: "", block: None }, top.get_ref()),
         Err(error) => {
-            let origin = reader.origin(error.span().unwrap_or_default().start);
-            let message = error.message().lines().collect::<Vec<_>>().join(" ");
-            return ConfigFile {
-                settings: vec![Err(ConfigProblem::Syntax { origin, message })],
-                blocks: Vec::new(),
-            };
+            let position = error.span().unwrap_or_default().start;
+            let message =
+                format!("not valid TOML: {}", error.message().lines().collect::<Vec<_>>().join(" "));
+            let problem = ConfigProblem::Unreadable { origin: reader.origin(position), message };
+            reader.settings.push((position, Err(problem)));
         }
     }
     reader.settings.sort_by_key(|&(position, _)| position);
-    let found = reader.settings.into_iter().map(|(_, found)| found).collect();
-    ConfigFile { settings: found, blocks: reader.blocks }
+    let settings = reader.settings.into_iter().map(|(_, found)| found).collect();
+    ConfigFile { settings, blocks: reader.blocks }
 }
 
 struct TomlReader<'a> {
@@ -80,7 +78,7 @@ impl TomlReader<'_> {
                 let key = key.name;
                 let message =
                     format!("{key} applies to the whole bridge, not to one backend: set it in its own table");
-                return Some(Err(ConfigProblem::Misplaced { origin, message }));
+                return Some(Err(ConfigProblem::BadSetting { origin, message }));
             }
             let shown = self.shown_value(value);
             return Some(match text_of(value.get_ref(), key) {
@@ -94,12 +92,11 @@ impl TomlReader<'_> {
             _ => false,
         };
         let Some(inner) = keys().map(|key| key.path().0).find(|inner| is_inner(inner)) else {
-            return Some(Err(ConfigProblem::UnknownKey {
-                origin,
-                key: name.to_owned(),
-                table,
-                hint: hint(table, name),
-            }));
+            let place =
+                if table.is_empty() { "at the top level".to_owned() } else { format!("in [{table}]") };
+            let (name, hint) = (name.escape_debug(), did_you_mean(hint(table, name)));
+            let message = format!("unknown key `{name}` {place}{hint}");
+            return Some(Err(ConfigProblem::BadSetting { origin, message }));
         };
         if let Some(entries) = value.get_ref().as_table() {
             let block = if inner == BACKEND { Some(self.block(origin)) } else { block };

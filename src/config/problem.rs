@@ -1,31 +1,24 @@
 //! Errors in a configuration.
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 
 use strsim::levenshtein;
 
 /// Why there is no configuration. The text is one line per problem. A process that cannot continue exits with 78
 /// (`EX_CONFIG`).
+///
+/// There is at least one problem: those in the file are first, in the order of its lines, then those in variables, in
+/// flags, and between keys.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// All problems, at least one: those in the file first, in the order of its lines, then those in variables, in
-    /// flags, and between keys.
-    #[error("{}", lines(.0))]
-    Invalid(Vec<ConfigProblem>),
-}
+#[error("{}", .0.iter().map(ConfigProblem::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError(pub(super) Vec<ConfigProblem>);
 
 impl ConfigError {
     /// All problems, in the order in which they are shown.
     pub fn problems(&self) -> &[ConfigProblem] {
-        let Self::Invalid(problems) = self;
-        problems
+        &self.0
     }
-}
-
-fn lines(problems: &[ConfigProblem]) -> String {
-    problems.iter().map(ConfigProblem::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Where a value is set.
@@ -60,43 +53,13 @@ impl fmt::Display for ValueOrigin {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigProblem {
-    /// The file could not be read, or is not UTF-8.
-    #[error("{origin}: cannot read {path:?}: {source}")]
+    /// The file could not be read, or is not TOML. It may set any key.
+    #[error("{origin}: {message}")]
     Unreadable {
-        /// What names the file.
+        /// What names the file, or the line of the error.
         origin: ValueOrigin,
-        /// The file.
-        path: PathBuf,
-        /// The error.
-        source: io::Error,
-    },
-    /// The file is not TOML.
-    #[error("{origin}: not valid TOML: {message}")]
-    Syntax {
-        /// The line of the error.
-        origin: ValueOrigin,
-        /// The message of the parser, on one line.
+        /// The cause, on one line.
         message: String,
-    },
-    /// The file has a key that does not exist.
-    #[error("{origin}: unknown key `{}` {}{}", key.escape_debug(), in_table(table), did_you_mean(hint.as_deref()))]
-    UnknownKey {
-        /// Where it is.
-        origin: ValueOrigin,
-        /// The key.
-        key: String,
-        /// Its table, empty for the top level.
-        table: &'static str,
-        /// What it may stand for, as it is shown.
-        hint: Option<String>,
-    },
-    /// A variable has the prefix of the bridge and no key.
-    #[error("{}: unknown variable{}", name.escape_debug(), did_you_mean(hint.as_deref()))]
-    UnknownVariable {
-        /// Its name.
-        name: String,
-        /// What it may stand for, as it is shown.
-        hint: Option<String>,
     },
     /// A value is not allowed for its key.
     #[error("{origin}: {key} must be {reason}")]
@@ -108,19 +71,9 @@ pub enum ConfigProblem {
         /// What is allowed, and what the value is instead.
         reason: String,
     },
-    /// A file with an API key or a token cannot be used.
-    #[error("{origin}: {key}: {reason}")]
-    BadKeyFile {
-        /// What names the file.
-        origin: ValueOrigin,
-        /// The configuration key.
-        key: &'static str,
-        /// Why not.
-        reason: String,
-    },
-    /// A setting is in the wrong place.
+    /// A setting is unknown or in the wrong place, or the file that it names cannot be used.
     #[error("{origin}: {message}")]
-    Misplaced {
+    BadSetting {
         /// Where it is.
         origin: ValueOrigin,
         /// What is wrong, and what to do.
@@ -143,11 +96,8 @@ impl ConfigProblem {
     }
 }
 
-fn in_table(table: &str) -> String {
-    if table.is_empty() { "at the top level".to_owned() } else { format!("in [{table}]") }
-}
-
-fn did_you_mean(hint: Option<&str>) -> String {
+/// The end of a message about an unknown name: what it may stand for, if something is near enough.
+pub(super) fn did_you_mean(hint: Option<String>) -> String {
     hint.map(|hint| format!("; did you mean {hint}?")).unwrap_or_default()
 }
 

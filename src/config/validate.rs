@@ -52,9 +52,7 @@ impl Validator<'_> {
 
     /// Whether one of `keys` may be set in a file that could not be read, or was refused.
     fn may_be_set(&self, keys: &[&str]) -> bool {
-        let is_unread = |problem: &ConfigProblem| {
-            matches!(problem, ConfigProblem::Unreadable { .. } | ConfigProblem::Syntax { .. })
-        };
+        let is_unread = |problem: &ConfigProblem| matches!(problem, ConfigProblem::Unreadable { .. });
         self.known.iter().any(is_unread) || self.refused(keys)
     }
 
@@ -65,7 +63,7 @@ impl Validator<'_> {
         }
         for (index, _) in backends.iter().enumerate().filter(|(_, values)| values.backend.url.is_none()) {
             let problem = match blocks.get(index) {
-                Some(origin) if blocks.len() > 1 => ConfigProblem::Misplaced {
+                Some(origin) if blocks.len() > 1 => ConfigProblem::BadSetting {
                     origin: origin.clone(),
                     message: "this backend has no url: write url = \"http://HOST[:PORT]\" below [[backend]]".to_owned(),
                 },
