@@ -37,17 +37,27 @@ use keys::KeyCheck;
 /// The three fault counts are in *frames* of one exchange: an SSE event or comment with the blank line that ends it, a
 /// WebSocket text frame, or the whole body of any other response. The lowest count takes effect first. Exchanges with
 /// fewer frames are not affected, nor are `/`, `/version`, `/health` and `/execution-policy`.
-#[derive(Clone, Debug, Default)]
+/// Backends before 0.0.7 require no key.
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct ReplayOptions {
-    /// The speed of the replay.
+    /// Speed: `recorded`, `max`, or a factor such as 10 for ten times as fast
+    #[arg(long, default_value_t = Speed::Recorded)]
     pub speed: Speed,
-    /// The valid API key. If it is not set, every key is valid. Backends before 0.0.7 require none.
+
+    /// The valid API key; if not given, every key is valid
+    #[arg(long, value_name = "KEY")]
     pub api_key: Option<String>,
-    /// Drop the TCP connection after this many frames, without the end that the protocol requires.
+
+    /// Drop the connection after N frames of each exchange
+    #[arg(long, value_name = "N")]
     pub cut_after: Option<u64>,
-    /// Send nothing more after this many frames, and keep the connection open.
+
+    /// Send nothing more after N frames of each exchange
+    #[arg(long, value_name = "N")]
     pub stall_after: Option<u64>,
-    /// Send garbage after this many frames, then continue with the recording.
+
+    /// Send garbage after N frames of each exchange, then continue
+    #[arg(long, value_name = "N")]
     pub garbage_after: Option<u64>,
 }
 
