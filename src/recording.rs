@@ -39,7 +39,7 @@ pub struct Recording {
 }
 
 /// The first line of a recording: the backend, the protocol and the API key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordingHeader {
     /// The release of the backend, in the form of its package: `0.0.11.post2`.
     pub backend: String,
@@ -48,6 +48,7 @@ pub struct RecordingHeader {
     /// The API key that the client sent.
     pub key: RecordedKey,
     /// A note by the author of the recording.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
@@ -74,13 +75,15 @@ pub enum RecordedKey {
 }
 
 /// One event of a recording, with its time and direction.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordedFrame {
     /// Milliseconds since the recording began; finite and not negative.
     pub t_ms: f64,
     /// The direction.
+    #[serde(rename = "dir")]
     pub direction: Direction,
     /// The event.
+    #[serde(flatten)]
     pub event: RecordedEvent,
 }
 
@@ -107,7 +110,8 @@ pub enum Direction {
 pub type Headers = Vec<(String, String)>;
 
 /// An event of a recording.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
 pub enum RecordedEvent {
     /// A request, or the request that opens a WebSocket.
     Request {
@@ -116,6 +120,7 @@ pub enum RecordedEvent {
         /// The path and query.
         target: String,
         /// As sent, without credentials.
+        #[serde(default)]
         headers: Headers,
     },
     /// The head of a response. For a WebSocket 101 means accepted.
@@ -123,25 +128,33 @@ pub enum RecordedEvent {
         /// The status code.
         status: u16,
         /// As sent.
+        #[serde(default)]
         headers: Headers,
     },
     /// A part of a response's body. The boundaries between parts have no meaning.
+    #[serde(serialize_with = "line::write_bytes", deserialize_with = "line::read_bytes")]
     Body(Bytes),
     /// The body ended as its framing requires.
     End,
     /// A WebSocket text frame.
+    #[serde(serialize_with = "line::write_text", deserialize_with = "line::read_text")]
     Text(String),
     /// A WebSocket binary frame.
+    #[serde(serialize_with = "line::write_base64", deserialize_with = "line::read_bytes")]
     Binary(Bytes),
     /// A WebSocket ping.
+    #[serde(serialize_with = "line::write_base64", deserialize_with = "line::read_bytes")]
     Ping(Bytes),
     /// A WebSocket pong.
+    #[serde(serialize_with = "line::write_base64", deserialize_with = "line::read_bytes")]
     Pong(Bytes),
     /// A WebSocket close frame.
     Close {
         /// The code, if the frame had one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         code: Option<u16>,
         /// The reason, empty if the frame had none.
+        #[serde(default)]
         reason: String,
     },
     /// The connection was closed without the end that the protocol requires.
@@ -161,18 +174,6 @@ impl RecordedEvent {
     /// A text frame.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
-    }
-
-    /// Whether this event can have `direction`: requests go out, responses come in, remarks have none.
-    fn is_valid_for(&self, direction: Direction) -> bool {
-        match self {
-            Self::Request { .. } => direction == Direction::Out,
-            Self::Response { .. } | Self::Body(_) | Self::End | Self::Cut => direction == Direction::In,
-            Self::Open | Self::Returned => direction == Direction::Ctl,
-            Self::Text(_) | Self::Binary(_) | Self::Ping(_) | Self::Pong(_) | Self::Close { .. } => {
-                direction != Direction::Ctl
-            }
-        }
     }
 }
 

@@ -1,13 +1,12 @@
-//! The JSON of one line, and its conversion to and from headers and frames.
+//! The JSON of one line: what is checked beyond its types, and the bytes of a frame.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{
-    Direction, FORMAT, Headers, Protocol, RecordedEvent, RecordedFrame, RecordedKey, RecordingHeader,
-};
+use super::{Direction, FORMAT, RecordedEvent, RecordedFrame, RecordingHeader};
 
 /// Why a line of a recording is invalid.
 #[derive(Debug, thiserror::Error)]
@@ -21,12 +20,6 @@ pub enum LineError {
     /// An unsupported format.
     #[error("the recording has format {0}: only format 1 is supported")]
     Format(u32),
-    /// A required field of this kind of frame is missing.
-    #[error("a frame of this kind requires the field {0}")]
-    Missing(&'static str),
-    /// Invalid base64.
-    #[error("the base64 of this frame is invalid: {0}")]
-    Base64(#[from] base64::DecodeError),
     /// A time that is negative or not finite.
     #[error("t_ms is {0}: it must be a number, zero or more")]
     Time(f64),
@@ -42,162 +35,85 @@ pub enum LineError {
 #[derive(Serialize, Deserialize)]
 pub(super) struct HeaderLine {
     recording: u32,
-    backend: String,
-    protocol: Protocol,
-    key: RecordedKey,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    note: Option<String>,
+    #[serde(flatten)]
+    header: RecordingHeader,
 }
 
 impl HeaderLine {
     pub(super) fn from_header(header: &RecordingHeader) -> Self {
-        let RecordingHeader { backend, protocol, key, note } = header.clone();
-        Self { recording: FORMAT, backend, protocol, key, note }
+        Self { recording: FORMAT, header: header.clone() }
     }
+}
 
-    pub(super) fn into_header(self) -> Result<RecordingHeader, LineError> {
-        if self.recording != FORMAT {
-            return Err(LineError::Format(self.recording));
+/// Parses the line of the header.
+pub(super) fn parse_header(line: &str) -> Result<RecordingHeader, LineError> {
+    let HeaderLine { recording, header } = serde_json::from_str(line)?;
+    if recording == FORMAT { Ok(header) } else { Err(LineError::Format(recording)) }
+}
+
+/// Parses the line of a frame.
+pub(super) fn parse_frame(line: &str) -> Result<RecordedFrame, LineError> {
+    let frame: RecordedFrame = serde_json::from_str(line)?;
+    if !frame.t_ms.is_finite() || frame.t_ms < 0.0 {
+        return Err(LineError::Time(frame.t_ms));
+    }
+    if frame.event.is_valid_for(frame.direction) { Ok(frame) } else { Err(LineError::Direction) }
+}
+
+impl RecordedEvent {
+    /// Whether this event can have `direction`: requests go out, responses come in, remarks have none.
+    pub(super) fn is_valid_for(&self, direction: Direction) -> bool {
+        match self {
+            Self::Request { .. } => direction == Direction::Out,
+            Self::Response { .. } | Self::Body(_) | Self::End | Self::Cut => direction == Direction::In,
+            Self::Open | Self::Returned => direction == Direction::Ctl,
+            Self::Text(_) | Self::Binary(_) | Self::Ping(_) | Self::Pong(_) | Self::Close { .. } => {
+                direction != Direction::Ctl
+            }
         }
-        Ok(RecordingHeader { backend: self.backend, protocol: self.protocol, key: self.key, note: self.note })
     }
 }
 
-/// The kinds of frames.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum FrameKind {
-    Request,
-    Response,
-    Body,
-    End,
-    Text,
-    Binary,
-    Ping,
-    Pong,
-    Close,
-    Cut,
-    Open,
-    Returned,
-}
-
-/// The line of a frame: one flat object, so that an error can name the missing field.
+/// The content of a frame, as text or as base64.
 #[derive(Serialize, Deserialize)]
-pub(super) struct FrameLine {
-    t_ms: f64,
-    dir: Direction,
-    kind: FrameKind,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    method: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    headers: Option<Headers>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    code: Option<u16>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+struct Payload {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base64: Option<String>,
 }
 
-impl FrameLine {
-    pub(super) fn from_frame(frame: &RecordedFrame) -> Self {
-        let mut line = Self {
-            t_ms: frame.t_ms,
-            dir: frame.direction,
-            kind: FrameKind::End,
-            method: None,
-            target: None,
-            status: None,
-            headers: None,
-            code: None,
-            reason: None,
-            text: None,
-            base64: None,
-        };
-        line.kind = match frame.event.clone() {
-            RecordedEvent::Request { method, target, headers } => {
-                (line.method, line.target, line.headers) = (Some(method), Some(target), Some(headers));
-                FrameKind::Request
-            }
-            RecordedEvent::Response { status, headers } => {
-                (line.status, line.headers) = (Some(status), Some(headers));
-                FrameKind::Response
-            }
-            RecordedEvent::Body(bytes) => {
-                match std::str::from_utf8(&bytes) {
-                    Ok(text) => line.text = Some(text.to_owned()),
-                    Err(_) => line.base64 = Some(STANDARD.encode(&bytes)),
-                }
-                FrameKind::Body
-            }
-            RecordedEvent::Text(text) => {
-                line.text = Some(text);
-                FrameKind::Text
-            }
-            RecordedEvent::Binary(bytes) => line.bytes(&bytes, FrameKind::Binary),
-            RecordedEvent::Ping(bytes) => line.bytes(&bytes, FrameKind::Ping),
-            RecordedEvent::Pong(bytes) => line.bytes(&bytes, FrameKind::Pong),
-            RecordedEvent::Close { code, reason } => {
-                (line.code, line.reason) = (code, Some(reason));
-                FrameKind::Close
-            }
-            RecordedEvent::End => FrameKind::End,
-            RecordedEvent::Cut => FrameKind::Cut,
-            RecordedEvent::Open => FrameKind::Open,
-            RecordedEvent::Returned => FrameKind::Returned,
-        };
-        line
-    }
+/// Serializes a text.
+pub(super) fn write_text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    Payload { text: Some(text.to_owned()), base64: None }.serialize(serializer)
+}
 
-    fn bytes(&mut self, bytes: &Bytes, kind: FrameKind) -> FrameKind {
-        self.base64 = Some(STANDARD.encode(bytes));
-        kind
-    }
+/// Serializes bytes as base64.
+pub(super) fn write_base64<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    Payload { text: None, base64: Some(STANDARD.encode(bytes)) }.serialize(serializer)
+}
 
-    pub(super) fn into_frame(mut self) -> Result<RecordedFrame, LineError> {
-        if !self.t_ms.is_finite() || self.t_ms < 0.0 {
-            return Err(LineError::Time(self.t_ms));
-        }
-        let event = match self.kind {
-            FrameKind::Request => RecordedEvent::Request {
-                method: self.method.take().ok_or(LineError::Missing("method"))?,
-                target: self.target.take().ok_or(LineError::Missing("target"))?,
-                headers: self.headers.take().unwrap_or_default(),
-            },
-            FrameKind::Response => RecordedEvent::Response {
-                status: self.status.ok_or(LineError::Missing("status"))?,
-                headers: self.headers.take().unwrap_or_default(),
-            },
-            FrameKind::Body => RecordedEvent::Body(self.payload("text or base64")?),
-            FrameKind::Text => RecordedEvent::Text(self.text.take().ok_or(LineError::Missing("text"))?),
-            FrameKind::Binary => RecordedEvent::Binary(self.payload("base64")?),
-            FrameKind::Ping => RecordedEvent::Ping(self.payload("base64")?),
-            FrameKind::Pong => RecordedEvent::Pong(self.payload("base64")?),
-            FrameKind::Close => {
-                RecordedEvent::Close { code: self.code, reason: self.reason.take().unwrap_or_default() }
-            }
-            FrameKind::End => RecordedEvent::End,
-            FrameKind::Cut => RecordedEvent::Cut,
-            FrameKind::Open => RecordedEvent::Open,
-            FrameKind::Returned => RecordedEvent::Returned,
-        };
-        if !event.is_valid_for(self.dir) {
-            return Err(LineError::Direction);
-        }
-        Ok(RecordedFrame { t_ms: self.t_ms, direction: self.dir, event })
+/// Serializes bytes as text if they are one, and as base64 if not.
+pub(super) fn write_bytes<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => write_text(text, serializer),
+        Err(_) => write_base64(bytes, serializer),
     }
+}
 
-    fn payload(&mut self, field: &'static str) -> Result<Bytes, LineError> {
-        match (self.text.take(), self.base64.take()) {
-            (Some(text), None) => Ok(text.into()),
-            (None, Some(base64)) => Ok(STANDARD.decode(base64)?.into()),
-            _ => Err(LineError::Missing(field)),
-        }
+/// Deserializes a text.
+pub(super) fn read_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Payload::deserialize(deserializer)?.text.ok_or_else(|| D::Error::missing_field("text"))
+}
+
+/// Deserializes bytes in either form.
+pub(super) fn read_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    match Payload::deserialize(deserializer)? {
+        Payload { text: Some(text), base64: None } => Ok(text.into()),
+        Payload { text: None, base64: Some(base64) } => match STANDARD.decode(base64) {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(error) => Err(D::Error::custom(format!("the base64 of this frame is invalid: {error}"))),
+        },
+        _ => Err(D::Error::custom("a frame of this kind requires one of the fields text and base64")),
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::line::{FrameLine, HeaderLine, LineError};
+use super::line::{HeaderLine, LineError, parse_frame, parse_header};
 use super::{RecordedEvent, RecordedFrame, Recording, RecordingHeader};
 
 /// Why a file could not be read as a recording.
@@ -46,22 +46,14 @@ impl Recording {
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let (index, first) = lines.next().ok_or(ParseError { line: 1, wrong: LineError::Empty })?;
-        let header = serde_json::from_str::<HeaderLine>(first)
-            .map_err(LineError::from)
-            .and_then(HeaderLine::into_header)
-            .map_err(|wrong| ParseError { line: index + 1, wrong })?;
-
+        let header = parse_header(first).map_err(|wrong| ParseError { line: index + 1, wrong })?;
         let mut recording = Self { header, frames: Vec::new() };
         for (index, line) in lines {
             let here = |wrong| ParseError { line: index + 1, wrong };
             if recording.frames.last().is_some_and(|frame| frame.event == RecordedEvent::Open) {
                 return Err(here(LineError::AfterOpen));
             }
-            let frame = serde_json::from_str::<FrameLine>(line)
-                .map_err(LineError::from)
-                .and_then(FrameLine::into_frame)
-                .map_err(here)?;
-            recording.frames.push(frame);
+            recording.frames.push(parse_frame(line).map_err(here)?);
         }
         Ok(recording)
     }
@@ -97,7 +89,7 @@ impl RecordingHeader {
 impl RecordedFrame {
     /// A line of a recording, with its line end.
     pub fn to_line(&self) -> String {
-        line(&FrameLine::from_frame(self))
+        line(self)
     }
 }
 
