@@ -15,9 +15,8 @@ const FULL_UPDATE: [&str; 2] = ["Full Update Sync", "Full Update"];
 #[derive(Clone, Debug)]
 pub(super) struct Commands {
     release: Option<Release>,
-    /// From recordings that were selected by name. They take precedence.
-    chosen: Vec<Segment>,
-    defaults: Vec<Segment>,
+    /// From recordings that were selected by name, which take precedence, and from the others.
+    segments: [Vec<Segment>; 2],
 }
 
 impl Commands {
@@ -27,23 +26,23 @@ impl Commands {
         conversations: impl IntoIterator<Item = (bool, &'a Conversation)>,
         greeting: &Script,
     ) -> Self {
-        let mut commands = Self { release, chosen: Vec::new(), defaults: Vec::new() };
+        let mut segments = [Vec::new(), Vec::new()];
         for (chosen, conversation) in conversations {
-            let into = if chosen { &mut commands.chosen } else { &mut commands.defaults };
-            into.extend(conversation.segments.iter().cloned().map(|mut segment| {
-                without_greeting(&mut segment.script, conversation, greeting);
-                segment
-            }));
+            segments[usize::from(!chosen)].extend(conversation.segments.iter().cloned().map(
+                |mut segment| {
+                    without_greeting(&mut segment.script, conversation, greeting);
+                    segment
+                },
+            ));
         }
-        commands.chosen.sort_by_key(Segment::flaws);
-        commands.defaults.sort_by_key(Segment::flaws);
-        commands
+        segments.iter_mut().for_each(|segments| segments.sort_by_key(Segment::flaws));
+        Self { release, segments }
     }
 
     /// Every command with the recording that answers it.
     pub(super) fn served(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut seen = Vec::new();
-        self.chosen.iter().chain(&self.defaults).filter_map(move |segment| {
+        self.segments.iter().flatten().filter_map(move |segment| {
             let command = segment.command.as_str();
             (!seen.contains(&command)).then(|| {
                 seen.push(command);
@@ -54,11 +53,8 @@ impl Commands {
 
     /// The script of the backend for the command `text`.
     pub(super) fn answer(&self, text: &str) -> Script {
-        let knows_envelopes = self
-            .chosen
-            .iter()
-            .chain(&self.defaults)
-            .any(|segment| CommandEnvelope::parse(&segment.command).is_some());
+        let mut recorded = self.segments.iter().flatten();
+        let knows_envelopes = recorded.any(|segment| CommandEnvelope::parse(&segment.command).is_some());
         match CommandEnvelope::parse(text) {
             Some(envelope) if knows_envelopes => self.answer_envelope(&envelope),
             _ => self.answer_text(text),
@@ -67,15 +63,14 @@ impl Commands {
 
     fn answer_text(&self, text: &str) -> Script {
         let text = if self.trims() { text.trim() } else { text };
-        let recorded = self.bare(&self.chosen, text).or_else(|| self.bare(&self.defaults, text));
-        if let Some(segment) = recorded {
-            return renamed(segment, text);
+        match self.segments.iter().find_map(|segments| self.bare(segments, text)) {
+            Some(segment) => renamed(segment, text),
+            None => self.unknown(text),
         }
-        self.unknown(text)
     }
 
     fn answer_envelope(&self, envelope: &CommandEnvelope) -> Script {
-        for segments in [&self.chosen, &self.defaults] {
+        for segments in &self.segments {
             let enveloped = segments.iter().find_map(|segment| {
                 let recorded = CommandEnvelope::parse(&segment.command)?;
                 let same = self.same_command(&recorded.command, &envelope.command);
@@ -107,7 +102,7 @@ impl Commands {
                 && !segment.command.trim().is_empty()
                 && CommandEnvelope::parse(&segment.command).is_none()
         };
-        match self.chosen.iter().chain(&self.defaults).find(rejection) {
+        match self.segments.iter().flatten().find(rejection) {
             Some(segment) => renamed(segment, text).returning(),
             None => self.unknown_unrecorded(text),
         }
@@ -130,7 +125,7 @@ impl Commands {
     }
 
     fn unknown_envelope(&self, envelope: &CommandEnvelope) -> Script {
-        let recorded = self.chosen.iter().chain(&self.defaults).find_map(|segment| {
+        let recorded = self.segments.iter().flatten().find_map(|segment| {
             let recorded = CommandEnvelope::parse(&segment.command)?;
             is_rejection(segment).then(|| envelope.readdress(&recorded, segment.script.clone()))
         });

@@ -34,34 +34,30 @@ impl CommandEnvelope {
     pub(super) fn wrap(&self, script: Script) -> Script {
         let is_full = self.command.starts_with("Full Update");
         let mut ended: Vec<&'static str> = Vec::new();
-        let mut steps = Vec::new();
+        let mut wrapped = Script::default();
         for ScriptStep { after, act } in script.steps {
-            match act {
-                ScriptAction::Text(text) => {
-                    ended.extend(stage_ended(&text));
-                    steps.push(ScriptStep { after, act: ScriptAction::Text(self.wrap_text(&text)) });
+            let mut text = |text| wrapped.push(after, ScriptAction::Text(text));
+            let act = match act {
+                ScriptAction::Text(recorded) => {
+                    ended.extend(stage_ended(&recorded));
+                    ScriptAction::Text(self.wrap_text(&recorded))
                 }
                 ScriptAction::Returned if is_full => {
-                    steps.push(ScriptStep {
-                        after,
-                        act: ScriptAction::Text(self.aggregate(&ended, "skipped")),
-                    });
-                    steps.push(ScriptStep { after, act: ScriptAction::Returned });
+                    text(self.aggregate(&ended, "skipped"));
+                    ScriptAction::Returned
                 }
                 ScriptAction::Close { .. } => {
-                    steps.push(ScriptStep { after, act: ScriptAction::Text(self.failure(&ended)) });
+                    text(self.failure(&ended));
                     if is_full {
-                        steps.push(ScriptStep {
-                            after,
-                            act: ScriptAction::Text(self.aggregate(&ended, "failed")),
-                        });
+                        text(self.aggregate(&ended, "failed"));
                     }
-                    steps.push(ScriptStep { after, act: ScriptAction::Returned });
+                    ScriptAction::Returned
                 }
-                other => steps.push(ScriptStep { after, act: other }),
-            }
+                other => other,
+            };
+            wrapped.push(after, act);
         }
-        Script { steps }
+        wrapped
     }
 
     /// `{"message":TEXT,"run_id":R}`, or the JSON object with `run_id` added as its last member. The other bytes of the
