@@ -39,8 +39,8 @@ mod netbox_listener;
 mod page;
 pub(crate) mod sync;
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
@@ -48,6 +48,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use tracing::Span;
 
 use crate::app::App;
 use crate::config::Config;
@@ -56,10 +57,11 @@ use crate::core::http::csrf;
 use crate::core::http::guard::{self, RejectReason, Rejection};
 use crate::core::http::headers::host;
 use crate::ledger::{Cleaning, CleaningResult, Timestamp};
+use crate::proxy::forwarded::Forwarded;
 use crate::proxy::request::Peer;
-use crate::proxy::{Proxy, errors, headers};
+use crate::proxy::{Proxy, errors, headers, router, streams};
 use crate::respond::{self, Body};
-use crate::telemetry::{self, Route};
+use crate::telemetry::{self, AuditAction, Route};
 use auth::{AuthError, Caller, RequiredAccess};
 use page::Asset;
 
@@ -166,23 +168,30 @@ pub fn paths() -> impl Iterator<Item = (String, &'static str)> {
 
 /// Answers a request to the admin listener.
 pub async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
-    let began = Instant::now();
-    let (request, body) = request.into_parts();
-    let (method, path) = (request.method.clone(), request.uri.path().to_owned());
-    let response = match errors::rejection(&proxy.app.state(), &request, peer) {
-        Some(rejected) => rejected,
-        None => route(proxy, request, body, peer).await,
-    };
-    telemetry::RequestAnswered {
-        route: Route::Admin,
-        method: method.as_str(),
-        path: &path,
-        status: response.status(),
-        client: peer.address,
-        duration: began.elapsed(),
+    let (parts, body) = request.into_parts();
+    router::exchange(parts, peer, Route::Admin, |parts| async {
+        let response = match errors::rejection(&proxy.app.state(), &parts, peer) {
+            Some(rejected) => rejected,
+            None => route(proxy, parts, body, peer).await,
+        };
+        (Route::Admin, response)
+    })
+    .await
+}
+
+/// The client of a request that changes something.
+struct Requester {
+    /// The user that it names, or the name of its token.
+    user: Option<String>,
+    /// Its address.
+    address: IpAddr,
+}
+
+impl Requester {
+    /// Writes `action` to the audit log.
+    fn audit(&self, action: AuditAction<'_>) {
+        telemetry::Audited { user: self.user.as_deref(), client: Some(self.address), action }.emit();
     }
-    .emit();
-    response
 }
 
 async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Peer) -> Response<Body> {
@@ -213,7 +222,18 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
     }
     let config = Arc::clone(&app.state().config);
     let caller = Caller::from_request(&config, peer.listen_address, &request.headers);
-    match caller.authorize(resource.required_access(&method, &config), &config) {
+    let trusted = &config.trusted_proxies;
+    let forwarded = Forwarded::from_request(peer.address, &peer.scheme, host, &request.headers, trusted);
+    let user = streams::actor(&request.headers).or_else(|| caller.name().map(str::to_owned));
+    let requester = Requester { user, address: forwarded.client };
+    if let Some(name) = caller.name() {
+        Span::current().record("token", name);
+    }
+    let authorized = caller.authorize(resource.required_access(&method, &config), &config);
+    if authorized.is_err() && request.headers.contains_key(AUTHORIZATION) {
+        requester.audit(AuditAction::TokenRefused);
+    }
+    match authorized {
         Ok(()) => {}
         Err(AuthError::NotConfigured) => return page::not_configured(),
         Err(AuthError::NoToken) if resource == Resource::Page => return page::sign_in_first(),
@@ -226,7 +246,7 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
         Resource::Page => page::page(),
         Resource::Asset(part) => part.response(),
         Resource::Session if method == Method::POST => {
-            page::start_session(&config, &request.headers, body).await
+            page::start_session(&config, &request.headers, body, &requester).await
         }
         Resource::Session if method == Method::DELETE => page::end_session(&config),
         Resource::Session => page::sign_in(),
@@ -237,22 +257,22 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
         Resource::Backends => backends::list(proxy).await,
         Resource::Feed => events::answer(app, caller, request.version, peer),
         Resource::Jobs => jobs::list(app, query).await,
-        Resource::Job if method == Method::DELETE => jobs::cancel(app, id).await,
+        Resource::Job if method == Method::DELETE => jobs::cancel(app, id, &requester).await,
         Resource::Job => jobs::get(app, id).await,
         Resource::Events => jobs::events(app, id, &request, peer).await,
         Resource::Failed => jobs::failed(app, id, query, &request.headers).await,
         Resource::Recording => jobs::recording(app, id).await,
-        Resource::Cooldown => jobs::end_cooldown(app, id).await,
-        Resource::Log if method == Method::PUT => log_filter::set_filter(query),
+        Resource::Cooldown => jobs::end_cooldown(app, id, &requester).await,
+        Resource::Log if method == Method::PUT => log_filter::set_filter(query, &requester),
         Resource::Log => log_filter::filter(),
-        Resource::Clean => clean(app).await,
-        Resource::Reload => reload(app).await,
+        Resource::Clean => clean(app, &requester).await,
+        Resource::Reload => reload(app, &requester).await,
         Resource::Sync(_) if !body.is_end_stream() || guard::announces_body(&request) => {
             let detail = "A sync takes no body: its parameters are in the query, as in ?proxmox_endpoint_ids=1. \
                           Nothing was started.";
             errors::rejection_response(&Rejection::body(RejectReason::Body, detail), peer.address)
         }
-        Resource::Sync(endpoint) => sync::answer(app, endpoint, &request, peer.address).await,
+        Resource::Sync(endpoint) => sync::answer(app, endpoint, &request, requester).await,
     }
 }
 
@@ -276,7 +296,8 @@ fn metrics(app: &App) -> Response<Body> {
 }
 
 /// Removes all expired data, by the current wall clock.
-async fn clean(app: &App) -> Response<Body> {
+async fn clean(app: &App, requester: &Requester) -> Response<Body> {
+    requester.audit(AuditAction::Clean);
     match app.registry.clean(Cleaning::Requested).await {
         Ok(CleaningResult { jobs, logs, left, .. }) => {
             let counts =
@@ -292,8 +313,10 @@ async fn clean(app: &App) -> Response<Body> {
 }
 
 /// Reloads the configuration.
-async fn reload(app: &App) -> Response<Body> {
-    match app.reload.reload().await {
+async fn reload(app: &App, requester: &Requester) -> Response<Body> {
+    let reloaded = app.reload.reload().await;
+    requester.audit(AuditAction::Reload { error: reloaded.as_ref().err().map(String::as_str) });
+    match reloaded {
         Ok(()) => {
             let names = app.state().names();
             respond::message(

@@ -5,7 +5,7 @@ mod compat;
 mod cors;
 pub(crate) mod credentials;
 pub(crate) mod errors;
-mod forwarded;
+pub(crate) mod forwarded;
 pub(crate) mod headers;
 pub mod informational;
 mod netbox;

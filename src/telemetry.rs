@@ -1,6 +1,7 @@
 //! One type for each operational event. Its `emit` writes the log line and updates the metrics, so that the two
 //! cannot drift apart.
 
+mod audit;
 mod backend;
 mod front;
 mod job;
@@ -12,6 +13,7 @@ mod process;
 mod stream;
 mod throttle;
 
+pub use audit::{AUDIT, AuditAction, Audited};
 pub use backend::{
     BackendFilesRead, BackendMetrics, CapabilitiesLearned, CircuitChanged, ConnectAttempted, KeysThrottled,
     ReportUnreadable, StreamRecognized, set_backends,
@@ -38,7 +40,7 @@ pub use metrics::{
 };
 pub use netbox::{NetboxRequestAnswered, RuleApplied};
 pub use process::{
-    BackendConfigured, BridgeStopped, ConfigReloaded, DrainStarted, LogFilterChanged, OpenFilesLimited,
-    RestartAwaited, RestartSeen, StateNotWritten, SupervisorUnreachable,
+    BackendConfigured, BridgeStopped, ConfigReloaded, DrainStarted, OpenFilesLimited, RestartAwaited,
+    RestartSeen, StateNotWritten, SupervisorUnreachable,
 };
 pub use stream::{FramesMissed, HeartbeatSent, JobAttached, StreamResumed, WatcherClosed, WatcherOpened};

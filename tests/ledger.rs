@@ -639,6 +639,7 @@ fn records() -> impl Strategy<Value = Record> {
             channels,
             dialect,
             query,
+            cancelled_by: actor.clone(),
             requester: Requester { fingerprint, address, actor },
             queued: Timestamp(queued),
             started: started.map(Timestamp),

@@ -1,6 +1,7 @@
 //! The interfaces of operators: metrics, health, the log, the event stream, and access control.
 
 mod access;
+mod audit;
 mod feed;
 mod health;
 mod log;

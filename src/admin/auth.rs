@@ -66,6 +66,11 @@ impl Caller {
         }
     }
 
+    /// The name of its token.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.is_operator.then_some("operator")
+    }
+
     /// Whether it may read.
     pub(super) fn may_read(self) -> bool {
         self.is_local || self.is_operator

@@ -17,13 +17,14 @@ use http::header::LOCATION;
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
+use super::Requester;
 use crate::app::App;
-use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::job::Job;
 use crate::ledger::{JobId, LedgerUnavailable, LoggedFrame, Record, Timestamp};
 use crate::proxy::streams::{bad_parameter, unknown_parameter, with_job_header};
 use crate::respond::{self, Body};
+use crate::telemetry::AuditAction;
 use json::JobObject;
 use query::{JobQuery, JobQueryError};
 
@@ -115,7 +116,7 @@ async fn frames(app: &App, record: &Record) -> Result<Vec<LoggedFrame>, JobLooku
 }
 
 /// Answers `DELETE /jobs/{id}`: cancels a job.
-pub(super) async fn cancel(app: &App, id: &str) -> Response<Body> {
+pub(super) async fn cancel(app: &App, id: &str, requester: &Requester) -> Response<Body> {
     let id = match parse_id(id) {
         Ok(id) => id,
         Err(missing) => return missing.answer(app),
@@ -124,7 +125,8 @@ pub(super) async fn cancel(app: &App, id: &str) -> Response<Body> {
         && job.public_record().end.is_none()
         && !job.log.has_ended()
     {
-        job.stop(Cause::CancelRequested);
+        job.cancel(requester.user.as_deref());
+        requester.audit(AuditAction::Cancel { job: id.to_string() });
         return accepted(&job);
     }
     let record = match find_record(app, id).await {
@@ -139,12 +141,13 @@ pub(super) async fn cancel(app: &App, id: &str) -> Response<Body> {
 }
 
 /// Answers `DELETE /jobs/{id}/cooldown`: ends the cool-down of a job and releases its concurrency permit.
-pub(super) async fn end_cooldown(app: &App, id: &str) -> Response<Body> {
+pub(super) async fn end_cooldown(app: &App, id: &str, requester: &Requester) -> Response<Body> {
     let id = match parse_id(id) {
         Ok(id) => id,
         Err(missing) => return missing.answer(app),
     };
     if app.registry.end_cooldown(id) {
+        requester.audit(AuditAction::EndCooldown { job: id.to_string() });
         let detail = "The next sync may start, even if the backend is still working on this job.";
         return with_job_header(
             respond::message(StatusCode::OK, "The concurrency permit is released.", detail),

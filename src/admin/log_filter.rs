@@ -3,7 +3,9 @@
 use http::{Response, StatusCode};
 use serde_json::json;
 
+use super::Requester;
 use crate::respond::{self, Body};
+use crate::telemetry::AuditAction;
 use crate::telemetry::log::{self, FilterError};
 
 /// Answers `GET /log`: the current filter.
@@ -15,7 +17,7 @@ pub(super) fn filter() -> Response<Body> {
 }
 
 /// Answers `PUT /log`: sets the filter in `query`.
-pub(super) fn set_filter(query: &str) -> Response<Body> {
+pub(super) fn set_filter(query: &str, requester: &Requester) -> Response<Body> {
     let mut filter = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if name != "filter" || filter.replace(value).is_some() {
@@ -27,6 +29,7 @@ pub(super) fn set_filter(query: &str) -> Response<Body> {
     };
     match log::set(&filter) {
         Ok(before) => {
+            requester.audit(AuditAction::LogFilter { before: &before, filter: &filter });
             let body = json!({ "filter": filter, "before": before });
             respond::json(StatusCode::OK, body.to_string().into())
         }

@@ -9,10 +9,12 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
+use super::Requester;
 use super::auth::{self, SESSION};
 use crate::config::Config;
 use crate::deadline::timeout;
 use crate::respond::{self, Body};
+use crate::telemetry::AuditAction;
 
 const PAGE: &str = include_str!("page/index.html");
 const SIGN_IN: &str = include_str!("page/sign-in.html");
@@ -106,7 +108,12 @@ fn wrong_token() -> Response<Body> {
 }
 
 /// Answers `POST /session`: starts a session if the form has the token.
-pub(super) async fn start_session(config: &Config, headers: &HeaderMap, body: Incoming) -> Response<Body> {
+pub(super) async fn start_session(
+    config: &Config,
+    headers: &HeaderMap,
+    body: Incoming,
+    requester: &Requester,
+) -> Response<Body> {
     let Some(token) = &config.admin_token else { return not_configured() };
     let form = timeout(config.limits.client_body, Limited::new(body, FORM).collect()).await;
     let form = match form {
@@ -115,8 +122,10 @@ pub(super) async fn start_session(config: &Config, headers: &HeaderMap, body: In
     };
     let presented = form_urlencoded::parse(&form).find(|(name, _)| name == TOKEN).map(|(_, value)| value);
     if !presented.is_some_and(|presented| auth::is_token(token, presented.trim())) {
+        requester.audit(AuditAction::SignInRefused);
         return wrong_token();
     }
+    Requester { user: Some("operator".to_owned()), address: requester.address }.audit(AuditAction::SignIn);
     let is_secure = headers.get(FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https");
     let attributes = if is_secure { "; Secure" } else { "" };
     let mut response = with_cookie(config, &auth::session(token), SESSION.as_secs(), attributes);

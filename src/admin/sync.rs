@@ -1,27 +1,23 @@
 //! `POST /sync/…`, on the paths under which the NetBox plugin queues syncs: starts a sync without a stream.
 
-use std::net::IpAddr;
-
 use http::Response;
 use http::request::Parts;
-use tracing::Instrument;
 
-use super::jobs;
+use super::{Requester, jobs};
 use crate::app::App;
 use crate::core::domain::kind::SyncEndpoint;
 use crate::core::http::query::Query;
-use crate::job::AttachOptions;
-use crate::proxy::{credentials, streams};
+use crate::job::{AttachOptions, SyncRequest};
+use crate::proxy::streams;
 use crate::respond::Body;
-use crate::telemetry;
 
-/// Starts the sync of `endpoint` for a client at `address`, or finds the running one. The job runs to its end, with or
+/// Starts the sync of `endpoint` for `requester`, or finds the running one. The job runs to its end, with or
 /// without watchers.
 pub(super) async fn answer(
     app: &App,
     endpoint: SyncEndpoint,
     request: &Parts,
-    address: IpAddr,
+    requester: Requester,
 ) -> Response<Body> {
     let query = match Query::parse(request.uri.query().unwrap_or_default()) {
         Ok(query) => query,
@@ -53,15 +49,13 @@ pub(super) async fn answer(
         },
     };
     let options = AttachOptions { fresh: query.parameters.fresh, last_event: None };
-    let sync_request = streams::job_request(backend, endpoint, query, &request.headers, address);
-    let span = tracing::info_span!("request");
-    telemetry::log::redact_span(&span, &credentials::redactor(request));
-    let queued = app.registry.queue(sync_request, &options).instrument(span.clone()).await;
-    span.in_scope(|| match queued {
+    let sync_request = streams::job_request(backend, endpoint, query, &request.headers, requester.address);
+    let sync_request = SyncRequest { actor: requester.user, ..sync_request };
+    match app.registry.queue(sync_request, &options).await {
         Ok(job) => jobs::accepted(&job),
         Err(error) => {
             let (id, refusal) = streams::refusal_for(backend, &error);
             streams::refused(request.uri.path(), backend, endpoint, id, &refusal)
         }
-    })
+    }
 }

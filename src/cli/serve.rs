@@ -38,8 +38,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let reloader = server.reloader();
     let reloading = async {
         while hangup.recv().await.is_some() {
-            // The result is in the log.
-            let _ = reloader.reload().await;
+            let reloaded = reloader.reload().await.map_err(|error| error.to_string());
+            let action =
+                telemetry::AuditAction::Reload { error: reloaded.as_ref().err().map(String::as_str) };
+            telemetry::Audited { user: Some("SIGHUP"), client: None, action }.emit();
         }
     };
     tokio::select! {

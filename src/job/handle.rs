@@ -157,6 +157,19 @@ impl Job {
         });
     }
 
+    /// Cancels the job on the request of the user `by`.
+    pub fn cancel(&self, by: Option<&str>) {
+        self.stop.send_if_modified(|stop| {
+            let is_first = stop.is_none();
+            if is_first {
+                *stop = Some(Cause::CancelRequested);
+                // Before the runner knows: it records the end.
+                self.record_lock().cancelled_by = by.map(|by| self.redactor.text(by).into_owned());
+            }
+            is_first
+        });
+    }
+
     /// Returns whether the job was stopped.
     pub(super) fn is_stopping(&self) -> bool {
         self.stop.borrow().is_some()

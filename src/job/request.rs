@@ -35,6 +35,11 @@ pub struct SyncRequest {
 }
 
 impl SyncRequest {
+    /// The id of the request, as its `X-Request-ID` names it.
+    pub(super) fn id(&self) -> Option<&str> {
+        self.identity.forwarded_headers.get("x-request-id")?.to_str().ok()
+    }
+
     /// The IP address of the client, if `address` is one.
     pub(super) fn client(&self) -> Option<IpAddr> {
         self.address.as_ref().and_then(|address| address.parse().ok())

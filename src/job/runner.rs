@@ -300,7 +300,16 @@ impl Runner {
             if record.started.is_none() {
                 record.started = Some(self.time());
                 let kind = setup.endpoint.kind;
-                telemetry::JobStarted { kind, channels: &channels, dialect: setup.dialect }.emit();
+                telemetry::JobStarted {
+                    kind,
+                    channels: &channels,
+                    dialect: setup.dialect,
+                    query: &record.query,
+                    request: self.request.id(),
+                    client: record.requester.address.as_deref(),
+                    user: record.requester.actor.as_deref(),
+                }
+                .emit();
             }
             record.channels = channels.into_iter().map(Stored::Known).collect();
             record.dialect = setup.dialect.map(Stored::Known);

@@ -184,6 +184,8 @@ pub struct Record {
     pub progress: JobProgress,
     /// How long its backend may still run it. `None` if no work was begun there, or the work is known to have ended.
     pub cooldown: Option<Cooldown>,
+    /// The user who cancelled it, if a user did.
+    pub cancelled_by: Option<String>,
     /// How it ended.
     pub end: Option<JobEnd>,
 }
@@ -204,6 +206,7 @@ impl Record {
             started: None,
             progress: JobProgress::default(),
             cooldown: None,
+            cancelled_by: None,
             end: None,
         }
     }

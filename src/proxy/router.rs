@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use super::Proxy;
 use super::cors::{self, Page};
@@ -23,7 +24,7 @@ use crate::core::domain::kind::SyncEndpoint;
 use crate::core::http::guard;
 use crate::core::http::headers::{host, is_websocket, list};
 use crate::respond::{self, Body};
-use crate::telemetry::{self, Route};
+use crate::telemetry::{self, AuditAction, Route};
 
 impl Proxy {
     /// Answers a client request.
@@ -40,7 +41,11 @@ impl Proxy {
                 // Old backends answer nothing during a sync.
                 page.fetch_headers().await;
             }
+            let registration = key_registration(&context, &parts);
             let (route, mut response) = serve(context, parts, body).await;
+            if let Some(registration) = registration {
+                registration(response.status());
+            }
             if let Some(page) = page {
                 page.complete(&mut response).await;
             }
@@ -130,10 +135,21 @@ async fn tunnel(
     tunnel::answer(context, Request::from_parts(parts, body)).await
 }
 
+/// If the request registers an API key on its backend: writes the line of the audit log for the status of the answer.
+fn key_registration(context: &RequestContext, parts: &Parts) -> Option<impl FnOnce(StatusCode) + use<>> {
+    let is_registration = parts.method == Method::POST && decoded_path(&parts.uri) == credentials::REGISTER;
+    let (backend, client) = (Arc::clone(&context.backend), context.forwarded.client);
+    let user = streams::actor(&parts.headers);
+    is_registration.then_some(move |status: StatusCode| {
+        let action = AuditAction::RegisterKey { backend: &backend.config().name, status: status.as_u16() };
+        telemetry::Audited { user: user.as_deref(), client: Some(client), action }.emit();
+    })
+}
+
 /// Answers the request of `parts` with `serve`, in a span with its ids. The ids are forwarded with it and set in its
 /// response. The request is logged without the secrets in its head, and counted in the metrics: under `refused` if
 /// its body is not valid HTTP.
-pub(super) async fn exchange<F>(
+pub(crate) async fn exchange<F>(
     mut parts: Parts,
     peer: &Peer,
     refused: Route,
@@ -144,7 +160,7 @@ where
 {
     let began = Instant::now();
     let trace = RequestTrace::from_headers(&mut parts.headers);
-    let span = tracing::info_span!("request", request = trace.request, trace = trace.trace);
+    let span = tracing::info_span!("request", request = trace.request, trace = trace.trace, token = Empty);
     telemetry::log::redact_span(&span, &credentials::redactor(&parts));
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     async {
@@ -161,6 +177,7 @@ where
             path: &path,
             status: response.status(),
             client: peer.address,
+            job: streams::job_header(&response).filter(|_| matches!(route, Route::Stream | Route::Admin)),
             duration: began.elapsed(),
         }
         .emit();

@@ -179,8 +179,13 @@ pub(crate) fn job_request(
         to_stream: false,
         identity: RequestIdentity { key, forwarded_headers: passed_on },
         address: Some(address.to_string()),
-        actor: headers.get(ACTOR).map(text),
+        actor: actor(headers),
     }
+}
+
+/// The user that the client names.
+pub(crate) fn actor(headers: &HeaderMap) -> Option<String> {
+    headers.get(ACTOR).map(text)
 }
 
 /// The refusal for a client that was not admitted, and the job that caused it.
@@ -193,6 +198,11 @@ pub(crate) fn refusal_for(backend: &Backend, error: &AdmitError) -> (Option<JobI
         AdmitError::AwaitsRestart(why) => (None, Refusal::awaits_restart(why, retry_after)),
         AdmitError::LedgerUnavailable(_) => (None, Refusal::no_record(&error.to_string(), retry_after)),
     }
+}
+
+/// The job of `response`.
+pub(super) fn job_header(response: &Response<Body>) -> Option<&str> {
+    response.headers().get(JOB)?.to_str().ok()
 }
 
 /// Sets the id of the job in `response`.

@@ -55,6 +55,8 @@ pub struct RequestAnswered<'a> {
     pub status: StatusCode,
     /// The address of the client.
     pub client: IpAddr,
+    /// The job that the answer is for.
+    pub job: Option<&'a str>,
     /// The time until the head of the answer.
     pub duration: Duration,
 }
@@ -63,15 +65,15 @@ impl RequestAnswered<'_> {
     /// Writes the log line and updates the metrics. GET and HEAD on the admin listener are logged at debug: probes and
     /// scrapes recur every few seconds.
     pub fn emit(self) {
-        let Self { route, method, path, status, client, duration } = self;
+        let Self { route, method, path, status, client, job, duration } = self;
         METRICS.front.requests.get(route).get(Status::from_code(status)).inc();
         let (route_word, status, duration_seconds) =
             (route.as_str(), status.as_u16(), duration.as_secs_f64());
         let is_quiet = route == Route::Admin && matches!(method, "GET" | "HEAD");
         if is_quiet {
-            tracing::debug!(route = route_word, method, path, status, %client, duration_seconds, "Request answered.");
+            tracing::debug!(route = route_word, method, path, status, %client, job, duration_seconds, "Request answered.");
         } else {
-            tracing::info!(route = route_word, method, path, status, %client, duration_seconds, "Request answered.");
+            tracing::info!(route = route_word, method, path, status, %client, job, duration_seconds, "Request answered.");
         }
     }
 }

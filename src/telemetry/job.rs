@@ -144,16 +144,29 @@ pub struct JobStarted<'a> {
     pub channels: &'a [Channel],
     /// The dialect of the backend's `/ws`, if it is known.
     pub dialect: Option<Dialect>,
+    /// The query for the backend.
+    pub query: &'a str,
+    /// The id of the request that queued it.
+    pub request: Option<&'a str>,
+    /// The address of its client.
+    pub client: Option<&'a str>,
+    /// The user that its client names.
+    pub user: Option<&'a str>,
 }
 
 impl JobStarted<'_> {
     /// Writes the log line and updates the metrics.
     pub fn emit(self) {
-        METRICS.jobs.running.get(self.kind).inc();
-        let channels: Vec<&str> = self.channels.iter().map(|channel| channel.as_str()).collect();
+        let Self { kind, channels, dialect, query, request, client, user } = self;
+        METRICS.jobs.running.get(kind).inc();
+        let channels: Vec<&str> = channels.iter().map(|channel| channel.as_str()).collect();
         tracing::info!(
             channels = channels.join(","),
-            dialect = self.dialect.map(Dialect::as_str),
+            dialect = dialect.map(Dialect::as_str),
+            query,
+            request,
+            client,
+            user,
             "Job started."
         );
     }
@@ -309,6 +322,7 @@ impl JobEnded<'_> {
         match cause {
             Some(_) => line!(warn, "Job failed."),
             None if total.failed > 0 => line!(warn, "Job completed with failures."),
+            None if total.unconfirmed > 0 => line!(info, "Job completed with unconfirmed objects."),
             None => line!(info, "Job completed."),
         }
     }

@@ -17,7 +17,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
-use super::process::LogFilterChanged;
+use super::AUDIT;
 use crate::core::text::redact::Redactor;
 
 /// The filter that is in force.
@@ -45,9 +45,10 @@ pub enum FilterError {
 pub fn start(filter: &str) -> Result<(), FilterError> {
     let (filter, handle) = reload::Layer::new(parsed(filter)?);
     // Spans of this crate are always enabled, so that every line has its job, also if the job began under another
-    // filter.
+    // filter. So are the lines of the audit log.
     let ours = |metadata: &Metadata<'_>| {
-        metadata.is_span() && metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
+        metadata.target() == AUDIT
+            || (metadata.is_span() && metadata.target().starts_with(env!("CARGO_CRATE_NAME")))
     };
     // The hint lets tracing skip the events below it without calling the filter.
     let filter = filter.or(filter_fn(ours).with_max_level_hint(LevelFilter::INFO));
@@ -79,7 +80,6 @@ pub fn set(directives: &str) -> Result<String, FilterError> {
     let before = filter().ok_or(FilterError::NoHandle)?;
     let handle = FILTER.get().ok_or(FilterError::NoHandle)?;
     handle.reload(parsed(directives)?).map_err(|_| FilterError::NoHandle)?;
-    LogFilterChanged { before: &before, filter: directives }.emit();
     Ok(before)
 }
 

@@ -39,22 +39,6 @@ impl ConfigReloaded {
     }
 }
 
-/// The filter of the log was changed.
-#[derive(Debug)]
-pub struct LogFilterChanged<'a> {
-    /// The one before.
-    pub before: &'a str,
-    /// The new one.
-    pub filter: &'a str,
-}
-
-impl LogFilterChanged<'_> {
-    /// Writes the log line, at error so that both filters let it through.
-    pub fn emit(self) {
-        tracing::error!(before = self.before, filter = self.filter, "Log filter changed.");
-    }
-}
-
 /// The bridge began to drain.
 #[derive(Debug)]
 pub struct DrainStarted {

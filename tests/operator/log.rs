@@ -9,7 +9,9 @@ use proxbox_bridge::replay::ReplayOptions;
 
 #[tokio::test]
 async fn every_line_of_a_job_says_which_it_is_whatever_the_filter() {
-    for (filter, cut, wanted) in [("debug", None, "Job completed."), ("warn", Some(10), "Job failed.")] {
+    for (filter, cut, wanted) in
+        [("debug", None, "Job completed with unconfirmed objects."), ("warn", Some(10), "Job failed.")]
+    {
         let options = ReplayOptions { cut_after: cut, ..fast() };
         let backend = replayed(recordings(OLD, &[]), options).await;
         let bridge = RunningBridge::start(backend.local_addr(), &[]);

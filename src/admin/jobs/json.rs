@@ -31,6 +31,7 @@ pub(super) struct JobObject<'a> {
     failed_total: u64,
     /// How many of these `/jobs/{id}/failed` does not have.
     failed_left_out: u64,
+    unconfirmed_total: u64,
     kind: &'static str,
     vm: Option<u64>,
     backend: &'a Stored<BackendUrl>,
@@ -38,6 +39,8 @@ pub(super) struct JobObject<'a> {
     dialect: Option<&'a Stored<Dialect>>,
     query: &'a str,
     who: RequesterObject<'a>,
+    /// The user who cancelled it.
+    cancelled_by: Option<&'a str>,
     outcome: Option<&'static str>,
     cause: Option<&'static str>,
     source: Option<&'static str>,
@@ -92,6 +95,7 @@ impl<'a> JobObject<'a> {
         let failure = end.and_then(|end| end.failure.as_ref());
         let cause = end.and_then(|end| end.cause);
         let finished = end.map(|end| end.finished);
+        let total = progress.counts.total();
         let duration = record.started.zip(finished).map(|(started, finished)| finished.since(started));
         let failed = end.map_or(&[] as &[_], |end| &end.failed_objects);
         let of = |FailedObject { object, error }: &'a FailedObject| FailedObjectJson { object, error };
@@ -109,8 +113,9 @@ impl<'a> JobObject<'a> {
             user: who.actor.as_deref(),
             error: failure.map_or("", |failure| &failure.detail),
             data: JobData { counts: &progress.counts.0, failed_objects: failed.iter().map(of).collect() },
-            failed_total: progress.counts.total().failed,
+            failed_total: total.failed,
             failed_left_out: left_out(record),
+            unconfirmed_total: total.unconfirmed,
             kind: kind.as_str(),
             vm: *vm,
             backend: &record.backend,
@@ -118,6 +123,7 @@ impl<'a> JobObject<'a> {
             dialect: record.dialect.as_ref(),
             query: &record.query,
             who: RequesterObject { fingerprint: who.fingerprint.as_deref(), address: who.address.as_deref() },
+            cancelled_by: record.cancelled_by.as_deref(),
             outcome: end.map(|end| end.outcome.as_str()),
             cause: cause.map(Cause::as_str),
             source: cause.map(|cause| cause.source().as_str()),

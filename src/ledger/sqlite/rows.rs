@@ -19,7 +19,7 @@ use crate::ledger::retention::milliseconds;
 use crate::ledger::{Cooldown, JobEnd, JobId, JobProgress, Record, Requester, Stored, Timestamp};
 
 /// The columns of a record, in the order of [`values`].
-pub(super) const COLUMNS: [&str; 32] = [
+pub(super) const COLUMNS: [&str; 33] = [
     "id",
     "backend",
     "kind",
@@ -45,6 +45,7 @@ pub(super) const COLUMNS: [&str; 32] = [
     "attaches",
     "cooldown_least",
     "cooldown_until",
+    "cancelled_by",
     "finished",
     "outcome",
     "cause",
@@ -143,7 +144,7 @@ fn json<T: Serialize>(value: &T) -> rusqlite::Result<Value> {
 }
 
 /// The columns of `record`, in the order of [`COLUMNS`].
-pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 32]> {
+pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 33]> {
     let Record {
         id,
         backend,
@@ -157,6 +158,7 @@ pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 32]> {
         started,
         progress,
         cooldown,
+        cancelled_by,
         end,
     } = record;
     let counts: Vec<CountRow> = progress
@@ -205,6 +207,7 @@ pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 32]> {
         number(progress.attaches),
         optional(cooldown.map(|cooldown| cooldown.least), duration_value),
         optional(cooldown.map(|cooldown| cooldown.until), moment),
+        optional(cancelled_by.as_ref(), text),
         optional(end.map(|end| end.finished), moment),
         optional(end.map(|end| end.outcome.as_str()), text),
         optional(end.and_then(|end| end.cause).map(Cause::as_str), text),
@@ -250,6 +253,7 @@ fn read(row: &Row<'_>, id: &str) -> Result<Record, String> {
             attaches: column::<i64>(row, "attaches")?.cast_unsigned(),
         },
         cooldown: cooldown(row)?,
+        cancelled_by: column(row, "cancelled_by")?,
         end: end(row)?,
     })
 }

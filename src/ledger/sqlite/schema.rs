@@ -8,7 +8,7 @@ use crate::ledger::secrets::Secret;
 
 /// The migration to each version from the previous one. The first creates version 1. A released migration is never
 /// changed.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     "
     CREATE TABLE meta (
         name TEXT NOT NULL PRIMARY KEY,
@@ -113,6 +113,7 @@ const STEPS: [&str; 5] = [
     UPDATE jobs SET failed_left_out = failed_total WHERE failed_total > 0;
     CREATE INDEX jobs_with_failed ON jobs (id) WHERE failed_total > 0;
 ",
+    "ALTER TABLE jobs ADD COLUMN cancelled_by TEXT;",
 ];
 
 /// The version of the tables that this bridge supports.

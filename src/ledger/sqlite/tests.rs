@@ -42,7 +42,7 @@ async fn a_commit_is_on_the_disk_when_it_is_done() {
         ("synchronous", "2"),
         ("foreign_keys", "1"),
         ("auto_vacuum", "2"),
-        ("user_version", "5"),
+        ("user_version", "6"),
     ] {
         assert_eq!(pragma(&store, name), value, "{name}");
     }
