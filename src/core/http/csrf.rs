@@ -23,8 +23,12 @@ pub fn is_cross_site(headers: &HeaderMap, host: Option<&str>, allowed: &[Backend
     if origin.is_some_and(is_allowed) {
         return false;
     }
-    let is_marked = text(headers, &FETCH_SITE).is_some_and(|site| matches!(site, "cross-site" | "same-site"));
-    is_marked || origin.is_some_and(|origin| !is_same_host(origin, host.unwrap_or_default()))
+    match text(headers, &FETCH_SITE) {
+        // The browser has compared the origins. Here a proxy may have removed the port from `Host`.
+        Some("same-origin") => false,
+        Some("cross-site" | "same-site") => true,
+        _ => origin.is_some_and(|origin| !is_same_host(origin, host.unwrap_or_default())),
+    }
 }
 
 /// Whether the request follows a link, which may be on a page of any site. A method with effects makes it a form.
@@ -90,6 +94,19 @@ mod tests {
         ];
         for (origin, host) in others {
             assert!(!is_same_host(origin, host), "{origin} {host}");
+        }
+    }
+
+    #[test]
+    fn a_browser_that_compared_the_origins_is_believed_where_a_proxy_removed_the_port_from_the_host() {
+        let headers = |site| {
+            let headers = [(ORIGIN, "https://bridge.example:8843"), (FETCH_SITE, site)];
+            HeaderMap::from_iter(headers.map(|(name, value)| (name, value.parse().unwrap())))
+        };
+        let host = Some("bridge.example");
+        assert!(!is_cross_site(&headers("same-origin"), host, &[]));
+        for site in ["same-site", "cross-site", "none", "same-origin, same-origin"] {
+            assert!(is_cross_site(&headers(site), host, &[]), "{site}");
         }
     }
 
