@@ -15,7 +15,7 @@ use crate::job::Registry;
 use crate::ledger::{JobFilter, Ledger, Timestamp};
 use crate::telemetry;
 
-pub use listeners::{ClientListener, Listeners, NETBOX_LISTEN};
+pub use listeners::{BACKEND_LISTEN, ClientListener, LISTEN, Listeners, NETBOX_LISTEN};
 pub use state::AppState;
 pub(crate) use state::host_name;
 

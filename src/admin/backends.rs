@@ -5,8 +5,9 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use super::netbox_listener::NetboxListenerObject;
+use crate::app::{BACKEND_LISTEN, LISTEN};
 use crate::backend::{Backend, RequestIdentity};
-use crate::config::ShimsConfig;
+use crate::config::Config;
 use crate::core::compat::plugin::{Forecast, forecast};
 use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::run::capabilities::Capabilities;
@@ -25,6 +26,12 @@ struct BackendList {
 struct BackendObject {
     name: String,
     url: String,
+    /// The address that serves its clients.
+    listen: String,
+    /// Whether clients connect to it over TLS.
+    tls: bool,
+    /// The host names by which clients reach it there.
+    hosts: Vec<String>,
     /// Whether the last connection attempt succeeded.
     up: Option<bool>,
     /// The last connection error, or why its capabilities are unknown.
@@ -57,7 +64,7 @@ struct CoolingDownObject {
 #[derive(Serialize)]
 struct KindObject {
     kind: &'static str,
-    queue_path: Option<String>,
+    queue_path: String,
     known: bool,
     /// `None` if the backend does not support the kind.
     channel: Option<&'static str>,
@@ -69,12 +76,11 @@ struct KindObject {
 pub(super) async fn list(proxy: &Proxy) -> Response<Body> {
     let state = proxy.app.state();
     let results =
-        join_all(state.backends.iter().map(|backend| backend_object(proxy, &state.config.shims, backend)))
-            .await;
+        join_all(state.backends.iter().map(|backend| backend_object(proxy, &state.config, backend))).await;
     respond::object(StatusCode::OK, &BackendList { results })
 }
 
-async fn backend_object(proxy: &Proxy, shims: &ShimsConfig, backend: &Backend) -> BackendObject {
+async fn backend_object(proxy: &Proxy, bridge: &Config, backend: &Backend) -> BackendObject {
     let app = &proxy.app;
     let load = app.registry.load(backend);
     let (kinds, problem) = kinds(backend, load).await;
@@ -84,6 +90,13 @@ async fn backend_object(proxy: &Proxy, shims: &ShimsConfig, backend: &Backend) -
     BackendObject {
         name: config.name.clone(),
         url: config.url.to_string(),
+        listen: match config.listen {
+            Some(own) => app.listeners.address(BACKEND_LISTEN, own),
+            None => app.listeners.address(LISTEN, bridge.listen),
+        }
+        .to_string(),
+        tls: bridge.tls.is_some(),
+        hosts: config.hosts.clone(),
         up: backend.last_attempt().map(|_| last_error.is_none()),
         problem: last_error.or(problem),
         circuit: backend.circuit().as_str(),
@@ -95,7 +108,7 @@ async fn backend_object(proxy: &Proxy, shims: &ShimsConfig, backend: &Backend) -
         cooling_down: app.registry.cooling_down(backend).into_iter().map(CoolingDownObject::new).collect(),
         concurrency: config.concurrency,
         queue: config.queue,
-        plugin_job: forecast(&capabilities, &shims.settings(config)),
+        plugin_job: forecast(&capabilities, &bridge.shims.settings(config)),
         netbox_listener: NetboxListenerObject::from_backend(proxy, backend).await,
         kinds,
     }
@@ -136,14 +149,13 @@ impl CoolingDownObject {
 
 impl KindObject {
     fn new(endpoint: SyncEndpoint, capabilities: Option<&Capabilities>, backend: &Backend) -> Self {
-        let row = endpoint.kind.row();
         let planned =
             capabilities.and_then(|capabilities| plan(endpoint, capabilities, backend.config().channel).ok());
         let channel = planned.as_ref().and_then(|plan| plan.legs.first()).map(|leg| leg.channel.as_str());
         let without = planned.map(|plan| plan.skipped).unwrap_or_default();
         Self {
-            kind: row.kind.as_str(),
-            queue_path: row.plugin_path.map(|path| format!("/{path}")),
+            kind: endpoint.kind.as_str(),
+            queue_path: endpoint.kind.queue_path(),
             known: capabilities.is_some(),
             channel,
             without: without.into_iter().map(Kind::as_str).collect(),

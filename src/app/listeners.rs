@@ -16,6 +16,10 @@ pub enum ClientListener {
     Dedicated(SocketAddr),
 }
 
+/// The key that configures the listener for the clients of all backends without their own.
+pub const LISTEN: &str = "listen";
+/// The key that configures the listener for the clients of a single backend.
+pub const BACKEND_LISTEN: &str = "backend.listen";
 /// The key that configures the listener of a backend in front of NetBox.
 pub const NETBOX_LISTEN: &str = "backend.netbox_listen";
 
@@ -55,7 +59,12 @@ impl Listeners {
 
     /// The address of the NetBox listener that is configured at `configured`.
     pub fn netbox_address(&self, configured: SocketAddr) -> SocketAddr {
-        self.0.lock().get(&(NETBOX_LISTEN, configured)).map_or(configured, |listener| listener.address)
+        self.address(NETBOX_LISTEN, configured)
+    }
+
+    /// The address of the listener that `key` configures at `configured`.
+    pub fn address(&self, key: &'static str, configured: SocketAddr) -> SocketAddr {
+        self.0.lock().get(&(key, configured)).map_or(configured, |listener| listener.address)
     }
 
     /// The current problem, if there is one.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::app::{ClientListener, NETBOX_LISTEN};
+use crate::app::{BACKEND_LISTEN, ClientListener, LISTEN, NETBOX_LISTEN};
 use crate::telemetry;
 
 /// The key that configures the certificate of a NetBox listener.
@@ -32,8 +32,8 @@ impl ListenerRole {
     /// The key that configures its address.
     pub(super) const fn key(self) -> &'static str {
         match self {
-            Self::Clients(ClientListener::Shared) => "listen",
-            Self::Clients(ClientListener::Dedicated(_)) => "backend.listen",
+            Self::Clients(ClientListener::Shared) => LISTEN,
+            Self::Clients(ClientListener::Dedicated(_)) => BACKEND_LISTEN,
             Self::Admin => "admin_listen",
             Self::Netbox(_) => NETBOX_LISTEN,
         }

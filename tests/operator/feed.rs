@@ -105,6 +105,9 @@ async fn the_backends_are_listed_with_the_channel_of_each_kind_and_nothing_is_st
     assert_eq!((&kind("storage")["channel"], &kind("storage")["known"]), (&Value::Null, &true.into()));
     assert_eq!(kind("full-update")["without"][0], "storage");
     assert_eq!(kind("full-update")["queue_path"], "/sync/full-update/");
+    assert_eq!(kind("sdn")["queue_path"], "/sync/sdn/", "the plugin cannot queue it, an operator can");
+    assert_eq!((&old["listen"], &old["tls"]), (&front.address.to_string().into(), &false.into()));
+    assert_eq!(old["hosts"], serde_json::json!([]));
     assert!(backend.log().requests().iter().all(|(_, target)| !target.contains("/ws")));
 }
 
