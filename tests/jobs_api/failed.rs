@@ -120,6 +120,8 @@ async fn failed_objects_are_counted_by_error_and_downloaded() {
         lines[1]
     );
     assert!(lines[1_098].ends_with(",web1098,lab,,1,\"Locked, by =HYPERLINK\""), "{}", lines[1_098]);
+    let link = api.request("GET", &format!("{target}?format=csv"), &[("Accept", "application/json")]).await;
+    assert_eq!((link.text(), link.header("content-type")), (csv.text(), csv.header("content-type")));
     let csv = api.request("GET", &format!("{target}?group=error"), &[("Accept", "text/csv")]).await;
     assert_eq!(csv.text(), "error,count,first\r\nNo,734,1\r\n\"Locked, by =HYPERLINK\",366,3\r\n");
 

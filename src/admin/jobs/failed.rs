@@ -30,6 +30,8 @@ struct FailedQuery {
     /// Only what follows this number, or this many groups.
     after: u64,
     limit: Option<usize>,
+    /// Takes precedence over `Accept`.
+    format: Option<Format>,
 }
 
 /// The format of the answer.
@@ -89,7 +91,7 @@ pub(crate) async fn answer(app: &App, id: &str, query: &str, headers: &HeaderMap
         Ok(record) => record,
         Err(missing) => return missing.answer(app),
     };
-    let answered = match Format::from_headers(headers) {
+    let answered = match query.format.unwrap_or_else(|| Format::from_headers(headers)) {
         Format::Json => page(app.registry.ledger(), &record, query).await,
         format => download(app.registry.ledger(), &record, query, format).await,
     };
@@ -176,6 +178,16 @@ fn cut_message(left_out: u64) -> String {
 }
 
 impl Format {
+    /// The format that a link names in the query, where it cannot set `Accept`.
+    fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "json" => Some(Self::Json),
+            "ndjson" => Some(Self::Ndjson),
+            "csv" => Some(Self::Csv),
+            _ => None,
+        }
+    }
+
     /// The format that `Accept` names, or JSON.
     fn from_headers(headers: &HeaderMap) -> Self {
         let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -214,11 +226,16 @@ impl FailedQuery {
                     let limit = limit.filter(|limit| (1..=MAX_LIMIT).contains(limit));
                     parsed.limit = Some(limit.ok_or_else(|| bad("limit", expected()))?);
                 }
+                "format" => {
+                    let format = value.and_then(Format::from_name);
+                    parsed.format =
+                        Some(format.ok_or_else(|| bad("format", "json, ndjson or csv".to_owned()))?);
+                }
                 _ => {
                     return Err(JobQueryError::Unknown {
                         name: name.to_owned(),
                         path: "/jobs/{id}/failed",
-                        allowed: "group, after and limit",
+                        allowed: "group, after, limit and format",
                     });
                 }
             }
@@ -366,10 +383,11 @@ mod tests {
     #[test]
     fn a_query_that_is_not_understood_is_refused_with_what_may_stand_there() {
         for (query, named) in [
-            ("before=1", "group, after and limit"),
+            ("before=1", "group, after, limit and format"),
             ("group=object", "error"),
             ("limit=201", "1 to 200"),
             ("after=-1", "a number"),
+            ("format=text/csv", "json, ndjson or csv"),
             ("limit=1&limit=2", "twice"),
         ] {
             let refused = FailedQuery::parse(query).unwrap_err().to_string();
