@@ -37,6 +37,7 @@ pub use netbox::NetboxListener;
 pub use problem::{ConfigError, ConfigProblem, ValueOrigin};
 pub use schema::keys;
 pub use shims::ShimsConfig;
+pub use value::written;
 
 use crate::core::domain::credential::ApiKey;
 use crate::core::http::url::BackendUrl;

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use super::Requester;
 use crate::app::App;
+use crate::config::written;
 use crate::core::domain::refusal::Refusal;
 use crate::job::Job;
 use crate::ledger::{JobId, LedgerUnavailable, LoggedFrame, Record, Timestamp};
@@ -194,7 +195,7 @@ impl JobLookupError {
                 "The id of a job is a UUID; /jobs lists them.",
             ),
             Self::Unknown(id) => {
-                let kept = humantime::format_duration(app.state().config.limits.retention);
+                let kept = written(app.state().config.limits.retention);
                 let detail = format!("There is no job {id}. Records are kept for {kept} (limits.retention).");
                 respond::message(StatusCode::NOT_FOUND, "Unknown job.", &detail)
             }

@@ -257,7 +257,7 @@ pub(super) const fn days(days: u64) -> Duration {
 }
 
 /// A duration as it would be set. Many days stay days: humantime writes 90 days as "2months 29days 2h 52m 48s".
-pub(super) fn written(duration: Duration) -> String {
+pub fn written(duration: Duration) -> String {
     let whole = duration.as_secs() / days(1).as_secs();
     if whole > 1 && duration == days(whole) {
         return format!("{whole}days");

@@ -5,6 +5,7 @@ use http::{Response, StatusCode};
 
 use super::{JobLookupError, find_record, parse_id};
 use crate::app::App;
+use crate::config::written;
 use crate::core::domain::kind::{SyncEndpoint, VmId};
 use crate::core::http::query::{BridgeParameters, Query};
 use crate::core::text::plain;
@@ -106,7 +107,7 @@ fn log_unavailable(app: &App, id: JobId) -> Response<Body> {
     if let Health::Unavailable(why) = &*app.registry.ledger().health().borrow() {
         return JobLookupError::Unavailable(LedgerUnavailable(why.clone())).answer(app);
     }
-    let kept = humantime::format_duration(app.state().config.limits.log_retention);
+    let kept = written(app.state().config.limits.log_retention);
     let detail = format!(
         "The log of a job is kept for {kept} after its end (limits.log_retention). The record of the job is at \
          /jobs/{id}."
