@@ -196,8 +196,12 @@ impl Requester {
 
 async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Peer) -> Response<Body> {
     let app = &proxy.app;
+    let config = Arc::clone(&app.state().config);
     let path = request.uri.path().to_owned();
-    let Some((resource, id)) = Resource::from_path(&path) else {
+    if config.admin_base_path.lacks_slash(&path) {
+        return page::redirect(StatusCode::PERMANENT_REDIRECT, respond::no_content(), &config);
+    }
+    let Some((resource, id)) = Resource::from_path(config.admin_base_path.strip(&path)) else {
         return respond::message(
             StatusCode::NOT_FOUND,
             "Not found.",
@@ -220,7 +224,6 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
              this address, or without a browser.",
         );
     }
-    let config = Arc::clone(&app.state().config);
     let caller = Caller::from_request(&config, peer.listen_address, &request.headers);
     let trusted = &config.trusted_proxies;
     let forwarded = Forwarded::from_request(peer.address, &peer.scheme, host, &request.headers, trusted);

@@ -7,6 +7,7 @@
 //! errors are reported at once, each with file and line.
 
 mod backend;
+mod base_path;
 mod builder;
 mod env;
 mod file;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 pub use backend::BackendConfig;
+pub use base_path::BasePath;
 pub use env::{CONFIG_VARIABLE, LOG_VARIABLE};
 pub use flags::Flags;
 pub use jobs::{Jobs, OnDisconnect, WithoutLedger};
@@ -62,6 +64,9 @@ keys! {
         pub admin_open_reads: bool = false;
         /// Allows `/metrics` without a token on any address.
         pub admin_open_metrics: bool = false;
+        /// Path under which a proxy serves the admin listener, such as `/proxbox-bridge/`: the base of redirects and
+        /// the path of the session cookie. The proxy may remove it from requests or leave it there.
+        pub admin_base_path: BasePath = BasePath::default();
         /// Directory of the ledger, the durable record of jobs, created if it is missing. Without it the record is kept
         /// in memory and lost when the bridge ends.
         pub data_dir: Option<PathBuf> = None, flag "--data-dir", needs restart;

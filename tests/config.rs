@@ -184,6 +184,7 @@ fn examples(key: &ConfigKey) -> Vec<String> {
         .or_else(|| of_type("a list of addresses", "192.0.2.7, 10.0.0.0/8"))
         .or_else(|| of_type("a list of host", "lab.example, other.example"))
         .or_else(|| of_type("a URL", "https://other.example"))
+        .or_else(|| of_type("a path such as /", "/tools/bridge/"))
         .or_else(|| of_type("a path", "token"))
         .or_else(|| of_type("a SHA-256", PIN))
         .or_else(|| of_type("1 to 64 letters", "lab"));

@@ -128,7 +128,7 @@ pub(super) async fn cancel(app: &App, id: &str, requester: &Requester) -> Respon
     {
         job.cancel(requester.user.as_deref());
         requester.audit(AuditAction::Cancel { job: id.to_string() });
-        return accepted(&job);
+        return accepted(app, &job);
     }
     let record = match find_record(app, id).await {
         Ok(record) => record,
@@ -163,11 +163,11 @@ pub(super) async fn end_cooldown(app: &App, id: &str, requester: &Requester) -> 
 }
 
 /// The answer 202 with the job.
-pub(super) fn accepted(job: &Arc<Job>) -> Response<Body> {
+pub(super) fn accepted(app: &App, job: &Arc<Job>) -> Response<Body> {
     let record = job.public_record();
     let object = JobObject::new(&record);
     let mut response = respond::object(StatusCode::ACCEPTED, &object);
-    if let Ok(url) = HeaderValue::from_str(&object.url) {
+    if let Ok(url) = HeaderValue::from_str(&app.state().config.admin_base_path.join(&object.url)) {
         response.headers_mut().insert(LOCATION, url);
     }
     with_job_header(response, job.id)

@@ -128,15 +128,22 @@ pub(super) async fn start_session(
     Requester { user: Some("operator".to_owned()), address: requester.address }.audit(AuditAction::SignIn);
     let is_secure = headers.get(FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https");
     let attributes = if is_secure { "; Secure" } else { "" };
-    let mut response = with_cookie(config, &auth::session(token), SESSION.as_secs(), attributes);
-    *response.status_mut() = StatusCode::SEE_OTHER;
-    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/"));
-    response
+    let response = with_cookie(config, &auth::session(token), SESSION.as_secs(), attributes);
+    redirect(StatusCode::SEE_OTHER, response, config)
 }
 
 /// Answers `DELETE /session`: removes the cookie. A copy of the cookie stays valid until it expires.
 pub(super) fn end_session(config: &Config) -> Response<Body> {
     with_cookie(config, "", 0, "")
+}
+
+/// `response` as a redirect to the live page.
+pub(super) fn redirect(status: StatusCode, mut response: Response<Body>, config: &Config) -> Response<Body> {
+    *response.status_mut() = status;
+    if let Ok(location) = HeaderValue::from_str(config.admin_base_path.as_str()) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
 }
 
 /// The answer if no token is configured.
@@ -152,8 +159,9 @@ pub(super) fn not_configured() -> Response<Body> {
 }
 
 fn with_cookie(config: &Config, value: &str, seconds: u64, attributes: &str) -> Response<Body> {
-    let name = auth::cookie_name(config);
-    let cookie = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{attributes}");
+    let (name, path) = (auth::cookie_name(config), config.admin_base_path.as_str());
+    let cookie =
+        format!("{name}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Strict{attributes}");
     let mut response = respond::no_content();
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(SET_COOKIE, cookie);

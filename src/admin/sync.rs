@@ -52,7 +52,7 @@ pub(super) async fn answer(
     let sync_request = streams::job_request(backend, endpoint, query, &request.headers, requester.address);
     let sync_request = SyncRequest { actor: requester.user, ..sync_request };
     match app.registry.queue(sync_request, &options).await {
-        Ok(job) => jobs::accepted(&job),
+        Ok(job) => jobs::accepted(app, &job),
         Err(error) => {
             let (id, refusal) = streams::refusal_for(backend, &error);
             streams::refused(request.uri.path(), backend, endpoint, id, &refusal)

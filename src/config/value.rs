@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::base_path::BasePath;
 use crate::core::domain::channel::ChannelChoice;
 use crate::core::http::url::{BackendUrl, InvalidBackendUrl};
 use crate::core::run::policy::{EndpointIds, FailurePolicies, UnsupportedPolicy};
@@ -121,6 +122,12 @@ value!(
     |origins| joined(origins),
     "a list of origins, such as https://netbox.example or http://10.0.0.5:8080",
     is_list: true
+);
+value!(
+    BasePath,
+    |text| text.parse().ok(),
+    |path| path.as_str().to_owned(),
+    "a path such as /proxbox-bridge/, of letters, digits, dots, dashes, underscores and tildes"
 );
 // The name of a backend.
 value!(

@@ -78,6 +78,9 @@ class Proxy:
     # The configuration files, and the one to which `changed` applies.
     files = []
     main = None
+    # The file for the admin listener, and the changes with which it serves it under a path.
+    admin_file = None
+    under_path = {}
     # Its timeouts, each with the limit of the bridge that it must exceed. None: the timeout must not be set.
     timeouts = {}
     # Its timeouts of idle connections to the bridge.
@@ -87,20 +90,19 @@ class Proxy:
     # Whether clients connect without TLS.
     plain = False
 
-    def __init__(self, bridge, folder, admin=None, live=None, changed=None):
+    def __init__(self, bridge, folder, admin=None, live=None, changed=None, admin_changed=None):
         self.bridge = bridge
         self.live = live or bridge
         self.admin = admin
         self.folder = pathlib.Path(folder)
-        self.changed = changed or {}
+        self.changed = {self.main: changed or {}, self.admin_file: admin_changed or {}}
         self.address = free_address()
         self.admin_address = free_address()
         self.home = {"HOME": str(self.folder)}
         self.write()
 
     def shipped(self, name, replaced):
-        changed = self.changed if name == self.main else {}
-        return Shipped(name, {**changed, **replaced})
+        return Shipped(name, {**self.changed.get(name, {}), **replaced})
 
     def write(self):
         """Writes the configuration."""
@@ -150,6 +152,8 @@ class Nginx(Proxy):
     program = "nginx"
     main = "nginx/proxbox-bridge.conf"
     files = [main]
+    admin_file = "nginx/proxbox-bridge-admin.conf"
+    under_path = {"    location / {": "    location /proxbox-bridge/ {"}
     timeouts = {"proxy_read_timeout": "response_head", "proxy_send_timeout": "client_body"}
     idle_timeouts = ["keepalive_timeout"]
 
@@ -167,7 +171,7 @@ class Nginx(Proxy):
                 "listen 8843 ssl": f"listen {self.admin_address} ssl",
                 "listen [::]:8843 ssl": f"listen {free_address()} ssl",
             }
-            admin = self.shipped("nginx/proxbox-bridge-admin.conf", {**tls, **addresses})
+            admin = self.shipped(self.admin_file, {**tls, **addresses})
             files.append(admin.at(self.folder / "admin.conf"))
         # In place of the distribution's nginx.conf. It enables compression, as some distributions do.
         here = self.folder
@@ -201,6 +205,8 @@ class Caddy(Proxy):
     program = "caddy"
     main = "caddy/Caddyfile"
     files = [main]
+    admin_file = "caddy/admin.caddy"
+    under_path = {"reverse_proxy 192.0.2.10:8801": "reverse_proxy /proxbox-bridge* 192.0.2.10:8801"}
     timeouts = {"read_timeout": None, "write_timeout": None, "response_header_timeout": None, "timeouts": None}
     idle_timeouts = ["keepalive"]
     expected_warnings = ["stapling OCSP", "automatic HTTPS is completely disabled"]
@@ -216,9 +222,9 @@ class Caddy(Proxy):
         if self.admin:
             addresses = {
                 "\n:8843 {": f"\n:{port(self.admin_address)} {{\n\tbind 127.0.0.1",
-                "reverse_proxy 192.0.2.10:8801": f"reverse_proxy {self.admin}",
+                " 192.0.2.10:8801 {": f" {self.admin} {{",
             }
-            text += self.shipped("caddy/admin.caddy", {**tls, **addresses}).text
+            text += self.shipped(self.admin_file, {**tls, **addresses}).text
         (self.folder / "Caddyfile").write_text(text)
 
     def command(self):
@@ -232,6 +238,10 @@ class Haproxy(Proxy):
     program = "haproxy"
     main = "haproxy/haproxy.cfg"
     files = [main]
+    admin_file = "haproxy/admin.cfg"
+    under_path = {
+        "    default_backend proxbox_bridge_admin": "    use_backend proxbox_bridge_admin if { path_beg /proxbox-bridge }"
+    }
     timeouts = {f"timeout {side}": "response_head" for side in ("client", "server", "tunnel")}
     # By default HAProxy closes half of them every 5 s.
     idle_timeouts = []
@@ -239,7 +249,7 @@ class Haproxy(Proxy):
 
     @property
     def plain(self):
-        return any(self.certificate in line for line in self.changed)
+        return any(self.certificate in line for line in self.changed[self.main])
 
     def write(self):
         # `changed` may have removed TLS.
@@ -264,7 +274,7 @@ class Haproxy(Proxy):
                 "bind :8843 ": f"bind {self.admin_address} ",
                 "server bridge 192.0.2.10:8801": f"server bridge {self.admin}",
             }
-            self.written.append(self.shipped("haproxy/admin.cfg", {**tls, **addresses}).at(self.folder / "admin.cfg"))
+            self.written.append(self.shipped(self.admin_file, {**tls, **addresses}).at(self.folder / "admin.cfg"))
 
     def command(self):
         return [found(self.program), "-db", *(part for file in self.written for part in ("-f", file))]
@@ -279,6 +289,8 @@ class Traefik(Proxy):
     static = "traefik/traefik.yml"
     main = "traefik/dynamic/proxbox-bridge.yml"
     files = [static, main]
+    admin_file = "traefik/dynamic/admin.yml"
+    under_path = {"rule: PathPrefix(`/`)": "rule: PathPrefix(`/proxbox-bridge`)"}
     timeouts = {"readTimeout": "response_head", "writeTimeout": "total", "responseHeaderTimeout": "response_head"}
     idle_timeouts = ["idleConnTimeout"]
     # Neither applies: backends decode paths themselves and use no header aliases.
@@ -297,7 +309,7 @@ class Traefik(Proxy):
         self.shipped(self.main, {**tls, **addresses}).at(dynamic / "proxbox-bridge.yml")
         if self.admin:
             addresses = {"http://192.0.2.10:8801": f"http://{self.admin}"}
-            self.shipped("traefik/dynamic/admin.yml", addresses).at(dynamic / "admin.yml")
+            self.shipped(self.admin_file, addresses).at(dynamic / "admin.yml")
 
     def command(self):
         return [found(self.program), f"--configfile={self.file}"]
@@ -871,6 +883,38 @@ class ProxyTests:
         cookie = signed_in.headers["set-cookie"]
         self.assertIn("secure", cookie.lower())
         self.assertEqual(get("/jobs", Cookie=cookie.partition(";")[0]).status, 200)
+
+    def test_the_page_works_under_a_path(self):
+        file = self.folder() / "token"
+        file.write_text("0123456789abcdef")
+        backend = self.start(Backend())
+        bridge = self.bridge(backend.address, ADMIN_TOKEN_FILE=file, ADMIN_BASE_PATH="/proxbox-bridge/")
+        options = {"admin": bridge.admin, "live": bridge.admin, "admin_changed": self.proxy_class.under_path}
+        proxy = self.start_proxy(bridge.address, **options)
+        headers = {"Origin": f"https://{proxy.admin_address}"}
+
+        def get(path, *more):
+            return fetch(proxy.admin_address, path, *more, headers=headers)
+
+        moved = get("/proxbox-bridge")
+        self.assertIn(moved.status, (301, 308))
+        self.assertTrue(moved.headers["location"].endswith("/proxbox-bridge/"), moved.headers)
+        self.assertIn(b'action="session"', get("/proxbox-bridge/").body)
+        signed_in = get("/proxbox-bridge/session", "--data", "token=0123456789abcdef")
+        self.assertEqual((signed_in.status, signed_in.headers["location"]), (303, "/proxbox-bridge/"))
+        cookie = signed_in.headers["set-cookie"]
+        self.assertIn("Path=/proxbox-bridge/;", cookie)
+        headers["Cookie"] = cookie.partition(";")[0]
+        page = get("/proxbox-bridge/")
+        self.assertEqual(page.status, 200)
+        links = re.findall(rb' (?:href|src)="([^"#:]+)"', page.body)
+        self.assertGreater(len(links), 20)
+        for link in links:
+            self.assertEqual(get(f"/proxbox-bridge/{link.decode()}").status, 200, link)
+        # What is not under the path is not for the bridge.
+        self.assertNotEqual(get("/jobs").status, 200)
+        with CurlResponse(proxy.admin_address, "/proxbox-bridge/events", headers=headers) as events:
+            events.wait_for(lambda events: b"event: bridge\n" in events.body)
 
     def test_the_admin_file_forwards_the_token_and_the_events_of_jobs(self):
         # A mock admin listener.

@@ -121,7 +121,7 @@ async fn a_browser_signs_in_with_the_token_and_out_again() {
     let (_backend, front) = open(&[]).await;
     let first = request(&front, "GET", "/", &[]).await;
     assert_eq!(first.status, 401);
-    assert!(first.text().contains("action=\"/session\""), "{}", first.text());
+    assert!(first.text().contains("action=\"session\""), "{}", first.text());
     assert!(first.header("content-security-policy").unwrap().contains("default-src 'none'"));
     let sign_in = async |form: &str| {
         let request = format!(
@@ -156,6 +156,34 @@ async fn a_browser_signs_in_with_the_token_and_out_again() {
     let out = request(&front, "DELETE", "/session", &signed_in).await;
     assert_eq!(out.status, 204);
     assert!(out.header("set-cookie").unwrap().contains("Max-Age=0"));
+}
+
+#[tokio::test]
+async fn under_a_path_of_a_proxy_redirects_and_the_cookie_have_that_path_whether_or_not_it_is_removed() {
+    let (_backend, front) = started(&[("admin_base_path", "/proxbox-bridge")]).await;
+    let as_operator = [("Authorization", &*bearer(TOKEN))];
+    for target in ["/jobs", "/proxbox-bridge/jobs"] {
+        assert_eq!(request(&front, "GET", target, &as_operator).await.status, 200, "{target}");
+        assert_eq!(request(&front, "POST", target, &as_operator).await.status, 405, "{target}");
+    }
+    let page = request(&front, "GET", "/proxbox-bridge", &[]).await;
+    assert_eq!((page.status, page.header("location")), (308, Some("/proxbox-bridge/")));
+    for target in ["/session", "/proxbox-bridge/session"] {
+        let form = format!("token={TOKEN}");
+        let post = format!(
+            "POST {target} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n{form}",
+            front.admin,
+            form.len()
+        );
+        let signed_in = Client::raw(front.admin, post.as_bytes()).await.answer().await;
+        assert_eq!((signed_in.status, signed_in.header("location")), (303, Some("/proxbox-bridge/")));
+        assert!(signed_in.header("set-cookie").unwrap().contains("; Path=/proxbox-bridge/;"));
+    }
+    let started = request(&front, "POST", "/proxbox-bridge/sync/devices/", &as_operator).await;
+    let job = started.json();
+    let location = format!("/proxbox-bridge{}", job["url"].as_str().unwrap());
+    assert_eq!(started.header("location"), Some(&*location));
+    assert_eq!(request(&front, "GET", &location, &as_operator).await.status, 200);
 }
 
 #[tokio::test]
