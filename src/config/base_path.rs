@@ -16,15 +16,14 @@ impl FromStr for BasePath {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
+        if text == "/" {
+            return Ok(Self::default());
+        }
         let inner = text.strip_prefix('/').ok_or(())?;
         let inner = inner.strip_suffix('/').unwrap_or(inner);
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
         let is_segment = |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain);
-        match inner {
-            "" => Ok(Self::default()),
-            _ if inner.split('/').all(is_segment) => Ok(Self(format!("/{inner}/"))),
-            _ => Err(()),
-        }
+        inner.split('/').all(is_segment).then(|| Self(format!("/{inner}/"))).ok_or(())
     }
 }
 
