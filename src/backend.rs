@@ -26,11 +26,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderName, Method, Request};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{self, Limits};
+use crate::config::{BackendConfig, Limits};
 use crate::core::domain::credential::ApiKey;
 use crate::core::http::url::BackendUrl;
 use crate::core::remote::Remote;
@@ -39,10 +39,9 @@ use crate::tls::TlsError;
 
 pub use auth_backoff::KeyAttempt;
 pub use capabilities::{CapabilitiesCache, KEY_STATUS};
-pub use connect::Link;
 pub use connect_error::ConnectError;
-pub use exchange::{BackendResponse, ForwardedBody, RequestError, reason};
-pub use forward::{ForwardError, Tunnel};
+pub use exchange::{BackendResponse, RequestError, Tunnel, reason};
+pub use forward::ForwardError;
 pub use gate::{AuthFailure, BackoffReason, RequestGate, UNSEEN_KEY};
 pub use id::BackendId;
 pub use probe::{ProbeError, ProbeResponse};
@@ -52,7 +51,7 @@ pub use scope::ScopedQuery;
 pub use socket::{BackendSocket, SocketOpenError, open};
 pub use upload::UploadError;
 
-use auth_backoff::{Admission, AttemptLimit, KeyHash, Throttled};
+use auth_backoff::{Admission, KeyHash, Throttled};
 use connect::Dialer;
 use forward::Pool;
 
@@ -68,7 +67,6 @@ const AGENT: &str = concat!("proxbox-bridge/", env!("CARGO_PKG_VERSION"));
 /// A backend.
 #[derive(Debug)]
 pub struct Backend {
-    config: config::BackendConfig,
     dialer: Arc<Dialer>,
     pool: Pool,
     /// Its cached capabilities.
@@ -94,36 +92,28 @@ pub struct RequestIdentity {
 
 impl Backend {
     /// Creates the backend that `config` describes.
-    ///
-    /// # Errors
-    ///
-    /// A file for the verification of its certificate cannot be used.
-    pub fn new(config: config::BackendConfig) -> Result<Self, TlsError> {
+    pub fn new(config: BackendConfig) -> Result<Self, TlsError> {
         Self::at(Remote::Backend, config)
     }
 
     /// Creates the NetBox that `config` describes, named after the backend that uses it.
-    ///
-    /// # Errors
-    ///
-    /// A file for the verification of its certificate cannot be used.
-    pub fn netbox(config: config::BackendConfig) -> Result<Self, TlsError> {
+    pub fn netbox(config: BackendConfig) -> Result<Self, TlsError> {
         Self::at(Remote::Netbox, config)
     }
 
-    fn at(remote: Remote, config: config::BackendConfig) -> Result<Self, TlsError> {
+    fn at(remote: Remote, config: BackendConfig) -> Result<Self, TlsError> {
         let metrics = match config.netbox {
             Some(_) => BackendMetrics::with_netbox_listener(&config.name),
             None => BackendMetrics::new(remote, &config.name),
         };
-        let dialer = Arc::new(Dialer::new(remote, &config, Arc::clone(&metrics))?);
-        let pool = Pool::new(Arc::clone(&dialer), config.limits.pool_idle);
-        let knowledge = CapabilitiesCache::new(Arc::clone(&metrics), Arc::clone(&dialer.last_release));
+        let dialer = Arc::new(Dialer::new(remote, config, Arc::clone(&metrics))?);
         Ok(Self {
-            config,
+            pool: Pool::new(Arc::clone(&dialer)),
+            capabilities_cache: CapabilitiesCache::new(
+                Arc::clone(&metrics),
+                Arc::clone(&dialer.last_release),
+            ),
             dialer,
-            pool,
-            capabilities_cache: knowledge,
             gate: RequestGate::default(),
             proxmox: Arc::default(),
             metrics,
@@ -140,7 +130,7 @@ impl Backend {
         if self.url() == other.url() {
             *self.dialer.last_release.lock() = other.last_release();
         }
-        if self.config.netbox.is_some() {
+        if self.config().netbox.is_some() {
             self.proxmox = Arc::clone(&other.proxmox);
         }
     }
@@ -153,8 +143,7 @@ impl Backend {
 
     /// Notes that it refused, with `text`, a key of `client` that the bridge did not see.
     pub fn note_unseen_key_refusal(&self, client: IpAddr, text: &str) {
-        let allowed = AttemptLimit::new(self.limits());
-        self.emit_throttled(self.gate.backoff.refuse(client, UNSEEN_KEY, text, allowed));
+        self.emit_throttled(self.gate.backoff.refuse(client, UNSEEN_KEY, text, self.limits()));
     }
 
     fn emit_throttled(&self, held_back: Option<Throttled>) {
@@ -168,22 +157,22 @@ impl Backend {
 
     /// The role of this remote.
     pub fn remote(&self) -> Remote {
-        self.dialer.remote()
+        self.dialer.remote
     }
 
     /// Its configuration.
-    pub fn config(&self) -> &config::BackendConfig {
-        &self.config
+    pub fn config(&self) -> &BackendConfig {
+        &self.dialer.config
     }
 
     /// Its URL.
     pub fn url(&self) -> &BackendUrl {
-        &self.config.url
+        &self.config().url
     }
 
     /// Its identity.
     pub fn id(&self) -> &BackendId {
-        self.dialer.id()
+        &self.dialer.id
     }
 
     /// Resolves its addresses for [`Backend::id`]. If that fails, the known ones stay.
@@ -201,17 +190,17 @@ impl Backend {
 
     /// The limits that apply to it.
     pub fn limits(&self) -> &Limits {
-        &self.config.limits
+        &self.config().limits
     }
 
     /// Returns whether its TLS files are unchanged since they were loaded. It reads them, and blocks.
     pub fn has_current_files(&self) -> bool {
-        self.dialer.has_current_files(&self.config)
+        self.dialer.has_current_files()
     }
 
     /// Reloads its TLS files if they have changed, for new connections. It reads them, and blocks.
     pub fn reload_files(&self) {
-        if let Some(read) = self.dialer.reload_files(&self.config) {
+        if let Some(read) = self.dialer.reload_files() {
             let error = read.err().map(|error| error.to_string());
             telemetry::BackendFilesRead { backend: &self.metrics, error }.emit();
         }
@@ -219,10 +208,6 @@ impl Backend {
 
     /// Connects to it and closes the connection. A backend that is busy with a sync accepts connections, but does not
     /// answer requests.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot be reached.
     pub async fn connect_once(&self) -> Result<(), ConnectError> {
         self.dialer.connect().await.map(drop)
     }
@@ -244,10 +229,6 @@ impl Backend {
 
     /// Checks whether it can be reached, or returns a recent result. Concurrent callers share one connection at a
     /// time.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot be reached.
     pub async fn check_reachable(&self) -> Result<(), ConnectError> {
         if self.last_attempt().is_none_or(|last| last >= RECENT) {
             // The semaphore is never closed.
@@ -261,10 +242,6 @@ impl Backend {
 
     /// Admits a request of `client` with `key` when the key may be tried. The attempt is held until the backend has
     /// answered the key.
-    ///
-    /// # Errors
-    ///
-    /// Why the request is not sent.
     pub async fn admit(&self, client: IpAddr, key: KeyHash) -> Result<Option<KeyAttempt>, BackoffReason> {
         let limits = self.limits();
         let deadline = Instant::now() + limits.probe;
@@ -273,18 +250,16 @@ impl Backend {
                 return Err(reason);
             }
             let changed = self.gate.backoff.changed();
-            match self.gate.backoff.admit(client, key, AttemptLimit::new(limits)) {
+            match self.gate.backoff.admit(client, key, limits) {
                 Admission::Accepted => return Ok(None),
                 Admission::Attempt(key_attempt) => return Ok(Some(key_attempt)),
                 _ if self.cached_capabilities().wants_key() == Some(false) => return Ok(None),
-                Admission::Refused { retry_after: again } => {
-                    return Err(BackoffReason::WrongKeys { retry_after: again });
-                }
+                Admission::Refused(again) => return Err(BackoffReason::WrongKeys(again)),
                 Admission::Busy => {}
             }
             // A wrong key is answered at once, even while the request with a valid key takes long.
             if timeout_at(deadline, changed).await.is_err() {
-                return Err(BackoffReason::Unanswered { after: limits.probe });
+                return Err(BackoffReason::Unanswered(limits.probe));
             }
         }
     }
@@ -311,17 +286,15 @@ impl Backend {
         target: &str,
         identity: &RequestIdentity,
     ) -> Result<Request<()>, http::Error> {
-        let mut request = Request::builder().method(method).uri(target).body(())?;
-        let headers = request.headers_mut();
-        headers.insert(HOST, HeaderValue::from_str(&self.config.url.authority())?);
-        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let request = Request::builder().method(method).uri(target);
+        let request = request.header(HOST, self.config().url.authority()).header(USER_AGENT, AGENT);
+        let request = request.header(ACCEPT, "text/event-stream, application/json");
+        let mut request = request.header(ACCEPT_ENCODING, "identity").body(())?;
         if let Some(key) = &identity.key {
-            headers.insert(API_KEY, key.header()?);
+            request.headers_mut().insert(API_KEY, key.header()?);
         }
         for (name, value) in &identity.forwarded_headers {
-            headers.append(name, value.clone());
+            request.headers_mut().append(name, value.clone());
         }
         Ok(request)
     }
@@ -329,6 +302,6 @@ impl Backend {
 
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.config.url.fmt(f)
+        self.config().url.fmt(f)
     }
 }

@@ -125,7 +125,7 @@ async fn kinds(backend: &Backend, load: BackendLoad) -> (Vec<KindObject>, Option
         let endpoint = SyncEndpoint::for_kind(kind);
         let mut capabilities = backend.cached_capabilities_for(endpoint);
         if capabilities.is_none() && problem.is_none() && load.running + load.cooling_down == 0 {
-            match backend.capabilities(endpoint, choice, &identity, 1).await {
+            match backend.capabilities(endpoint, choice, &identity).await {
                 Ok(learned) if learned.release.is_some() || identity.key.is_some() => {
                     capabilities = Some(learned)
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::app::ClientListener;
 use crate::backend::Backend;
-use crate::config::{Config, NetboxListener};
+use crate::config::{BackendConfig, Config, NetboxListener};
 use crate::core::http::url::BackendUrl;
 use crate::telemetry;
 use crate::tls::{self, TlsError, Trust};
@@ -23,12 +23,8 @@ impl AppState {
     /// The state for `config`. A backend whose configuration and files are unchanged is taken over from `before` with
     /// its cached capabilities. One whose configuration has changed keeps its accepted and refused keys. Reads files
     /// and blocks.
-    ///
-    /// # Errors
-    ///
-    /// A TLS file for a backend or for NetBox is not usable.
     pub fn new(config: Config, before: Option<&Self>) -> Result<Self, TlsError> {
-        let previous = |backend_config: &crate::config::BackendConfig| {
+        let previous = |backend_config: &BackendConfig| {
             let previous = before?.backends.iter().find(|previous| previous.config() == backend_config);
             previous.filter(|previous| previous.has_current_files()).cloned()
         };
@@ -54,24 +50,17 @@ impl AppState {
     /// The backend for a request on the listener `entrance` with the host `host`, which may have a port.
     pub(crate) fn backend(&self, entrance: ClientListener, host: Option<&str>) -> Option<&Arc<Backend>> {
         let name = host.map(host_name);
-        self.backends
-            .iter()
-            .find(|backend| {
-                let config = backend.config();
-                match entrance {
-                    ClientListener::Dedicated(address) => config.listen == Some(address),
-                    ClientListener::Shared if config.listen.is_some() => false,
-                    ClientListener::Shared => {
-                        name.as_deref().is_some_and(|name| config.hosts.iter().any(|host| host == name))
-                    }
-                }
-            })
-            .or_else(|| {
-                self.backends.iter().find(|backend| {
-                    let config = backend.config();
-                    entrance == ClientListener::Shared && config.listen.is_none() && config.hosts.is_empty()
-                })
-            })
+        let is_wanted = |config: &BackendConfig| match entrance {
+            ClientListener::Dedicated(address) => config.listen == Some(address),
+            ClientListener::Shared => {
+                config.listen.is_none() && name.as_ref().is_some_and(|name| config.hosts.contains(name))
+            }
+        };
+        let is_default = |config: &BackendConfig| {
+            entrance == ClientListener::Shared && config.listen.is_none() && config.hosts.is_empty()
+        };
+        let wanted = self.backends.iter().find(|backend| is_wanted(backend.config()));
+        wanted.or_else(|| self.backends.iter().find(|backend| is_default(backend.config())))
     }
 
     /// The backend whose NetBox listener is configured at `listen`, and that listener.
@@ -100,17 +89,12 @@ impl AppState {
 }
 
 /// Checks the TLS files for NetBox, also if its URL is not known yet. Reads files and blocks.
-///
-/// # Errors
-///
-/// A file is not usable.
 fn check_files(netbox: &NetboxListener) -> Result<(), TlsError> {
     let is_tls = netbox.url.as_ref().is_some_and(BackendUrl::is_tls);
     // Without a URL, the plugin's push decides later whether the system's CA certificates are needed.
     let default = if is_tls { Trust::System } else { Trust::Insecure };
-    let own = netbox.client_certificate.as_ref();
-    let own = own.map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-    tls::client(netbox.trust.as_ref().unwrap_or(&default), own).map(drop)
+    let trust = netbox.trust.as_ref().unwrap_or(&default);
+    tls::client(trust, netbox.client_certificate.as_ref()).map(drop)
 }
 
 /// `host` without its port and in lower case; an IPv6 address without its brackets.
@@ -125,11 +109,11 @@ pub(crate) fn host_name(host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Flags};
+    use crate::config::Flags;
 
-    fn state(file: &str) -> AppState {
+    fn state(file: &str, before: Option<&AppState>) -> AppState {
         let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
-        AppState::new(Config::parse(&flags, [], |_| Ok(file.as_bytes().to_vec())).unwrap(), None).unwrap()
+        AppState::new(Config::parse(&flags, [], |_| Ok(file.as_bytes().to_vec())).unwrap(), before).unwrap()
     }
 
     const THREE: &str = r#"
@@ -148,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_request_is_for_the_backend_that_its_entrance_or_its_host_names() {
-        let state = state(THREE);
+        let state = state(THREE, None);
         let own = ClientListener::Dedicated("127.0.0.1:8803".parse().unwrap());
         for (entrance, host, name) in [
             (ClientListener::Shared, Some("lab.example"), "lab"),
@@ -165,25 +149,18 @@ mod tests {
 
     #[test]
     fn a_backend_that_did_not_change_keeps_what_is_known_of_it() {
-        let before = state(THREE);
-        let config = |text: String| {
-            let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
-            Config::parse(&flags, [], |_| Ok(text.clone().into_bytes())).unwrap()
-        };
-        let after = AppState::new(config(THREE.replace("10.0.0.2", "10.0.0.9")), Some(&before)).unwrap();
+        let before = state(THREE, None);
+        let after = state(&THREE.replace("10.0.0.2", "10.0.0.9"), Some(&before));
         let same = |index: usize| Arc::ptr_eq(&before.backends[index], &after.backends[index]);
         assert_eq!([same(0), same(1), same(2)], [true, false, true]);
     }
 
     #[tokio::test]
     async fn a_key_that_a_backend_has_accepted_stays_accepted_when_a_limit_changes() {
-        let before = state(THREE);
+        let before = state(THREE, None);
         let key = Some([1; 32]);
         before.backends[1].gate.accept(key);
-        let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
-        let text = format!("[limits]\nprobe = \"7s\"\n{THREE}");
-        let config = Config::parse(&flags, [], |_| Ok(text.clone().into_bytes())).unwrap();
-        let after = AppState::new(config, Some(&before)).unwrap();
+        let after = state(&format!("[limits]\nprobe = \"7s\"\n{THREE}"), Some(&before));
         assert!(!Arc::ptr_eq(&before.backends[1], &after.backends[1]));
         let client = [192, 0, 2, 1].into();
         assert!(matches!(after.backends[1].admit(client, key).await, Ok(None)));

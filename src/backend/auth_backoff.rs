@@ -59,11 +59,8 @@ pub(super) enum Admission {
     Attempt(KeyAttempt),
     /// Other keys must be answered first.
     Busy,
-    /// Too many keys were wrong.
-    Refused {
-        /// When the next key may be tried.
-        retry_after: Duration,
-    },
+    /// Too many keys were wrong. The next one may be tried after this time.
+    Refused(Duration),
 }
 
 /// The clients whose unknown keys are held back.
@@ -75,24 +72,6 @@ pub(super) enum Throttled {
     All,
 }
 
-/// The limit of wrong keys per client, and the definition of a client.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AttemptLimit {
-    wrong_keys: usize,
-    ipv6_prefix: usize,
-}
-
-impl AttemptLimit {
-    pub(super) fn new(limits: &Limits) -> Self {
-        Self { wrong_keys: limits.wrong_keys, ipv6_prefix: limits.ipv6_prefix }
-    }
-
-    /// Returns whether both addresses belong to one client.
-    fn is_same(self, one: IpAddr, other: IpAddr) -> bool {
-        limited_as(one, self.ipv6_prefix) == limited_as(other, self.ipv6_prefix)
-    }
-}
-
 /// A request whose key may be wrong, until the backend has answered it.
 #[derive(Debug)]
 pub struct KeyAttempt {
@@ -101,20 +80,20 @@ pub struct KeyAttempt {
 }
 
 impl AuthBackoff {
-    /// Decides whether a request of `client` with `key` is admitted. `allowed` limits the wrong keys per client
-    /// within five minutes.
-    pub(super) fn admit(self: &Arc<Self>, client: IpAddr, key: KeyHash, allowed: AttemptLimit) -> Admission {
+    /// Decides whether a request of `client` with `key` is admitted. `limits` has the number of
+    /// wrong keys per client within five minutes.
+    pub(super) fn admit(self: &Arc<Self>, client: IpAddr, key: KeyHash, limits: &Limits) -> Admission {
         let mut tried = self.attempts.lock();
         if tried.accepted.contains(&key) {
             return Admission::Accepted;
         }
         let now = Instant::now();
-        if let Some(again) = tried.retry_after(now, client, allowed) {
-            return Admission::Refused { retry_after: again };
+        if let Some(again) = tried.retry_after(now, client, limits) {
+            return Admission::Refused(again);
         }
-        let failed = tried.failures.iter().filter(|(_, other)| allowed.is_same(*other, client)).count();
-        let own = tried.in_flight.values().filter(|other| allowed.is_same(**other, client)).count();
-        if failed + own >= allowed.wrong_keys || tried.in_flight.len() >= tried.remaining(now) {
+        let failed = tried.failures_of(client, limits).count();
+        let own = tried.in_flight.values().filter(|other| is_same_client(limits, **other, client)).count();
+        if failed + own >= limits.wrong_keys || tried.in_flight.len() >= tried.remaining(now) {
             return Admission::Busy;
         }
         let id = tried.next;
@@ -146,7 +125,7 @@ impl AuthBackoff {
         client: IpAddr,
         key: KeyHash,
         text: &str,
-        allowed: AttemptLimit,
+        limits: &Limits,
     ) -> Option<Throttled> {
         let mut tried = self.attempts.lock();
         if text.is_empty() && tried.accepted.contains(&key) {
@@ -160,18 +139,17 @@ impl AuthBackoff {
         if spare > 0 && tried.remaining(now) == 0 {
             return Some(Throttled::All);
         }
-        let failed = tried.failures.iter().filter(|(_, other)| allowed.is_same(*other, client)).count();
-        (failed == allowed.wrong_keys).then_some(Throttled::Client(client))
+        let failed = tried.failures_of(client, limits).count();
+        (failed == limits.wrong_keys).then_some(Throttled::Client(client))
     }
 }
 
 impl AttemptHistory {
     /// How long unknown keys of `client` are held back, if they are.
-    fn retry_after(&mut self, now: Instant, client: IpAddr, allowed: AttemptLimit) -> Option<Duration> {
+    fn retry_after(&mut self, now: Instant, client: IpAddr, limits: &Limits) -> Option<Duration> {
         self.expire(now);
-        let own = self.failures.iter().filter(|(_, other)| allowed.is_same(*other, client));
-        let times: Vec<Instant> = own.map(|(at, _)| *at).collect();
-        let last = times.len().checked_sub(allowed.wrong_keys).and_then(|index| times.get(index)).copied();
+        let times: Vec<Instant> = self.failures_of(client, limits).collect();
+        let last = times.len().checked_sub(limits.wrong_keys).and_then(|index| times.get(index)).copied();
         let together = self.counted.filter(|_| self.remaining(now) == 0).map(|(at, _)| at);
         let since = last.max(together)?;
         let again = (since + LOCKED_OUT_FOR).saturating_duration_since(now);
@@ -198,10 +176,11 @@ impl AttemptHistory {
         self.failures.push_back((now, client));
         let own = self.failures.iter().filter(|(_, other)| *other == client).count();
         let before = self.counted(now);
-        let Some(counted) = remaining.map(|remaining| LOCKED_OUT_AFTER.saturating_sub(remaining)) else {
+        let Some(remaining) = remaining else {
             self.counted = Some((now, before + 1));
             return;
         };
+        let counted = LOCKED_OUT_AFTER.saturating_sub(remaining);
         // Responses to concurrent requests may arrive out of order.
         let is_last = self.in_flight.len() <= 1;
         if counted > own {
@@ -212,10 +191,14 @@ impl AttemptHistory {
         self.counted = Some((now, if is_last { counted } else { counted.max(before) }));
     }
 
+    /// The times of the refused keys of `client`.
+    fn failures_of<'a>(&'a self, client: IpAddr, limits: &'a Limits) -> impl Iterator<Item = Instant> + 'a {
+        let own = self.failures.iter().filter(move |(_, other)| is_same_client(limits, *other, client));
+        own.map(|(at, _)| *at)
+    }
+
     fn expire(&mut self, now: Instant) {
-        while self.failures.front().is_some_and(|(at, _)| now.duration_since(*at) >= LOCKED_OUT_FOR) {
-            self.failures.pop_front();
-        }
+        self.failures.retain(|(at, _)| now.duration_since(*at) < LOCKED_OUT_FOR);
     }
 }
 
@@ -224,6 +207,11 @@ impl Drop for KeyAttempt {
         self.backoff.attempts.lock().in_flight.remove(&self.id);
         self.backoff.changed.notify_waiters();
     }
+}
+
+/// Returns whether both addresses belong to one client.
+fn is_same_client(limits: &Limits, one: IpAddr, other: IpAddr) -> bool {
+    limited_as(one, limits.ipv6_prefix) == limited_as(other, limits.ipv6_prefix)
 }
 
 /// The number of wrong keys that the backend still accepts, from a text such as `Invalid API key. 3 attempts
@@ -235,11 +223,14 @@ fn remaining(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use tokio::time::advance;
 
     use super::*;
 
-    const MOST: AttemptLimit = AttemptLimit { wrong_keys: 3, ipv6_prefix: 64 };
+    static MOST: LazyLock<Limits> =
+        LazyLock::new(|| Limits { wrong_keys: 3, ipv6_prefix: 64, ..Limits::default() });
 
     fn client(number: u8) -> IpAddr {
         [192, 0, 2, number].into()
@@ -251,18 +242,18 @@ mod tests {
 
     /// Tries a wrong key for a client. The backend reports the `remaining` attempts, if given.
     fn fail_with_wrong_key(backoff: &Arc<AuthBackoff>, client: IpAddr, remaining: Option<usize>) -> bool {
-        let key_attempt = backoff.admit(client, key(0), MOST);
+        let key_attempt = backoff.admit(client, key(0), &MOST);
         let text =
             remaining.map_or_else(String::new, |left| format!("Invalid API key. {left} attempts remaining."));
         let may_try = matches!(key_attempt, Admission::Attempt(_));
         if may_try {
-            backoff.refuse(client, key(0), &text, MOST);
+            backoff.refuse(client, key(0), &text, &MOST);
         }
         may_try
     }
 
     fn is_admitted(backoff: &Arc<AuthBackoff>, client: IpAddr) -> bool {
-        matches!(backoff.admit(client, key(9), MOST), Admission::Attempt(_))
+        matches!(backoff.admit(client, key(9), &MOST), Admission::Attempt(_))
     }
 
     #[tokio::test(start_paused = true)]
@@ -272,11 +263,9 @@ mod tests {
         for left in [4, 3, 2] {
             assert!(fail_with_wrong_key(&backoff, client(1), Some(left)));
         }
-        let Admission::Refused { retry_after: again } = backoff.admit(client(1), key(9), MOST) else {
-            panic!("a fourth key")
-        };
-        assert_eq!(again, LOCKED_OUT_FOR);
-        assert!(matches!(backoff.admit(client(1), key(1), MOST), Admission::Accepted));
+        let fourth = backoff.admit(client(1), key(9), &MOST);
+        assert!(matches!(fourth, Admission::Refused(LOCKED_OUT_FOR)), "{fourth:?}");
+        assert!(matches!(backoff.admit(client(1), key(1), &MOST), Admission::Accepted));
         assert!(is_admitted(&backoff, client(2)));
         advance(LOCKED_OUT_FOR).await;
         assert!(is_admitted(&backoff, client(1)));
@@ -291,14 +280,14 @@ mod tests {
                 .filter(|number| fail_with_wrong_key(&backoff, client(*number), left(usize::from(*number))));
             assert_eq!(tried.count(), LOCKED_OUT_AFTER - 1, "it says how many it takes: {reports}");
             backoff.accept(key(1));
-            assert!(matches!(backoff.admit(client(1), key(1), MOST), Admission::Accepted));
+            assert!(matches!(backoff.admit(client(1), key(1), &MOST), Admission::Accepted));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn throttling_is_reported_once_for_a_client_and_once_for_all() {
         let backoff = Arc::new(AuthBackoff::default());
-        let refuse = |number| backoff.refuse(client(number), key(number), "Invalid API key.", MOST);
+        let refuse = |number| backoff.refuse(client(number), key(number), "Invalid API key.", &MOST);
         let held_back = [1, 1, 1, 2, 3, 4].map(refuse);
         let (one, all) = (Some(Throttled::Client(client(1))), Some(Throttled::All));
         assert_eq!(held_back, [None, None, one, all, None, None]);
@@ -316,15 +305,11 @@ mod tests {
     async fn answers_in_another_order_let_no_more_keys_through() {
         let backoff = Arc::new(AuthBackoff::default());
         let trials: Vec<Admission> =
-            (1..=4).map(|number| backoff.admit(client(number), key(number), MOST)).collect();
+            (1..=4).map(|number| backoff.admit(client(number), key(number), &MOST)).collect();
         assert!(trials.iter().all(|turn| matches!(turn, Admission::Attempt(_))));
         for (number, left) in [(4, 1), (2, 3), (1, 4), (3, 2)] {
-            backoff.refuse(
-                client(number),
-                key(number),
-                &format!("Invalid API key. {left} attempts remaining."),
-                MOST,
-            );
+            let text = format!("Invalid API key. {left} attempts remaining.");
+            backoff.refuse(client(number), key(number), &text, &MOST);
         }
         drop(trials);
         assert!(!is_admitted(&backoff, client(5)));
@@ -335,12 +320,12 @@ mod tests {
         let backoff = Arc::new(AuthBackoff::default());
         backoff.accept(key(1));
         for _ in 0..MOST.wrong_keys {
-            backoff.refuse(client(1), key(1), "", MOST);
+            backoff.refuse(client(1), key(1), "", &MOST);
         }
-        assert!(matches!(backoff.admit(client(1), key(1), MOST), Admission::Accepted));
+        assert!(matches!(backoff.admit(client(1), key(1), &MOST), Admission::Accepted));
         assert!(is_admitted(&backoff, client(1)));
         for _ in 0..MOST.wrong_keys {
-            backoff.refuse(client(1), key(2), "", MOST);
+            backoff.refuse(client(1), key(2), "", &MOST);
         }
         assert!(!is_admitted(&backoff, client(1)));
     }
@@ -349,10 +334,10 @@ mod tests {
     async fn keys_that_are_on_their_way_count_as_wrong_until_they_are_answered() {
         let backoff = Arc::new(AuthBackoff::default());
         let mut trials: Vec<Admission> =
-            (0..MOST.wrong_keys).map(|_| backoff.admit(client(1), key(1), MOST)).collect();
+            (0..MOST.wrong_keys).map(|_| backoff.admit(client(1), key(1), &MOST)).collect();
         assert!(trials.iter().all(|turn| matches!(turn, Admission::Attempt(_))));
-        assert!(matches!(backoff.admit(client(1), key(1), MOST), Admission::Busy));
-        assert!(matches!(backoff.admit(client(1), key(2), MOST), Admission::Busy));
+        assert!(matches!(backoff.admit(client(1), key(1), &MOST), Admission::Busy));
+        assert!(matches!(backoff.admit(client(1), key(2), &MOST), Admission::Busy));
         let changed = backoff.changed();
         trials.pop();
         changed.await;

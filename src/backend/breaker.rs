@@ -37,9 +37,8 @@ struct Inner {
 #[derive(Debug)]
 pub(super) struct Attempt<'a> {
     breaker: &'a Breaker,
+    /// It is a probe without a reported result.
     is_probe: bool,
-    /// The result was reported.
-    is_reported: bool,
 }
 
 impl Breaker {
@@ -51,17 +50,17 @@ impl Breaker {
     pub(super) fn attempt(&self) -> Result<Attempt<'_>, ConnectError> {
         let mut inner = self.inner.lock();
         let (Some(opened), Some(last)) = (inner.opened, &inner.last) else {
-            return Ok(Attempt { breaker: self, is_probe: false, is_reported: false });
+            return Ok(Attempt { breaker: self, is_probe: false });
         };
         let left = self.open_for.saturating_sub(opened.elapsed());
         if !left.is_zero() || inner.probing {
             // In whole seconds, as clients see it.
             let again = Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0));
-            return Err(ConnectError::Down { last: Box::new(last.clone()), again });
+            return Err(ConnectError::Down(Box::new(last.clone()), again));
         }
         inner.probing = true;
         self.changed(Circuit::HalfOpen).emit();
-        Ok(Attempt { breaker: self, is_probe: true, is_reported: false })
+        Ok(Attempt { breaker: self, is_probe: true })
     }
 
     /// The state of the circuit.
@@ -97,7 +96,7 @@ impl Breaker {
 
 impl Attempt<'_> {
     pub(super) fn succeeded(mut self) {
-        self.is_reported = true;
+        self.is_probe = false;
         let breaker = self.breaker;
         ConnectAttempted { backend: &breaker.metrics, result: ConnectResult::Connected, error: None }.emit();
         let now = Inner { tried: Some(Instant::now()), ..Inner::default() };
@@ -108,12 +107,12 @@ impl Attempt<'_> {
     }
 
     pub(super) fn failed(mut self, error: &ConnectError) {
-        self.is_reported = true;
+        let is_probe = std::mem::take(&mut self.is_probe);
         let breaker = self.breaker;
         ConnectAttempted { backend: &breaker.metrics, result: error.result(), error: Some(error) }.emit();
         let mut inner = breaker.inner.lock();
         // Another attempt may have succeeded meanwhile.
-        let was_probe = self.is_probe && std::mem::take(&mut inner.probing);
+        let was_probe = is_probe && std::mem::take(&mut inner.probing);
         inner.failures += 1;
         inner.last = Some(error.clone());
         inner.tried = Some(Instant::now());
@@ -131,11 +130,8 @@ impl Drop for Attempt<'_> {
             return;
         }
         let mut inner = self.breaker.inner.lock();
-        // A dropped probe has reported nothing, so it still holds the `probing` flag.
-        let was_given_up = !self.is_reported && std::mem::take(&mut inner.probing) && inner.opened.is_some();
-        if was_given_up {
-            let last = inner.last.clone();
-            let error = last.as_ref().map(|last| last as _);
+        if std::mem::take(&mut inner.probing) && inner.opened.is_some() {
+            let error = inner.last.as_ref().map(|last| last as _);
             CircuitChanged { error, ..self.breaker.changed(Circuit::Open) }.emit();
         }
     }

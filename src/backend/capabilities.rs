@@ -112,8 +112,7 @@ impl CapabilitiesCache {
     /// pending requests are discarded.
     pub fn invalidate(&self) {
         let mut memory = self.inner.lock();
-        memory.generation += 1;
-        memory.cached = None;
+        *memory = CacheInner { generation: memory.generation + 1, cached: None };
     }
 
     /// The generation. [`Backend::note_missing_path`] takes the one from before the request.
@@ -146,8 +145,7 @@ impl CapabilitiesCache {
             }
         }
         if cached.version_probed {
-            let Capabilities { release, .. } = cached.capabilities;
-            let dialect = cached.capabilities.dialect();
+            let (release, dialect) = (cached.capabilities.release, cached.capabilities.dialect());
             CapabilitiesLearned { backend: &self.metrics, release, dialect }.emit();
         }
         memory.cached = Some(cached);
@@ -164,6 +162,9 @@ impl CapabilitiesCache {
     }
 }
 
+/// A result of detection.
+type Detected<T = ()> = Result<T, CapabilityError>;
+
 /// Why a capability could not be detected.
 enum CapabilityError {
     /// The backend cannot be reached, or does not answer.
@@ -172,47 +173,53 @@ enum CapabilityError {
     Refused(Refusal),
 }
 
+impl CapabilityError {
+    /// The answer for a client of `backend`.
+    fn refusal(self, backend: &Backend) -> Refusal {
+        match self {
+            Self::Unreachable(why) => Refusal::unreachable(&why, backend.limits().retry_after.as_secs()),
+            Self::Refused(refusal) => refusal,
+        }
+    }
+}
+
 impl Backend {
-    /// Returns the capabilities that are needed to plan a run of `endpoint`.
-    ///
-    /// # Errors
-    ///
-    /// The answer for the client: the backend is unreachable, or refused the key.
+    /// Returns the capabilities that are needed to plan a run of `endpoint`. The error is the answer for the client:
+    /// the backend is unreachable, or refused the key.
     pub async fn capabilities(
         &self,
         endpoint: SyncEndpoint,
         choice: ChannelChoice,
         identity: &RequestIdentity,
-        retry_after: u64,
     ) -> Result<Capabilities, Refusal> {
-        let learned = self.capabilities_and_key(endpoint, choice, identity, retry_after).await;
+        let learned = self.capabilities_and_key(endpoint, choice, identity).await;
         learned.map(|(capabilities, _)| capabilities)
     }
 
     /// As [`Self::capabilities`], and whether the backend accepted the key in a request of this call.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::capabilities`].
     pub async fn capabilities_and_key(
         &self,
         endpoint: SyncEndpoint,
         choice: ChannelChoice,
         identity: &RequestIdentity,
-        retry_after: u64,
     ) -> Result<(Capabilities, bool), Refusal> {
-        let limit = self.limits().probe;
-        // The limit includes the wait for `probing`. Otherwise a slow backend would delay concurrent clients one after
-        // the other.
-        let learned = timeout(limit, self.probe_capabilities(endpoint, choice, identity)).await;
-        match learned.unwrap_or_else(|_| Err(CapabilityError::Unreachable(self.timeout_message()))) {
-            Ok(learned) => Ok(learned),
-            Err(CapabilityError::Refused(refusal)) => Err(refusal),
-            Err(CapabilityError::Unreachable(why)) => {
+        let learned = self.within_limit(self.probe_capabilities(endpoint, choice, identity)).await;
+        learned.map_err(|error| {
+            if let CapabilityError::Unreachable(_) = error {
                 self.capabilities_cache.invalidate();
-                Err(Refusal::unreachable(&why, retry_after))
             }
-        }
+            error.refusal(self)
+        })
+    }
+
+    /// Limits the time of `probe`, including its wait for `probing`. Otherwise a slow backend would delay concurrent
+    /// clients one after the other.
+    async fn within_limit<T>(&self, probe: impl Future<Output = Detected<T>>) -> Detected<T> {
+        timeout(self.limits().probe, probe).await.unwrap_or_else(|_| {
+            let limit = humantime::format_duration(self.limits().probe);
+            let why = format!("{self} did not answer within {limit} (limits.probe)");
+            Err(CapabilityError::Unreachable(why))
+        })
     }
 
     async fn probe_capabilities(
@@ -220,16 +227,15 @@ impl Backend {
         endpoint: SyncEndpoint,
         choice: ChannelChoice,
         identity: &RequestIdentity,
-    ) -> Result<(Capabilities, bool), CapabilityError> {
-        let keep_for = self.limits().capabilities;
-        let cached = self.capabilities_cache.get(keep_for);
+    ) -> Detected<(Capabilities, bool)> {
+        let cached = self.read_cache();
         if cached.is_sufficient(endpoint, choice) {
             return Ok((cached.capabilities, false));
         }
         let _turn = self.capabilities_cache.probing.lock().await;
         let mut may_repeat = true;
         loop {
-            let mut cached = self.capabilities_cache.get(keep_for);
+            let mut cached = self.read_cache();
             let was_probed = cached.version_probed;
             self.probe_missing_capabilities(&mut cached, endpoint, choice, identity).await?;
             // Some results may be those of the previous backend. One repetition is enough: a run that was planned for
@@ -254,7 +260,7 @@ impl Backend {
     pub async fn all_capabilities(&self, identity: &RequestIdentity) -> Option<Capabilities> {
         let request = async {
             let _turn = self.capabilities_cache.probing.lock().await;
-            let mut cached = self.capabilities_cache.get(self.limits().capabilities);
+            let mut cached = self.read_cache();
             if identity.key.is_none() && cached.capabilities.wants_key() != Some(false) {
                 return None;
             }
@@ -268,89 +274,81 @@ impl Backend {
         timeout(self.limits().probe, request).await.ok()?
     }
 
-    /// Returns the release, if it can be detected. Without a key, only backends that require none are queried.
-    ///
-    /// # Errors
-    ///
-    /// The answer for the client: the backend is unreachable, or refused the key.
+    /// Returns the release, if it can be detected. Without a key, only backends that require none are queried. The error
+    /// is the answer for the client: the backend is unreachable, or refused the key.
     pub async fn release(&self, identity: &RequestIdentity) -> Result<Option<Release>, Refusal> {
-        let keep_for = self.limits().capabilities;
-        let retry_after = self.limits().retry_after.as_secs();
-        let cached = self.capabilities_cache.get(keep_for);
-        if cached.capabilities.release.is_some() {
-            return Ok(cached.capabilities.release);
+        let release = self.read_cache().capabilities.release;
+        if release.is_some() {
+            return Ok(release);
         }
-        // A backend may answer nothing while it runs a sync.
-        let last = || self.last_release().map(Some);
-        if identity.key.is_none() {
-            match self.lacks(KEY_STATUS).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(cached.capabilities.release),
-                Err(why) => return last().ok_or_else(|| Refusal::unreachable(&why, retry_after)),
+        let learned = async {
+            if identity.key.is_none()
+                && !self.lacks(KEY_STATUS).await.map_err(CapabilityError::Unreachable)?
+            {
+                return Ok(None);
             }
-        }
-        let learned = timeout(self.limits().probe, async {
-            let _turn = self.capabilities_cache.probing.lock().await;
-            let mut may_repeat = true;
-            loop {
-                let mut cached = self.capabilities_cache.get(keep_for);
-                // A backend that did not report its release may have been starting.
-                if cached.capabilities.release.is_none() {
-                    self.probe_version(&mut cached, identity).await?;
-                    if !self.capabilities_cache.is_current(&cached) && std::mem::take(&mut may_repeat) {
-                        continue;
-                    }
-                    cached.version_probed = true;
-                    self.capabilities_cache.store(cached.clone());
+            self.within_limit(self.probe_release(identity)).await
+        };
+        learned.await.or_else(|error| match (&error, self.last_release()) {
+            // A backend may answer nothing while it runs a sync.
+            (CapabilityError::Unreachable(_), Some(last)) => Ok(Some(last)),
+            _ => Err(error.refusal(self)),
+        })
+    }
+
+    async fn probe_release(&self, identity: &RequestIdentity) -> Detected<Option<Release>> {
+        let _turn = self.capabilities_cache.probing.lock().await;
+        let mut may_repeat = true;
+        loop {
+            let mut cached = self.read_cache();
+            // A backend that did not report its release may have been starting.
+            if cached.capabilities.release.is_none() {
+                self.probe_version(&mut cached, identity).await?;
+                if !self.capabilities_cache.is_current(&cached) && std::mem::take(&mut may_repeat) {
+                    continue;
                 }
-                return Ok(cached.capabilities.release);
+                cached.version_probed = true;
+                self.capabilities_cache.store(cached.clone());
             }
-        });
-        match learned.await.unwrap_or_else(|_| Err(CapabilityError::Unreachable(self.timeout_message()))) {
-            Ok(release) => Ok(release),
-            Err(CapabilityError::Refused(refusal)) => Err(refusal),
-            Err(CapabilityError::Unreachable(why)) => {
-                last().ok_or_else(|| Refusal::unreachable(&why, retry_after))
-            }
+            return Ok(cached.capabilities.release);
         }
     }
 
-    /// Whether the backend lacks `path`, one that backends answer without a key.
-    ///
-    /// # Errors
-    ///
-    /// Why it could not be detected.
+    /// Whether the backend lacks `path`, one that backends answer without a key. The error says why that could not be
+    /// detected.
     pub async fn lacks(&self, path: &'static str) -> Result<bool, String> {
-        let cached = self.capabilities_cache.get(self.limits().capabilities);
-        if let Some(missing) = cached.missing.get(path) {
+        if let Some(missing) = self.read_cache().missing.get(path) {
             return Ok(*missing);
         }
         let generation = self.capabilities_cache.generation();
-        let request = async {
-            let response = async {
-                let mut exchange = self.query(Method::GET, path, &RequestIdentity::default()).await?;
-                let missing = self.is_not_found(&mut exchange).await?;
-                Ok((exchange.status, missing))
-            };
-            let (status, missing) = match response.await {
-                Ok(answer) => answer,
-                Err(CapabilityError::Unreachable(why)) => return Err(why),
-                Err(CapabilityError::Refused(refusal)) => {
-                    return Err(format!("{self}{path}: {}", refusal.text()));
-                }
-            };
-            if !missing && !status.is_success() {
-                return Err(format!("{self}{path}: it answered {status}"));
+        let (status, missing) = match self.within_limit(self.query_without_key(path)).await {
+            Ok(answer) => answer,
+            Err(CapabilityError::Unreachable(why)) => return Err(why),
+            Err(CapabilityError::Refused(refusal)) => {
+                return Err(format!("{self}{path}: {}", refusal.text()));
             }
-            self.capabilities_cache.store_missing((path, missing), generation, self.limits().capabilities);
-            Ok(missing)
         };
-        timeout(self.limits().probe, request).await.unwrap_or_else(|_| Err(self.timeout_message()))
+        if !missing && !status.is_success() {
+            return Err(format!("{self}{path}: it answered {status}"));
+        }
+        self.capabilities_cache.store_missing((path, missing), generation, self.limits().capabilities);
+        Ok(missing)
+    }
+
+    /// The answer to a request for `path` without a key: its status, and whether the path is missing.
+    async fn query_without_key(&self, path: &str) -> Detected<(StatusCode, bool)> {
+        let mut exchange = self.query(Method::GET, path, &RequestIdentity::default()).await?;
+        let missing = self.is_not_found(&mut exchange).await?;
+        Ok((exchange.status, missing))
+    }
+
+    fn read_cache(&self) -> CachedCapabilities {
+        self.capabilities_cache.get(self.limits().capabilities)
     }
 
     /// The cached capabilities. It sends no request.
     pub fn cached_capabilities(&self) -> Capabilities {
-        self.capabilities_cache.get(self.limits().capabilities).capabilities
+        self.read_cache().capabilities
     }
 
     /// The last detected release, of any age. It is cleared only when the backend refuses connections.
@@ -360,14 +358,13 @@ impl Backend {
 
     /// The cached capabilities, if they are enough to plan a run of `endpoint`.
     pub fn cached_capabilities_for(&self, endpoint: SyncEndpoint) -> Option<Capabilities> {
-        let cached = self.capabilities_cache.get(self.limits().capabilities);
+        let cached = self.read_cache();
         cached.is_sufficient(endpoint, self.config().channel).then_some(cached.capabilities)
     }
 
     /// Whether the backend is known to lack `path`.
     pub fn is_known_missing(&self, path: &str) -> bool {
-        let cached = self.capabilities_cache.get(self.limits().capabilities);
-        cached.missing.get(path) == Some(&true)
+        self.read_cache().missing.get(path) == Some(&true)
     }
 
     /// Notes that the backend lacks `path`. `generation` is that of the cache before the request.
@@ -381,11 +378,10 @@ impl Backend {
         endpoint: SyncEndpoint,
         choice: ChannelChoice,
         identity: &RequestIdentity,
-    ) -> Result<(), CapabilityError> {
+    ) -> Detected {
         if identity.key.is_none() && !cached.version_probed && cached.missing.get(KEY_STATUS) != Some(&true) {
             // Without a key, only this may be requested unless the backend is known to require none.
-            let mut health = self.query(Method::GET, "/health", &RequestIdentity::default()).await?;
-            let has_health = !self.is_not_found(&mut health).await?;
+            let has_health = !self.query_without_key("/health").await?.1;
             if has_health && choice != ChannelChoice::Only(Channel::Json) {
                 // 0.0.6 and later have every stream. If a key is required, the response to the run reports it.
                 cached.capabilities.streams.insert(endpoint, true);
@@ -393,8 +389,7 @@ impl Backend {
             }
             if has_health {
                 // Which plain endpoints work depends on the release, and reading that requires the key.
-                let mut status = self.query(Method::GET, KEY_STATUS, &RequestIdentity::default()).await?;
-                let requires_none = self.is_not_found(&mut status).await?;
+                let (_, requires_none) = self.query_without_key(KEY_STATUS).await?;
                 cached.missing.insert(KEY_STATUS, requires_none);
                 if !requires_none {
                     return Err(CapabilityError::Refused(Refusal::key_missing()));
@@ -429,11 +424,7 @@ impl Backend {
         Ok(())
     }
 
-    async fn probe_version(
-        &self,
-        cached: &mut CachedCapabilities,
-        identity: &RequestIdentity,
-    ) -> Result<(), CapabilityError> {
+    async fn probe_version(&self, cached: &mut CachedCapabilities, identity: &RequestIdentity) -> Detected {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Version {
@@ -485,7 +476,7 @@ impl Backend {
         cached: &mut CachedCapabilities,
         endpoint: SyncEndpoint,
         identity: &RequestIdentity,
-    ) -> Result<(), CapabilityError> {
+    ) -> Detected {
         if cached.capabilities.stream(endpoint).is_some() {
             return Ok(());
         }
@@ -495,7 +486,7 @@ impl Backend {
     }
 
     /// Whether the backend supports GET on `path`, without sending one.
-    async fn has(&self, path: &str, identity: &RequestIdentity) -> Result<bool, CapabilityError> {
+    async fn has(&self, path: &str, identity: &RequestIdentity) -> Detected<bool> {
         let exchange = self.query(Method::HEAD, path, identity).await?;
         match exchange.status {
             StatusCode::NOT_FOUND => Ok(false),
@@ -509,11 +500,7 @@ impl Backend {
         }
     }
 
-    async fn probe_policy(
-        &self,
-        cached: &mut CachedCapabilities,
-        identity: &RequestIdentity,
-    ) -> Result<(), CapabilityError> {
+    async fn probe_policy(&self, cached: &mut CachedCapabilities, identity: &RequestIdentity) -> Detected {
         #[derive(Deserialize)]
         struct Policy {
             mode: String,
@@ -534,16 +521,17 @@ impl Backend {
         method: Method,
         path: &str,
         identity: &RequestIdentity,
-    ) -> Result<BackendResponse, CapabilityError> {
-        match self.send(method, path, identity).await {
-            Ok(exchange) => Ok(exchange),
-            Err(RequestError::Connect(error)) => Err(CapabilityError::Unreachable(error.to_string())),
-            Err(error) => Err(CapabilityError::Unreachable(format!("{self}{path}: {error}"))),
-        }
+    ) -> Detected<BackendResponse> {
+        self.send(method, path, identity).await.map_err(|error| {
+            CapabilityError::Unreachable(match error {
+                RequestError::Connect(error) => error.to_string(),
+                error => format!("{self}{path}: {error}"),
+            })
+        })
     }
 
     /// Reads the body of a response. A compressed one is an error: it must not be misread.
-    async fn read_body(&self, exchange: &mut BackendResponse) -> Result<bytes::Bytes, CapabilityError> {
+    async fn read_body(&self, exchange: &mut BackendResponse) -> Detected<bytes::Bytes> {
         if exchange.content_encoding().is_some() {
             return Err(CapabilityError::Refused(Refusal::from_response(exchange.error_response(b""))));
         }
@@ -555,17 +543,12 @@ impl Backend {
 
     /// Whether the response is a 404 of the backend itself, which is JSON. One in HTML is from a proxy in front of it,
     /// and does not count.
-    async fn is_not_found(&self, exchange: &mut BackendResponse) -> Result<bool, CapabilityError> {
+    async fn is_not_found(&self, exchange: &mut BackendResponse) -> Detected<bool> {
         if exchange.status != StatusCode::NOT_FOUND {
             return Ok(false);
         }
         let body = self.read_body(exchange).await?;
         Ok(serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body).is_ok())
-    }
-
-    fn timeout_message(&self) -> String {
-        let limit = humantime::format_duration(self.limits().probe);
-        format!("{self} did not answer within {limit} (limits.probe)")
     }
 }
 

@@ -1,12 +1,10 @@
 //! Connections to the backend, with or without TLS.
 
+use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -14,7 +12,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{self, Instant};
 use tokio_rustls::TlsConnector;
@@ -23,9 +21,8 @@ use tokio_rustls::client::TlsStream;
 use super::breaker::Breaker;
 use super::connect_error::ConnectError;
 use super::id::BackendId;
-use crate::config;
+use crate::config::BackendConfig;
 use crate::core::domain::release::Release;
-use crate::core::http::url::BackendUrl;
 use crate::core::remote::Remote;
 use crate::deadline::timeout;
 use crate::tcp::TcpOptions;
@@ -33,12 +30,23 @@ use crate::telemetry::BackendMetrics;
 use crate::tls::{self, Certificate, ConnectionUse, FileHashes, TlsError, Trust};
 
 /// A connection to the backend.
-#[derive(Debug)]
-pub enum Link {
-    /// Without TLS.
-    Plain(TcpStream),
-    /// Over TLS.
-    Tls(Box<TlsStream<TcpStream>>),
+pub(super) type Link = Box<dyn Stream>;
+
+/// A stream with or without TLS.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Debug + Send + Unpin {
+    /// The certificate of the peer, over TLS.
+    fn peer_certificate(&self) -> Option<Certificate> {
+        None
+    }
+}
+
+impl Stream for TcpStream {}
+
+impl Stream for TlsStream<TcpStream> {
+    fn peer_certificate(&self) -> Option<Certificate> {
+        let shown = self.get_ref().1.peer_certificates()?;
+        tls::describe(shown.first()?)
+    }
 }
 
 /// The TLS configuration of a backend, and its server name.
@@ -60,24 +68,22 @@ struct TlsFiles {
 }
 
 impl TlsSettings {
-    fn new(config: &config::BackendConfig) -> Result<Self, TlsError> {
+    fn new(config: &BackendConfig) -> Result<Self, TlsError> {
         // Hashed before the files are loaded: a change in between is detected by the next check.
         let contents = file_hashes(config);
         let tls = client_config(config)?;
         let files = Mutex::new(TlsFiles { contents, are_usable: true });
-        Ok(Self { config: ArcSwap::new(tls), files, name: name(&config.url) })
+        let name = ServerName::try_from(config.url.host().trim_end_matches('.').to_owned()).ok();
+        Ok(Self { config: ArcSwap::new(tls), files, name })
     }
 }
 
 /// Connects to one backend.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    remote: Remote,
-    id: BackendId,
-    url: BackendUrl,
-    connect: Duration,
-    handshake: Duration,
-    tcp: TcpOptions,
+    pub(super) remote: Remote,
+    pub(super) id: BackendId,
+    pub(super) config: BackendConfig,
     tls: Option<TlsSettings>,
     pub(super) breaker: Breaker,
     /// The last detected release, on which the rules of the NetBox listener depend. It outlasts the other
@@ -89,54 +95,41 @@ pub(super) struct Dialer {
 impl Dialer {
     pub(super) fn new(
         remote: Remote,
-        config: &config::BackendConfig,
+        config: BackendConfig,
         metrics: Arc<BackendMetrics>,
     ) -> Result<Self, TlsError> {
         let limits = &config.limits;
         Ok(Self {
             remote,
-            tls: if config.url.is_tls() { Some(TlsSettings::new(config)?) } else { None },
-            id: BackendId::new(config),
-            url: config.url.clone(),
-            connect: limits.connect,
-            handshake: limits.handshake,
-            tcp: TcpOptions::new(limits),
+            tls: if config.url.is_tls() { Some(TlsSettings::new(&config)?) } else { None },
+            id: BackendId::new(&config),
             breaker: Breaker::new(limits.breaker_failures, limits.breaker_open, metrics),
             last_release: Arc::default(),
+            config,
         })
     }
 
-    /// Returns whether the files of `config` are unchanged since they were loaded. It reads them, and blocks.
-    pub(super) fn has_current_files(&self, config: &config::BackendConfig) -> bool {
+    /// Returns whether the files are unchanged since they were loaded. It reads them, and blocks.
+    pub(super) fn has_current_files(&self) -> bool {
         self.tls.as_ref().is_none_or(|tls| {
-            let now = file_hashes(config);
+            let now = file_hashes(&self.config);
             let files = tls.files.lock();
             files.are_usable && files.contents == now
         })
     }
 
-    /// Reloads the files of `config` if they have changed. `None` if they have not, or if another thread reads them.
-    /// Unusable files change nothing, and are reported once. It reads them, and blocks.
-    pub(super) fn reload_files(&self, config: &config::BackendConfig) -> Option<Result<(), TlsError>> {
+    /// Reloads the files if they have changed. `None` if they have not, or if another thread reads them. Unusable files
+    /// change nothing, and are reported once. It reads them, and blocks.
+    pub(super) fn reload_files(&self) -> Option<Result<(), TlsError>> {
         let tls = self.tls.as_ref()?;
         let mut files = tls.files.try_lock()?;
-        let now = file_hashes(config);
+        let now = file_hashes(&self.config);
         if now == files.contents {
             return None;
         }
-        let read = client_config(config).map(|client| tls.config.store(client));
+        let read = client_config(&self.config).map(|client| tls.config.store(client));
         *files = TlsFiles { contents: now, are_usable: read.is_ok() };
         Some(read)
-    }
-
-    /// The role of the remote.
-    pub(super) fn remote(&self) -> Remote {
-        self.remote
-    }
-
-    /// The identity of the backend.
-    pub(super) fn id(&self) -> &BackendId {
-        &self.id
     }
 
     /// Opens a new connection, unless the circuit is open.
@@ -156,15 +149,15 @@ impl Dialer {
     }
 
     async fn dial(&self) -> Result<Link, ConnectError> {
-        let deadline = Instant::now() + self.connect;
+        let deadline = Instant::now() + self.config.limits.connect;
         let stream = self.connect_any(&self.addresses().await?, deadline).await?;
         self.tls_handshake(stream).await
     }
 
     /// Resolves the host to at least one address, in the order in which they are tried.
     pub(super) async fn addresses(&self) -> Result<Vec<SocketAddr>, ConnectError> {
-        let looked_up = timeout(self.connect, self.id.resolve()).await;
-        let found = looked_up.map_err(|_| self.timed_out(self.connect, "limits.connect"))?;
+        let looked_up = timeout(self.config.limits.connect, self.id.resolve()).await;
+        let found = looked_up.map_err(|_| self.connect_timed_out())?;
         let addresses = found.map_err(|source| self.failed(source))?;
         if addresses.is_empty() {
             return Err(self.failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
@@ -179,14 +172,14 @@ impl Dialer {
         addresses: &[SocketAddr],
         deadline: Instant,
     ) -> Result<TcpStream, ConnectError> {
-        let mut last = self.timed_out(self.connect, "limits.connect");
+        let mut last = self.connect_timed_out();
         for (left, address) in (1..=addresses.len()).rev().zip(addresses) {
             let time = deadline.saturating_duration_since(Instant::now());
             let share = time / u32::try_from(left).unwrap_or(u32::MAX);
             match time::timeout(share, self.open(*address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(source)) => last = self.failed(source),
-                Err(_) => last = self.timed_out(self.connect, "limits.connect"),
+                Err(_) => last = self.connect_timed_out(),
             }
         }
         Err(last)
@@ -194,33 +187,29 @@ impl Dialer {
 
     /// Connects to `address`, one of the backend's, whatever the state of the circuit.
     pub(super) async fn connect_to(&self, address: SocketAddr) -> Result<TcpStream, ConnectError> {
-        match timeout(self.connect, self.open(address)).await {
-            Ok(connected) => connected.map_err(|source| self.failed(source)),
-            Err(_) => Err(self.timed_out(self.connect, "limits.connect")),
-        }
+        let connected = timeout(self.config.limits.connect, self.open(address)).await;
+        let connected = connected.map_err(|_| self.connect_timed_out())?;
+        connected.map_err(|source| self.failed(source))
     }
 
     async fn open(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(address).await?;
-        self.tcp.apply(&stream);
+        TcpOptions::new(&self.config.limits).apply(&stream);
         Ok(stream)
     }
 
     /// Performs the TLS handshake on `stream`, if the backend uses TLS.
     pub(super) async fn tls_handshake(&self, stream: TcpStream) -> Result<Link, ConnectError> {
-        let Some(TlsSettings { config, name, .. }) = &self.tls else { return Ok(Link::Plain(stream)) };
+        let Some(TlsSettings { config, name, .. }) = &self.tls else { return Ok(Box::new(stream)) };
+        let failed = |why| ConnectError::Tls(self.config.url.clone(), why);
         let Some(name) = name else {
-            let why = "its host is not a name that a certificate can have".to_owned();
-            return Err(ConnectError::Tls { url: self.url.clone(), why });
+            return Err(failed("its host is not a name that a certificate can have".to_owned()));
         };
         let connector = TlsConnector::from(config.load_full());
-        match timeout(self.handshake, connector.connect(name.clone(), stream)).await {
-            Ok(Ok(stream)) => Ok(Link::Tls(Box::new(stream))),
-            Ok(Err(error)) => {
-                let why = tls::explain(self.remote, &error);
-                Err(ConnectError::Tls { url: self.url.clone(), why })
-            }
-            Err(_) => Err(self.timed_out(self.handshake, "limits.handshake")),
+        let shaken = timeout(self.config.limits.handshake, connector.connect(name.clone(), stream)).await;
+        match shaken.map_err(|_| self.timed_out(self.config.limits.handshake, "limits.handshake"))? {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => Err(failed(tls::explain(self.remote, &error))),
         }
     }
 
@@ -229,41 +218,32 @@ impl Dialer {
     pub(super) async fn peer_certificate(&self, stream: TcpStream) -> Option<Certificate> {
         let name = self.tls.as_ref()?.name.clone()?;
         let connector = TlsConnector::from(tls::client(&Trust::Insecure, None).ok()?);
-        let stream = timeout(self.handshake, connector.connect(name, stream)).await.ok()?.ok()?;
-        certificate(&stream)
+        timeout(self.config.limits.handshake, connector.connect(name, stream))
+            .await
+            .ok()?
+            .ok()?
+            .peer_certificate()
     }
 
     fn failed(&self, source: io::Error) -> ConnectError {
-        ConnectError::Failed { url: self.url.clone(), source: Arc::new(source) }
+        ConnectError::Failed(self.config.url.clone(), Arc::new(source))
+    }
+
+    fn connect_timed_out(&self) -> ConnectError {
+        self.timed_out(self.config.limits.connect, "limits.connect")
     }
 
     fn timed_out(&self, after: Duration, limit: &'static str) -> ConnectError {
-        ConnectError::TimedOut { url: self.url.clone(), after, limit }
+        ConnectError::TimedOut { url: self.config.url.clone(), after, limit }
     }
 }
 
-fn client_config(config: &config::BackendConfig) -> Result<Arc<ClientConfig>, TlsError> {
-    tls::client(&config.trust, client_identity(config))
+fn client_config(config: &BackendConfig) -> Result<Arc<ClientConfig>, TlsError> {
+    tls::client(&config.trust, config.client_certificate.as_ref())
 }
 
-fn file_hashes(config: &config::BackendConfig) -> FileHashes {
-    FileHashes::for_client(&config.trust, client_identity(config))
-}
-
-/// The files of the client certificate and its key.
-fn client_identity(config: &config::BackendConfig) -> Option<(&Path, &Path)> {
-    let own = config.client_certificate.as_ref();
-    own.map(|(certificate, key)| (certificate.as_path(), key.as_path()))
-}
-
-/// Describes the certificate of the peer.
-pub(super) fn certificate(stream: &TlsStream<TcpStream>) -> Option<Certificate> {
-    let shown = stream.get_ref().1.peer_certificates()?;
-    tls::describe(shown.first()?)
-}
-
-fn name(url: &BackendUrl) -> Option<ServerName<'static>> {
-    ServerName::try_from(url.host().trim_end_matches('.').to_owned()).ok()
+fn file_hashes(config: &BackendConfig) -> FileHashes {
+    FileHashes::for_client(&config.trust, config.client_certificate.as_ref())
 }
 
 /// Whether a pooled connection has received a response before. Each connection has its own.
@@ -271,7 +251,6 @@ fn name(url: &BackendUrl) -> Option<ServerName<'static>> {
 pub(super) struct HasResponded(Arc<AtomicBool>);
 
 impl HasResponded {
-    /// Notes a response.
     pub(super) fn note(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -284,56 +263,6 @@ impl HasResponded {
 impl Connection for Link {
     fn connected(&self) -> Connected {
         Connected::new().extra(HasResponded::default())
-    }
-}
-
-impl AsyncRead for Link {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Link {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
     }
 }
 
@@ -361,8 +290,8 @@ mod tests {
         let variables =
             settings.iter().map(|(key, value)| (format!("PROXBOX_BRIDGE_LIMITS_{key}"), (*value).to_owned()));
         let config = Config::parse(&flags, variables, |_| unreachable!()).unwrap();
-        Dialer::new(Remote::Backend, &config.backends[0], BackendMetrics::new(Remote::Backend, "tested"))
-            .unwrap()
+        let metrics = BackendMetrics::new(Remote::Backend, "tested");
+        Dialer::new(Remote::Backend, config.backends[0].clone(), metrics).unwrap()
     }
 
     #[tokio::test]
@@ -370,7 +299,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let dialer = dialer(address, &[("TCP_KEEPALIVE", "7s"), ("TCP_USER_TIMEOUT", "9s")]);
-        let Link::Plain(dialled) = dialer.dial().await.unwrap() else { panic!("there is no TLS") };
+        let deadline = Instant::now() + dialer.config.limits.connect;
+        let dialled = dialer.connect_any(&[address], deadline).await.unwrap();
         for stream in [dialled, dialer.connect_to(address).await.unwrap()] {
             let socket = SockRef::from(&stream);
             assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
@@ -384,13 +314,14 @@ mod tests {
         let (silent, _listener, _first) = silent().await;
         let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut dialer = dialer(silent, &[]);
-        dialer.connect = Duration::from_millis(200);
+        dialer.config.limits.connect = Duration::from_millis(200);
         let mut addresses = vec![silent, good.local_addr().unwrap()];
-        let deadline = Instant::now() + dialer.connect;
+        let deadline = Instant::now() + dialer.config.limits.connect;
         let stream = dialer.connect_any(&addresses, deadline).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
         addresses.pop();
-        let error = dialer.connect_any(&addresses, Instant::now() + dialer.connect).await.unwrap_err();
+        let error =
+            dialer.connect_any(&addresses, Instant::now() + dialer.config.limits.connect).await.unwrap_err();
         assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
     }
 }

@@ -2,13 +2,12 @@
 
 use std::error::Error as _;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Empty};
+use http_body::Body;
+use http_body_util::{BodyDataStream, BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
@@ -61,11 +60,8 @@ pub enum RequestError {
 }
 
 impl Backend {
-    /// Sends a request without a body and waits for the response head.
-    ///
-    /// # Errors
-    ///
-    /// [`RequestError::Connect`] if no request was sent; the others if one may have been.
+    /// Sends a request without a body and waits for the response head. Only [`RequestError::Connect`] means that no
+    /// request was sent.
     pub async fn send(
         &self,
         method: Method,
@@ -121,20 +117,15 @@ impl BackendResponse {
         }
     }
 
-    /// Returns whether the body is an event stream, by its `Content-Type` or by its first bytes.
-    ///
-    /// # Errors
-    ///
-    /// The body broke before that was known.
+    /// Returns whether the body is an event stream, by its `Content-Type` or by its first bytes. Fails if the body
+    /// breaks before that is known.
     pub async fn is_event_stream(&mut self) -> Result<bool, hyper::Error> {
         if self.status != StatusCode::OK || self.content_encoding().is_some() {
             return Ok(false);
         }
-        let says_so = |kind: &str| {
-            let (prefix, kind) = ("text/event-stream", kind.as_bytes());
-            kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
-        };
-        if self.content_type().is_some_and(says_so) {
+        let prefix = "text/event-stream";
+        let start = self.content_type().and_then(|kind| kind.as_bytes().get(..prefix.len()));
+        if start.is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes())) {
             return Ok(true);
         }
         let mut start = BytesMut::new();
@@ -175,40 +166,27 @@ impl BackendResponse {
         }
     }
 
-    /// The response, to be forwarded.
-    pub fn into_response(self) -> Response<ForwardedBody> {
-        let mut response = Response::new(ForwardedBody { body: self.body, _connection: self.connection });
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
+    /// The response, to be forwarded. Its body holds the connection.
+    pub fn into_response(self) -> Response<impl Body<Data = Bytes, Error = hyper::Error> + use<>> {
+        let Self { status, headers, body, connection, .. } = self;
+        let mut response = Response::new(body.map_err(move |error| {
+            let _ = &connection;
+            error
+        }));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
         response
     }
 
     /// Reads the next chunk of the body; `None` at its clean end.
-    ///
-    /// # Errors
-    ///
-    /// The body did not end cleanly.
     pub async fn next_chunk(&mut self) -> Option<Result<Bytes, hyper::Error>> {
-        if let Some(ahead) = self.peeked.take().filter(|ahead| !ahead.is_empty()) {
-            return Some(Ok(ahead));
-        }
-        loop {
-            match self.body.frame().await? {
-                Ok(frame) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Some(Ok(data));
-                    }
-                }
-                Err(error) => return Some(Err(error)),
-            }
+        match self.peeked.take().filter(|peeked| !peeked.is_empty()) {
+            Some(peeked) => Some(Ok(peeked)),
+            None => BodyDataStream::new(&mut self.body).next().await,
         }
     }
 
     /// Reads the body, cut to `limit` bytes.
-    ///
-    /// # Errors
-    ///
-    /// The body broke before the limit.
     pub async fn body(&mut self, limit: usize) -> Result<Bytes, hyper::Error> {
         let mut whole = BytesMut::new();
         while let Some(piece) = self.next_chunk().await {
@@ -227,39 +205,22 @@ impl BackendResponse {
         self.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok())
     }
 
-    /// The upgraded connection, once the backend has switched protocols.
-    pub(super) async fn upgraded(self) -> Result<(Upgraded, JoinSet<()>), hyper::Error> {
+    /// The upgraded connection, once the backend has switched protocols. The error says that the connection broke
+    /// during the switch.
+    pub async fn tunnel(self) -> Result<Tunnel, hyper::Error> {
         let mut response = Response::new(self.body);
         *response.extensions_mut() = self.extensions;
-        Ok((hyper::upgrade::on(response).await?, self.connection))
+        Ok(Tunnel { upgraded: hyper::upgrade::on(response).await?, connection: self.connection })
     }
 }
 
-/// The body of a forwarded response, and the connection that it is read from.
+/// A connection that the backend has switched to another protocol.
 #[derive(Debug)]
-pub struct ForwardedBody {
-    body: Incoming,
-    _connection: JoinSet<()>,
-}
-
-impl Body for ForwardedBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+pub struct Tunnel {
+    /// The upgraded connection.
+    pub upgraded: Upgraded,
+    /// The task that drives it. It ends with the tunnel.
+    pub connection: JoinSet<()>,
 }
 
 /// Describes an error before the first byte of a response from `remote` at `url`. `connection_use` says whether the

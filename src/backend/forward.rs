@@ -4,7 +4,6 @@ use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -14,11 +13,10 @@ use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::upgrade::Upgraded;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::connect::{Dialer, HasResponded, Link};
@@ -60,21 +58,13 @@ pub enum ForwardError {
     TimedOut(humantime::FormattedDuration),
 }
 
-/// A connection that the backend has switched to another protocol.
-#[derive(Debug)]
-pub struct Tunnel {
-    /// The upgraded connection.
-    pub upgraded: Upgraded,
-    /// The task that drives it. It ends with the tunnel.
-    pub connection: JoinSet<()>,
-}
-
 /// Connections kept alive for later requests.
 #[derive(Debug)]
 pub(super) struct Pool(Client<Connector, RequestBody>);
 
 impl Pool {
-    pub(super) fn new(dialer: Arc<Dialer>, idle: Duration) -> Self {
+    pub(super) fn new(dialer: Arc<Dialer>) -> Self {
+        let idle = dialer.config.limits.pool_idle;
         let mut builder = Client::builder(TokioExecutor::new());
         builder
             .http1_max_buf_size(BUFFER)
@@ -91,10 +81,6 @@ impl Pool {
 
 impl Backend {
     /// Forwards `request` with its path, query, headers and body unchanged, and waits for the response head.
-    ///
-    /// # Errors
-    ///
-    /// See [`ForwardError`].
     pub async fn forward<B>(&self, request: Request<B>) -> Result<Response<Incoming>, ForwardError>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -104,15 +90,15 @@ impl Backend {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let scheme = if self.url().is_tls() { "https" } else { "http" };
         let target = Uri::builder().scheme(scheme).authority(self.url().authority()).path_and_query(target);
-        let remote = self.remote();
-        parts.uri =
-            target.build().map_err(|error| ForwardError::Broken { remote, why: error.to_string() })?;
+        let unfit =
+            |error: http::Error| ForwardError::Broken { remote: self.remote(), why: error.to_string() };
+        parts.uri = target.build().map_err(unfit)?;
         parts.version = Version::HTTP_11;
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
             // hyper omits such a body of GET and HEAD without this header.
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let (progress, limits) = (UploadProgress::default(), self.limits());
+        let (progress, limits) = (UploadProgress::new(Instant::now().into()), self.limits());
         let body = Upload::new(body, limits, progress.clone());
         let mut request = Request::from_parts(parts, body.boxed_unsync());
         let connection = capture_connection(&mut request);
@@ -136,10 +122,6 @@ impl Backend {
     }
 
     /// Forwards an upgrade request on a connection of its own, and waits for the response head.
-    ///
-    /// # Errors
-    ///
-    /// See [`ForwardError`].
     pub async fn upgrade(&self, mut request: Request<()>) -> Result<BackendResponse, ForwardError> {
         let target = request.uri().path_and_query().cloned();
         *request.uri_mut() = target.map_or_else(|| Uri::from_static("/"), Uri::from);
@@ -152,7 +134,7 @@ impl Backend {
             })?;
             Ok(BackendResponse::new(response, connection))
         };
-        self.await_response_head(response, &UploadProgress::default()).await
+        self.await_response_head(response, &UploadProgress::new(Instant::now().into())).await
     }
 
     /// Waits for `response` within the time limit for a response head. The limit restarts with every chunk of the
@@ -165,10 +147,10 @@ impl Backend {
         let limit = self.limits().response_head;
         let mut response = std::pin::pin!(response);
         loop {
-            let deadline = progress.last() + limit;
+            let deadline = *progress.lock() + limit;
             match timeout_at(deadline, &mut response).await {
                 Ok(response) => return response,
-                Err(_) if progress.last() + limit > deadline => {}
+                Err(_) if *progress.lock() + limit > deadline => {}
                 Err(_) => return Err(ForwardError::TimedOut(humantime::format_duration(limit))),
             }
         }
@@ -197,18 +179,6 @@ impl Backend {
     fn broken(&self, why: String) -> ForwardError {
         self.capabilities_cache.invalidate();
         ForwardError::Broken { remote: self.remote(), why }
-    }
-}
-
-impl BackendResponse {
-    /// The upgraded connection, once the backend has switched protocols.
-    ///
-    /// # Errors
-    ///
-    /// The connection broke during the switch.
-    pub async fn tunnel(self) -> Result<Tunnel, hyper::Error> {
-        let (upgraded, connection) = self.upgraded().await?;
-        Ok(Tunnel { upgraded, connection })
     }
 }
 

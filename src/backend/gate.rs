@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::auth_backoff::{AttemptLimit, AuthBackoff, KeyHash, Throttled};
+use super::auth_backoff::{AuthBackoff, KeyHash, Throttled};
 use super::response_cache::ResponseCache;
 use crate::config::Limits;
 
@@ -43,34 +43,19 @@ pub struct AuthFailure<'a> {
     pub generation: u64,
 }
 
-/// Why a request is held back.
+/// Why a request is held back, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackoffReason {
     /// The backend has refused this key.
-    Refused {
-        /// The time until the next attempt.
-        retry_after: Duration,
-    },
+    Refused(Duration),
     /// The backend has refused requests without a key.
-    KeyMissing {
-        /// The time until the next attempt.
-        retry_after: Duration,
-    },
+    KeyMissing(Duration),
     /// The backend has rate-limited this client.
-    Limited {
-        /// The remaining time.
-        retry_after: Duration,
-    },
-    /// The backend has not answered pending requests whose keys may be wrong.
-    Unanswered {
-        /// How long they were waited for.
-        after: Duration,
-    },
+    Limited(Duration),
+    /// The backend has not answered pending requests whose keys may be wrong, within this time.
+    Unanswered(Duration),
     /// This client, or all of them together, tried too many wrong keys.
-    WrongKeys {
-        /// The time until the next attempt.
-        retry_after: Duration,
-    },
+    WrongKeys(Duration),
 }
 
 /// The requests that one backend is not sent.
@@ -88,19 +73,16 @@ pub struct RequestGate {
 impl RequestGate {
     /// The reason why a request of `client` with `key` is held back, if it is.
     pub fn backoff_for(&self, client: Option<IpAddr>, key: KeyHash) -> Option<BackoffReason> {
-        let now = Instant::now();
-        let until = self.refused.lock().get(&key).copied();
-        if let Some(again) =
-            until.and_then(|until| until.checked_duration_since(now)).filter(|d| !d.is_zero())
-        {
-            return Some(match key {
-                Some(_) => BackoffReason::Refused { retry_after: again },
-                None => BackoffReason::KeyMissing { retry_after: again },
+        let left =
+            |until: &Instant| Some(until.duration_since(Instant::now())).filter(|left| !left.is_zero());
+        if let Some(left) = self.refused.lock().get(&key).and_then(left) {
+            return Some(if key.is_some() {
+                BackoffReason::Refused(left)
+            } else {
+                BackoffReason::KeyMissing(left)
             });
         }
-        let until = client.and_then(|client| self.limited.lock().get(&client).copied());
-        let again = until.and_then(|until| until.checked_duration_since(now)).filter(|d| !d.is_zero());
-        again.map(|again| BackoffReason::Limited { retry_after: again })
+        self.limited.lock().get(&client?).and_then(left).map(BackoffReason::Limited)
     }
 
     /// The generation of the keys, for the [`AuthFailure`] of a request that begins now.
@@ -122,12 +104,12 @@ impl RequestGate {
         key: KeyHash,
         limits: &Limits,
     ) -> Option<Throttled> {
-        let is_about_key = failure.status == 401
-            && (failure.text.is_empty() || AUTH_FAILURE_TEXTS.iter().any(|text| failure.text.contains(text)));
+        let mentions = |texts: &[&str]| texts.iter().any(|text| failure.text.contains(text));
+        let is_about_key =
+            failure.status == 401 && (failure.text.is_empty() || mentions(&AUTH_FAILURE_TEXTS));
         let held_back = client
             .filter(|_| is_about_key)
-            .and_then(|client| self.backoff.refuse(client, key, failure.text, AttemptLimit::new(limits)));
-        let mentions = |texts: &[&str]| texts.iter().any(|text| failure.text.contains(text));
+            .and_then(|client| self.backoff.refuse(client, key, failure.text, limits));
         match (failure.status, client) {
             // Keys registered since the request began may include this one.
             (401, _) if mentions(&AUTH_FAILURE_TEXTS) && failure.generation == self.generation() => {
@@ -178,33 +160,22 @@ mod tests {
 
     const KEEP: Duration = Duration::from_secs(300);
 
-    fn limits(refused_key: Duration) -> Limits {
-        let flags = crate::config::Flags { backend: Some("http://a".to_owned()), ..Default::default() };
-        let config = crate::config::Config::parse(&flags, [], |_| unreachable!()).unwrap();
-        Limits { refused_key, ..config.limits }
-    }
-
-    fn refuse(gate: &RequestGate, key: Option<[u8; 32]>, keep: Duration) {
-        let failure = AuthFailure {
-            status: 401,
-            retry_after: None,
-            text: "Invalid API key. 4 attempts remaining.",
-            generation: gate.generation(),
-        };
-        gate.note_failure(failure, None, key, &limits(keep));
+    fn refuse(gate: &RequestGate, key: KeyHash, refused_key: Duration) {
+        let text = "Invalid API key. 4 attempts remaining.";
+        let failure = AuthFailure { status: 401, retry_after: None, text, generation: gate.generation() };
+        gate.note_failure(failure, None, key, &Limits { refused_key, ..Limits::default() });
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_key_is_refused_for_a_while_or_until_keys_change() {
         let gate = RequestGate::default();
-        let keep = Duration::from_secs(300);
-        refuse(&gate, Some([1; 32]), keep);
-        assert_eq!(gate.backoff_for(None, Some([1; 32])), Some(BackoffReason::Refused { retry_after: keep }));
+        refuse(&gate, Some([1; 32]), KEEP);
+        assert_eq!(gate.backoff_for(None, Some([1; 32])), Some(BackoffReason::Refused(KEEP)));
         assert_eq!(gate.backoff_for(None, Some([2; 32])), None);
         assert_eq!(gate.backoff_for(None, None), None);
-        advance(keep).await;
+        advance(KEEP).await;
         assert_eq!(gate.backoff_for(None, Some([1; 32])), None);
-        refuse(&gate, None, keep);
+        refuse(&gate, None, KEEP);
         gate.keys_changed();
         assert_eq!(gate.backoff_for(None, None), None);
         refuse(&gate, None, Duration::ZERO);
@@ -218,19 +189,16 @@ mod tests {
         let limited = |client, wait, text| {
             let failure =
                 AuthFailure { status: 429, retry_after: Some(wait), text, generation: gate.generation() };
-            gate.note_failure(failure, Some(client), None, &limits(KEEP));
+            gate.note_failure(failure, Some(client), None, &Limits::default());
         };
         limited(other, "60", "Too many renderings at once.");
         limited(one, "60", "Rate limit exceeded. Please try again later.");
         advance(Duration::from_secs(20)).await;
         let again = Duration::from_secs(40);
-        assert_eq!(gate.backoff_for(Some(one), None), Some(BackoffReason::Limited { retry_after: again }));
+        assert_eq!(gate.backoff_for(Some(one), None), Some(BackoffReason::Limited(again)));
         assert_eq!(gate.backoff_for(Some(other), None), None, "that was about one path");
         limited(other, "18446744073709551615", "Rate limit exceeded.");
-        assert_eq!(
-            gate.backoff_for(Some(other), None),
-            Some(BackoffReason::Limited { retry_after: LONGEST_WAIT })
-        );
+        assert_eq!(gate.backoff_for(Some(other), None), Some(BackoffReason::Limited(LONGEST_WAIT)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -242,7 +210,7 @@ mod tests {
             [("Invalid API key.", before), ("No API key configured. Register one.", gate.generation())]
         {
             let failure = AuthFailure { status: 401, retry_after: None, text, generation };
-            gate.note_failure(failure, None, Some([1; 32]), &limits(KEEP));
+            gate.note_failure(failure, None, Some([1; 32]), &Limits::default());
         }
         assert_eq!(gate.backoff_for(None, Some([1; 32])), None);
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::net::lookup_host;
 
-use crate::config;
+use crate::config::BackendConfig;
 use crate::core::http::url::BackendUrl;
 
 /// The identity of a backend, by its name and its location. Clones share updates of the addresses.
@@ -44,10 +44,9 @@ impl Configured {
 
 impl BackendId {
     /// The identity of the backend in `config`.
-    pub fn new(config: &config::BackendConfig) -> Self {
-        let config::BackendConfig { name, listen, hosts, .. } = config;
-        let configured = Configured { name: name.clone(), listen: *listen, hosts: hosts.clone() };
-        Self::with_config(config.url.clone(), Some(configured))
+    pub fn new(config: &BackendConfig) -> Self {
+        let BackendConfig { name, listen, hosts, .. } = config.clone();
+        Self::with_config(config.url.clone(), Some(Configured { name, listen, hosts }))
     }
 
     /// The identity of the backend at `url`, whatever its name.
@@ -63,10 +62,6 @@ impl BackendId {
     }
 
     /// Resolves the addresses of its host, without duplicates. They are kept until the next successful lookup.
-    ///
-    /// # Errors
-    ///
-    /// The error of the system for an unknown host.
     pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let url = &self.0.url;
         let mut addresses: Vec<SocketAddr> = Vec::new();
@@ -112,13 +107,10 @@ impl BackendId {
     }
 
     /// Finds its configuration in `backends`: by its name, or else by its listener and host names.
-    pub fn configured_in<'a>(
-        &self,
-        backends: &'a [config::BackendConfig],
-    ) -> Option<&'a config::BackendConfig> {
+    pub fn configured_in<'a>(&self, backends: &'a [BackendConfig]) -> Option<&'a BackendConfig> {
         let own = self.0.configured.as_ref()?;
         let named = backends.iter().find(|backend| backend.name == own.name);
-        let same = |backend: &&config::BackendConfig| own.is(&backend.name, backend.listen, &backend.hosts);
+        let same = |backend: &&BackendConfig| own.is(&backend.name, backend.listen, &backend.hosts);
         named.or_else(|| backends.iter().find(same))
     }
 }

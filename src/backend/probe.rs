@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
-use super::connect::{self, Link};
 use super::connect_error::ConnectError;
 use super::exchange::describe_failure;
 use super::{Backend, RequestError, RequestIdentity, reason};
@@ -47,25 +46,14 @@ pub enum ProbeError {
 
 impl Backend {
     /// Resolves the host of the backend to at least one address.
-    ///
-    /// # Errors
-    ///
-    /// The error of the system for a host that does not resolve.
     pub async fn addresses(&self) -> Result<Vec<SocketAddr>, ConnectError> {
         self.dialer.addresses().await
     }
 
     /// Connects to `address`, with TLS if the backend uses it. Returns its certificate.
-    ///
-    /// # Errors
-    ///
-    /// Why the connection failed.
     pub async fn handshake(&self, address: SocketAddr) -> Result<Option<Certificate>, ConnectError> {
         let stream = self.dialer.connect_to(address).await?;
-        Ok(match self.dialer.tls_handshake(stream).await? {
-            Link::Plain(_) => None,
-            Link::Tls(stream) => connect::certificate(&stream),
-        })
+        Ok(self.dialer.tls_handshake(stream).await?.peer_certificate())
     }
 
     /// Reads the certificate at `address`, trusted or not. No request is sent.
@@ -73,11 +61,7 @@ impl Backend {
         self.dialer.peer_certificate(self.dialer.connect_to(address).await.ok()?).await
     }
 
-    /// Sends `GET path`.
-    ///
-    /// # Errors
-    ///
-    /// Why there is no response within `limits.probe`.
+    /// Sends `GET path`. The limit is `limits.probe`.
     pub async fn probe(&self, path: &str, identity: &RequestIdentity) -> Result<ProbeResponse, ProbeError> {
         let request = async {
             let mut exchange = match self.send(Method::GET, path, identity).await {
@@ -89,7 +73,10 @@ impl Backend {
             let compressed = exchange.error_response(b"").compressed();
             let body = match &compressed {
                 Some(_) => Bytes::new(),
-                None => exchange.body(MAX_BODY_BYTES).await.map_err(|error| self.broken_body(&error))?,
+                None => exchange.body(MAX_BODY_BYTES).await.map_err(|error| {
+                    let broken = || ProbeError::Broken(reason(&error));
+                    tls::explain_tls(self.remote(), &error).map_or_else(broken, ProbeError::Tls)
+                })?,
             };
             Ok(ProbeResponse { status: exchange.status, headers: exchange.headers, body, compressed })
         };
@@ -98,14 +85,8 @@ impl Backend {
     }
 
     fn probe_error(&self, error: &hyper::Error) -> ProbeError {
-        let broken =
-            || ProbeError::Broken(describe_failure(self.remote(), error, self.url(), ConnectionUse::Fresh));
-        tls::explain_unanswered(self.remote(), error, ConnectionUse::Fresh)
-            .map_or_else(broken, ProbeError::Tls)
-    }
-
-    fn broken_body(&self, error: &hyper::Error) -> ProbeError {
-        tls::explain_tls(self.remote(), error)
-            .map_or_else(|| ProbeError::Broken(reason(error)), ProbeError::Tls)
+        let (remote, fresh) = (self.remote(), ConnectionUse::Fresh);
+        let broken = || ProbeError::Broken(describe_failure(remote, error, self.url(), fresh));
+        tls::explain_unanswered(remote, error, fresh).map_or_else(broken, ProbeError::Tls)
     }
 }

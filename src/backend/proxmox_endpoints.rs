@@ -46,13 +46,14 @@ impl ProxmoxEndpoints {
     /// Answers a request for the collection, or for the endpoint with `id`, in the backend's place; `pushed` is its body.
     pub fn handle(&self, method: &Method, id: &str, pushed: &SecretJson) -> (StatusCode, Value) {
         let mut endpoints = self.0.lock();
+        let not_allowed = || detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
         if id.is_empty() {
             return match *method {
                 Method::GET => {
                     (StatusCode::OK, endpoints.values().map(StoredEndpoint::to_public_json).collect())
                 }
-                Method::POST => create(&mut endpoints, pushed),
-                _ => detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+                Method::POST => push(&mut endpoints, None, pushed),
+                _ => not_allowed(),
             };
         }
         let Some(id) = id.parse::<u64>().ok().filter(|id| endpoints.contains_key(id)) else {
@@ -66,8 +67,8 @@ impl ProxmoxEndpoints {
             Method::GET => {
                 (StatusCode::OK, endpoints.get(&id).map_or(Value::Null, StoredEndpoint::to_public_json))
             }
-            Method::PUT | Method::PATCH => update(&mut endpoints, id, pushed),
-            _ => detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+            Method::PUT | Method::PATCH => push(&mut endpoints, Some(id), pushed),
+            _ => not_allowed(),
         }
     }
 
@@ -94,7 +95,7 @@ impl ProxmoxEndpoints {
     /// The names of those that have nothing to log in to Proxmox with.
     pub fn without_secrets(&self) -> Vec<String> {
         let endpoints = self.0.lock();
-        let lacking = endpoints.values().filter(|endpoint| !endpoint.has_secret());
+        let lacking = endpoints.values().filter(|one| one.password.is_none() && one.token_value.is_none());
         lacking.map(|endpoint| endpoint.row["name"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
@@ -114,10 +115,6 @@ impl ProxmoxEndpoints {
 
     /// The parameter, name and value, by which 0.0.2 logs in to the endpoints with the primary `keys` and to no other.
     /// `None` if these are all that there are of several: without a parameter it logs in to all.
-    ///
-    /// # Errors
-    ///
-    /// Why no parameter does that.
     pub fn selector(&self, keys: &[u64]) -> Result<Option<(&'static str, String)>, Unselectable> {
         let endpoints = self.0.lock();
         if endpoints.is_empty() {
@@ -161,14 +158,6 @@ impl StoredEndpoint {
         Self { row, password: None, token_value: None }
     }
 
-    fn is_enabled(&self) -> bool {
-        self.row.get("enabled").and_then(Value::as_bool).unwrap_or(true)
-    }
-
-    fn has_secret(&self) -> bool {
-        self.password.is_some() || self.token_value.is_some()
-    }
-
     fn text(&self, name: &str) -> Option<&str> {
         self.row.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty())
     }
@@ -207,74 +196,50 @@ impl StoredEndpoint {
     }
 }
 
-fn create(endpoints: &mut BTreeMap<u64, StoredEndpoint>, pushed: &SecretJson) -> (StatusCode, Value) {
-    let pushed = match checked(pushed) {
-        Ok(pushed) => pushed,
+/// Stores what is pushed of a new endpoint, or of the `known` one with this primary key, unless it is disabled.
+fn push(
+    endpoints: &mut BTreeMap<u64, StoredEndpoint>,
+    known: Option<u64>,
+    pushed: &SecretJson,
+) -> (StatusCode, Value) {
+    let (pushed, key) = match checked(pushed) {
+        Ok(checked) => checked,
         Err(why) => return detail(StatusCode::UNPROCESSABLE_ENTITY, why),
     };
-    let Some(id) = pushed.get("name").and_then(Value::as_str).and_then(primary_key) else {
+    let Some(key) = key.or(known) else {
         let text = "The name must end in the primary key of the endpoint in NetBox, as in \"pve (nb:1)\": by that \
                     proxbox-api 0.0.1 and 0.0.2 find it there.";
         return detail(StatusCode::UNPROCESSABLE_ENTITY, text);
     };
-    if endpoints.contains_key(&id) {
+    if known.is_none() && endpoints.contains_key(&key) {
         return detail(StatusCode::BAD_REQUEST, "Proxmox endpoint name already exists");
     }
-    store(endpoints, id, StoredEndpoint::new(id), pushed)
-}
-
-fn update(
-    endpoints: &mut BTreeMap<u64, StoredEndpoint>,
-    id: u64,
-    pushed: &SecretJson,
-) -> (StatusCode, Value) {
-    let pushed = match checked(pushed) {
-        Ok(pushed) => pushed,
-        Err(why) => return detail(StatusCode::UNPROCESSABLE_ENTITY, why),
-    };
     // Secrets do not go over to another endpoint of NetBox.
-    let key = pushed.get("name").and_then(Value::as_str).and_then(primary_key).unwrap_or(id);
-    let before = endpoints.remove(&id).filter(|_| key == id);
-    store(endpoints, key, before.unwrap_or_else(|| StoredEndpoint::new(key)), pushed)
-}
-
-/// Stores what is `pushed` of `endpoint`, which has the primary key `id`, unless it is disabled.
-fn store(
-    endpoints: &mut BTreeMap<u64, StoredEndpoint>,
-    id: u64,
-    mut endpoint: StoredEndpoint,
-    pushed: &Map<String, Value>,
-) -> (StatusCode, Value) {
+    let before = known.and_then(|known| endpoints.remove(&known)).filter(|_| known == Some(key));
+    let mut endpoint = before.unwrap_or_else(|| StoredEndpoint::new(key));
     endpoint.apply(pushed);
     let shown = endpoint.to_public_json();
-    if !endpoint.is_enabled() {
-        endpoints.remove(&id);
+    if endpoint.row.get("enabled") == Some(&json!(false)) {
+        endpoints.remove(&key);
         return (StatusCode::OK, shown);
     }
-    endpoints.retain(|other, known| *other == id || !known.is_same(&endpoint));
-    if endpoints.len() >= MAX_ENDPOINTS && !endpoints.contains_key(&id) {
+    endpoints.retain(|other, known| *other == key || !known.is_same(&endpoint));
+    if endpoints.len() >= MAX_ENDPOINTS && !endpoints.contains_key(&key) {
         return detail(StatusCode::UNPROCESSABLE_ENTITY, "The bridge keeps no more Proxmox endpoints.");
     }
-    endpoints.insert(id, endpoint);
+    endpoints.insert(key, endpoint);
     (StatusCode::OK, shown)
 }
 
-/// The fields of what is pushed.
-///
-/// # Errors
-///
-/// What is wrong with it.
-fn checked(pushed: &SecretJson) -> Result<&Map<String, Value>, &'static str> {
+/// The fields of what is pushed, and the primary key in a name such as `pve (nb:1)`, or what is wrong with it.
+fn checked(pushed: &SecretJson) -> Result<(&Map<String, Value>, Option<u64>), &'static str> {
     let fields = pushed.as_object().ok_or("The body must be a JSON object.")?;
     let is_text = |name: &&str| fields.get(*name).is_none_or(|value| value.is_string() || value.is_null());
-    let are_texts = ["name", "password", "token_value"].iter().all(is_text);
-    if are_texts { Ok(fields) } else { Err("name, password and token_value must be strings or null.") }
-}
-
-/// The primary key in a name such as `pve (nb:1)`.
-fn primary_key(name: &str) -> Option<u64> {
-    let (_, key) = name.trim_end().strip_suffix(')')?.rsplit_once("(nb:")?;
-    key.parse().ok()
+    if !["name", "password", "token_value"].iter().all(is_text) {
+        return Err("name, password and token_value must be strings or null.");
+    }
+    let name = fields.get("name").and_then(Value::as_str).and_then(|name| name.trim_end().strip_suffix(')'));
+    Ok((fields, name.and_then(|name| name.rsplit_once("(nb:")?.1.parse().ok())))
 }
 
 fn detail(status: StatusCode, detail: &str) -> (StatusCode, Value) {
@@ -287,16 +252,18 @@ mod tests {
 
     use super::*;
 
-    fn exposed(secrets: &EndpointSecrets) -> (Option<&str>, Option<&str>) {
-        let [password, token_value] = [&secrets.password, &secrets.token_value];
-        (
-            password.as_ref().map(|text| text.expose_secret()),
-            token_value.as_ref().map(|text| text.expose_secret()),
-        )
+    fn exposed(secrets: &EndpointSecrets) -> [Option<&str>; 2] {
+        let secrets = [&secrets.password, &secrets.token_value];
+        secrets.map(|secret| secret.as_ref().map(|text| text.expose_secret()))
     }
 
     fn sent(text: &str) -> SecretJson {
         SecretJson::parse(text.as_bytes()).unwrap_or_default()
+    }
+
+    /// The status of the answer to `pushed`.
+    fn push(kept: &ProxmoxEndpoints, pushed: &SecretJson) -> StatusCode {
+        kept.handle(&Method::POST, "", pushed).0
     }
 
     const ROW: &str = r#"{ "name": "pve (nb:7)", "ip_address": "10.0.0.5", "domain": "pve.example", "port": 8006,
@@ -312,21 +279,21 @@ mod tests {
             (&row["id"], &row["name"], &row["domain"]),
             (&json!(7), &json!("pve (nb:7)"), &json!("pve.example"))
         );
-        assert_eq!(kept.handle(&Method::POST, "", &sent(ROW)).0, StatusCode::BAD_REQUEST, "it is there");
+        assert_eq!(push(&kept, &sent(ROW)), StatusCode::BAD_REQUEST, "it is there");
         for (method, id) in [(&Method::GET, ""), (&Method::GET, "7")] {
             let (_, shown) = kept.handle(method, id, &sent(""));
             assert!(!shown.to_string().contains("p4ss") && !shown.to_string().contains("v4lue"));
         }
         let secrets = kept.secrets(7).unwrap();
-        assert_eq!(exposed(&secrets), (Some("p4ss"), Some("v4lue")));
+        assert_eq!(exposed(&secrets), [Some("p4ss"), Some("v4lue")]);
         assert_eq!(secrets.token_name.as_deref(), Some("t"));
         kept.handle(&Method::PUT, "7", &sent(r#"{ "password": null, "port": 8007 }"#));
         let changed = kept.secrets(7).unwrap();
-        assert_eq!(exposed(&changed), (None, Some("v4lue")), "what is left out stays");
+        assert_eq!(exposed(&changed), [None, Some("v4lue")], "what is left out stays");
         kept.handle(&Method::PUT, "7", &sent(r#"{ "enabled": false }"#));
         assert!(kept.secrets(7).is_none() && kept.keys().is_empty(), "it is forgotten with its secrets");
         kept.handle(&Method::POST, "", &sent(r#"{ "name": "pve (nb:7)", "enabled": true }"#));
-        assert_eq!(exposed(&kept.secrets(7).unwrap()), (None, None), "none is left of those before");
+        assert_eq!(exposed(&kept.secrets(7).unwrap()), [None, None], "none is left of those before");
         assert_eq!(kept.handle(&Method::DELETE, "7", &sent("")).0, StatusCode::OK);
         assert_eq!(kept.handle(&Method::GET, "7", &sent("")).0, StatusCode::NOT_FOUND);
         assert!(!format!("{kept:?}").contains("v4lue"));
@@ -341,7 +308,7 @@ mod tests {
             r#"{ "name": "bare (nb:3)", "password": null, "token_value": null }"#,
             r#"{ "name": "empty (nb:4)", "password": "", "token_value": "" }"#,
         ] {
-            assert_eq!(kept.handle(&Method::POST, "", &sent(body)).0, StatusCode::OK, "{body}");
+            assert_eq!(push(&kept, &sent(body)), StatusCode::OK, "{body}");
         }
         assert_eq!(
             (kept.count(), kept.without_secrets()),
@@ -354,7 +321,7 @@ mod tests {
         let kept = ProxmoxEndpoints::default();
         let typed = r#"{ "name": "pve (nb:1)", "password": 1 }"#;
         for body in [r#"{ "name": "pve" }"#, r#"{ "name": "pve (nb:x)" }"#, typed, "[]", ""] {
-            assert_eq!(kept.handle(&Method::POST, "", &sent(body)).0, StatusCode::UNPROCESSABLE_ENTITY);
+            assert_eq!(push(&kept, &sent(body)), StatusCode::UNPROCESSABLE_ENTITY);
         }
         for id in ["1", "x", "-1"] {
             assert_eq!(kept.handle(&Method::GET, id, &sent("")).0, StatusCode::NOT_FOUND);
@@ -374,18 +341,17 @@ mod tests {
         for (key, domain, ip_address, port) in
             [(7, "pve.example", "10.0.0.5", 8006), (8, "", "10.0.0.6/24", 8006), (9, "", "10.0.0.6", 8007)]
         {
-            let pushed = endpoint(key, domain, ip_address, port);
-            assert_eq!(kept.handle(&Method::POST, "", &pushed).0, StatusCode::OK);
+            assert_eq!(push(&kept, &endpoint(key, domain, ip_address, port)), StatusCode::OK);
         }
-        kept.handle(&Method::POST, "", &endpoint(17, "pve.example", "10.0.0.7", 8006));
-        kept.handle(&Method::POST, "", &endpoint(18, "", "10.0.0.6", 8006));
+        push(&kept, &endpoint(17, "pve.example", "10.0.0.7", 8006));
+        push(&kept, &endpoint(18, "", "10.0.0.6", 8006));
         assert_eq!(kept.keys(), [9, 17, 18], "another port is another Proxmox");
         let renamed =
             sent(r#"{ "name": "pve (nb:10)", "domain": "", "ip_address": "10.0.0.6", "port": 8007 }"#);
         let (status, row) = kept.handle(&Method::PUT, "9", &renamed);
         assert_eq!((status, &row["id"]), (StatusCode::OK, &json!(10)));
         assert_eq!(kept.keys(), [10, 17, 18]);
-        assert_eq!(exposed(&kept.secrets(10).unwrap()), (None, None), "its secrets are those that it brings");
+        assert_eq!(exposed(&kept.secrets(10).unwrap()), [None, None], "its secrets are those that it brings");
         kept.forget(&[10, 18]);
         assert_eq!(kept.keys(), [17]);
     }
@@ -394,12 +360,12 @@ mod tests {
     fn an_endpoint_is_selected_by_an_address_that_no_other_has() {
         let kept = ProxmoxEndpoints::default();
         assert_eq!(kept.selector(&[7]), Err(Unselectable::NothingPushed));
-        kept.handle(&Method::POST, "", &endpoint(7, "pve.example", "10.0.0.5/24", 8006));
+        push(&kept, &endpoint(7, "pve.example", "10.0.0.5/24", 8006));
         let by_domain = Ok(Some(("domain", "pve.example".to_owned())));
         assert_eq!(kept.selector(&[7]), by_domain, "another one may be pushed while the job waits");
-        kept.handle(&Method::POST, "", &endpoint(8, "pve.example", "10.0.0.6/24", 8007));
-        kept.handle(&Method::POST, "", &endpoint(9, "", "10.0.0.9", 8006));
-        kept.handle(&Method::POST, "", &endpoint(10, "", "10.0.0.9/24", 8007));
+        push(&kept, &endpoint(8, "pve.example", "10.0.0.6/24", 8007));
+        push(&kept, &endpoint(9, "", "10.0.0.9", 8006));
+        push(&kept, &endpoint(10, "", "10.0.0.9/24", 8007));
         assert_eq!(kept.selector(&[7]), Ok(Some(("ip_address", "10.0.0.5".to_owned()))));
         assert_eq!(kept.selector(&[9]), Err(Unselectable::SameAddress));
         assert_eq!(kept.selector(&[7, 8]), Err(Unselectable::Several));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
-use http::response;
+use http::Response;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -15,14 +15,8 @@ use super::forward::ForwardError;
 /// The maximum number of entries, pending ones included.
 const MAX_ENTRIES: usize = 4096;
 
-/// A response that identical requests share.
-#[derive(Clone, Debug)]
-pub struct CachedResponse {
-    /// The status and the headers.
-    pub head: response::Parts,
-    /// The whole body.
-    pub body: Bytes,
-}
+/// A response that identical requests share, with its whole body.
+pub type CachedResponse = Response<Bytes>;
 
 /// A hash of a shareable request and of all that its response may depend on.
 pub type CacheKey = [u8; 32];
@@ -65,11 +59,8 @@ impl ResponseCache {
     }
 
     /// Returns the response for `key`, if it is younger than `ttl`, or fetches it. Concurrent callers share one
-    /// request, which runs as long as one of them waits. If `ttl` is zero, every call fetches anew.
-    ///
-    /// # Errors
-    ///
-    /// The error of the fetch, for all waiters. Errors are not cached.
+    /// request, which runs as long as one of them waits. If `ttl` is zero, every call fetches anew. An error of the
+    /// fetch goes to all waiters, and is not cached.
     pub async fn get_or_fetch(
         &self,
         key: CacheKey,
@@ -81,12 +72,12 @@ impl ResponseCache {
         }
         let pending = {
             let mut entries = self.0.lock();
-            match entries.get(&key) {
+            let pending = match entries.get(&key) {
                 Some(CacheEntry::Ready(at, answer)) if at.elapsed() < ttl => return Ok(answer.clone()),
                 Some(CacheEntry::Pending(pending)) => pending.upgrade(),
                 _ => None,
-            }
-            .unwrap_or_else(|| start_fetch(&mut entries, key, ttl, fetch))
+            };
+            pending.unwrap_or_else(|| start_fetch(&mut entries, key, ttl, fetch))
         };
         let result = pending.clone().await;
         self.complete(&key, &pending, &result);
@@ -101,21 +92,14 @@ impl ResponseCache {
     /// Stores the result of `pending`, if it still is the latest request.
     fn complete(&self, key: &CacheKey, pending: &Shared<PendingFetch>, result: &CacheResult) {
         let mut entries = self.0.lock();
-        let is_newest = match entries.get(key) {
-            Some(CacheEntry::Pending(newest)) => {
-                newest.upgrade().is_some_and(|newest| newest.ptr_eq(pending))
-            }
-            _ => false,
-        };
-        match result {
-            Ok(answer) if is_newest => {
-                entries.insert(*key, CacheEntry::Ready(Instant::now(), answer.clone()));
-            }
-            Err(_) if is_newest => {
-                entries.remove(key);
-            }
-            _ => {}
+        let Some(CacheEntry::Pending(newest)) = entries.get(key) else { return };
+        if !newest.upgrade().is_some_and(|newest| newest.ptr_eq(pending)) {
+            return;
         }
+        match result {
+            Ok(answer) => entries.insert(*key, CacheEntry::Ready(Instant::now(), answer.clone())),
+            Err(_) => entries.remove(key),
+        };
     }
 }
 
@@ -154,16 +138,11 @@ mod tests {
     const ELSEWHERE: CacheKey = [1; 32];
 
     fn response(text: &'static str) -> CacheResult {
-        let (head, ()) = http::Response::new(()).into_parts();
-        Ok(Some(CachedResponse { head, body: Bytes::from_static(text.as_bytes()) }))
-    }
-
-    fn failed() -> CacheResult {
-        Err(ForwardError::Broken { remote: Remote::Backend, why: "down".to_owned() })
+        Ok(Some(Response::new(text.into())))
     }
 
     fn text(result: CacheResult) -> Bytes {
-        result.unwrap().unwrap().body
+        result.unwrap().unwrap().into_body()
     }
 
     #[tokio::test(start_paused = true)]
@@ -239,7 +218,7 @@ mod tests {
         let fail = || {
             cache.get_or_fetch(HERE, KEEP, async {
                 sleep(KEEP).await;
-                failed()
+                Err(ForwardError::Broken { remote: Remote::Backend, why: "down".to_owned() })
             })
         };
         let (first, second) = tokio::join!(fail(), fail());
@@ -260,7 +239,7 @@ mod tests {
         };
         let (old, new) = tokio::join!(old, new);
         assert_eq!((text(old), text(new)), ("old".into(), "new".into()));
-        assert!(cache.get(&HERE, 2 * KEEP).is_some_and(|answer| answer.unwrap().body == "new"));
+        assert!(cache.get(&HERE, 2 * KEEP).is_some_and(|answer| answer.unwrap().body() == "new"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,11 +31,8 @@ pub enum ScopedQuery {
 impl Backend {
     /// Translates `proxmox_endpoint_ids` in `query` for a backend of `release`, and removes the options that would
     /// delete objects of other endpoints from NetBox. `harm` is the reason if the request changes objects of other
-    /// endpoints with any query.
-    ///
-    /// # Errors
-    ///
-    /// The answer for the client if the request would reach Proxmox endpoints that it does not select.
+    /// endpoints with any query. The error is the answer for the client if the request would reach Proxmox endpoints
+    /// that it does not select.
     pub async fn scope_query(
         &self,
         query: &str,
@@ -120,11 +117,8 @@ impl Backend {
         Ok(if scoped == query { ScopedQuery::Unchanged } else { ScopedQuery::Rewritten(scoped) })
     }
 
-    /// Returns the JSON of the backend at `path`; `None` for 404.
-    ///
-    /// # Errors
-    ///
-    /// The answer for the client: the backend refused the request, its response is unreadable, or it is unreachable.
+    /// Returns the JSON of the backend at `path`; `None` for 404. The error is the answer for the client: the backend
+    /// refused the request, its response is unreadable, or it is unreachable.
     pub async fn get_json(&self, path: &str, identity: &RequestIdentity) -> Result<Option<Value>, Refusal> {
         let retry_after = self.limits().retry_after.as_secs();
         let limit = self.limits().probe;

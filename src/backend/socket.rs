@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use super::exchange::RequestError;
+use super::exchange::{RequestError, Tunnel};
 use super::{Backend, BackendResponse, RequestIdentity};
 
 /// By default tungstenite reads 128 KiB at a time, and keeps a buffer of that size per socket.
@@ -44,10 +44,6 @@ pub enum SocketOpenError {
 }
 
 /// Opens the socket at `target` (path and query).
-///
-/// # Errors
-///
-/// See [`SocketOpenError`].
 pub async fn open(
     backend: &Backend,
     target: &str,
@@ -61,10 +57,8 @@ pub async fn open(
         (header::SEC_WEBSOCKET_VERSION, "13"),
         (header::SEC_WEBSOCKET_KEY, key.as_str()),
     ] {
-        identity.forwarded_headers.insert(
-            name,
-            HeaderValue::from_str(value).map_err(http::Error::from).map_err(RequestError::from)?,
-        );
+        let value = HeaderValue::from_str(value).map_err(http::Error::from).map_err(RequestError::from)?;
+        identity.forwarded_headers.insert(name, value);
     }
     let exchange = backend.send(Method::GET, target, &identity).await?;
     if exchange.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -76,7 +70,7 @@ pub async fn open(
             "its Sec-WebSocket-Accept is not the one that belongs to our key",
         ));
     }
-    let (upgraded, connection) = exchange.upgraded().await?;
+    let Tunnel { upgraded, connection } = exchange.tunnel().await?;
     let limit = backend.limits().event_bytes;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)

@@ -130,7 +130,8 @@ pub(super) async fn coalesced(
         Ok(answer) => answer?,
         Err(limit) => return Ok(Some(respond::limit_exceeded(limit))),
     };
-    Ok(answer.map(|CachedResponse { head, body }| {
+    Ok(answer.map(|answer| {
+        let (head, body) = answer.into_parts();
         if !is_public(&decoded_path(&parts.uri)) {
             let hash = request_key(&parts.headers).map(|key| context.key_hash(&key));
             note_answer(context, hash, generation, (head.status, &head.headers, &body));
@@ -192,7 +193,7 @@ fn fetch(
         }
         inbound(&mut head.headers);
         match Limited::new(body, MAX_SHARED_BYTES).collect().await {
-            Ok(body) => Ok(Some(CachedResponse { head, body: body.to_bytes() })),
+            Ok(body) => Ok(Some(Response::from_parts(head, body.to_bytes()))),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => Ok(None),
             Err(error) => Err(ForwardError::Broken { remote: Remote::Backend, why: error.to_string() }),
         }

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use super::coalesce::{MAX_SHARED_BYTES, cached_or_fetched};
 use super::headers::hop_by_hop;
 use super::request::RequestContext;
-use crate::backend::{CacheKey, CachedResponse, ForwardError};
+use crate::backend::{CacheKey, ForwardError};
 use crate::core::http::headers::list;
 use crate::core::remote::Remote;
 use crate::deadline::timeout;
@@ -135,10 +135,10 @@ impl Page {
             // The connection can be used again once the body was read.
             let body = Limited::new(body, MAX_SHARED_BYTES).collect().await;
             body.map_err(|error| ForwardError::Broken { remote: Remote::Backend, why: error.to_string() })?;
-            Ok(Some(CachedResponse { head, body: Bytes::new() }))
+            Ok(Some(Response::from_parts(head, Bytes::new())))
         };
         let answer = timeout(wait, cached_or_fetched(&self.context, cache_key, fetch)).await;
-        let head = &answer.ok()?.ok()?.ok()??.head;
+        let (head, _) = answer.ok()?.ok()?.ok()??.into_parts();
         // Errors of a server, or of a proxy before it, often lack the headers.
         (!head.status.is_server_error()).then(|| cors_headers(&head.headers))
     }

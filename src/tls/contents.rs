@@ -1,7 +1,7 @@
 //! Hashes of files, to detect changes.
 
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
@@ -17,36 +17,31 @@ impl FileHashes {
     /// Hashes the files of a listener.
     pub fn for_server(files: &ServerFiles) -> Self {
         let ServerFiles { certificate, key, client_ca } = files;
-        Self::from_files([certificate, key].into_iter().chain(client_ca).map(|path| path.as_path()))
+        Self::from_files([certificate, key].into_iter().chain(client_ca))
     }
 
     /// Hashes the files for connections to a backend: its authorities, and the client certificate with its key.
-    pub fn for_client(trust: &Trust, client_certificate: Option<(&Path, &Path)>) -> Self {
+    pub fn for_client(trust: &Trust, client_certificate: Option<&(PathBuf, PathBuf)>) -> Self {
         let authorities = match trust {
-            Trust::Authority(path) => Some(path.as_path()),
+            Trust::Authority(path) => Some(path),
             Trust::System | Trust::Pinned(_) | Trust::Insecure => None,
         };
         let own = client_certificate.into_iter().flat_map(|(certificate, key)| [certificate, key]);
         let mut contents = Self::from_files(authorities.into_iter().chain(own));
         if *trust == Trust::System {
-            contents.0.push(Ok(hash_system_roots()));
+            let mut hash = Sha256::new();
+            for authority in rustls_native_certs::load_native_certs().certs {
+                hash.update(&authority);
+            }
+            contents.0.push(Ok(hash.finalize().into()));
         }
         contents
     }
 
-    fn from_files<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
+    fn from_files<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Self {
         let hash = |path| std::fs::read(path).map(|text| Sha256::digest(text).into());
         Self(paths.map(|path| hash(path).map_err(|error| error.kind())).collect())
     }
-}
-
-/// Hashes the authorities of the system.
-fn hash_system_roots() -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for authority in rustls_native_certs::load_native_certs().certs {
-        hash.update(&authority);
-    }
-    hash.finalize().into()
 }
 
 #[cfg(test)]
@@ -57,10 +52,10 @@ mod tests {
     fn every_file_of_a_connection_to_a_backend_counts_by_what_it_holds() {
         let folder = tempfile::tempdir().unwrap();
         let [ca, certificate, key] = ["ca", "certificate", "key"].map(|name| folder.path().join(name));
-        let trust = Trust::Authority(ca.clone());
-        let contents = || FileHashes::for_client(&trust, Some((&certificate, &key)));
+        let (trust, own) = (Trust::Authority(ca.clone()), (certificate, key));
+        let contents = || FileHashes::for_client(&trust, Some(&own));
         let mut known = vec![contents()];
-        for path in [&ca, &certificate, &key] {
+        for path in [&ca, &own.0, &own.1] {
             for text in ["one", "two"] {
                 std::fs::write(path, text).unwrap();
                 let now = contents();

@@ -23,12 +23,9 @@ pub struct ServerFiles {
 
 /// Builds the configuration of a listener: TLS 1.2 and 1.3, HTTP/2 preferred to HTTP/1.1.
 ///
-/// An expired certificate is not an error, because clients may accept it: check [`read_certificate`], and warn.
-///
-/// # Errors
-///
-/// A file cannot be used, or the key does not match the certificate. The latter occurs briefly while the two files
-/// are being replaced: keep the current configuration, and retry.
+/// An expired certificate is not an error, because clients may accept it: check [`read_certificate`], and warn. The key
+/// does not match the certificate for a moment while the two files are being replaced: keep the current configuration,
+/// and retry.
 pub fn server(files: &ServerFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let identity = files::identity(&files.certificate, &files.key)?;
     let builder = ServerConfig::builder_with_provider(provider());
@@ -49,10 +46,6 @@ pub fn server(files: &ServerFiles) -> Result<Arc<ServerConfig>, TlsError> {
 }
 
 /// Reads the certificate of a listener, to check its expiry.
-///
-/// # Errors
-///
-/// The file contains no usable certificate.
 pub fn read_certificate(files: &ServerFiles) -> Result<Certificate, TlsError> {
     let chain = files::chain(&files.certificate)?;
     let own = chain.first().and_then(describe);

@@ -1,6 +1,6 @@
 //! TLS for backends.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -32,13 +32,9 @@ pub enum Trust {
 ///
 /// `client_certificate` is a PEM file with a certificate and one with its key, for a backend that requires a client
 /// certificate.
-///
-/// # Errors
-///
-/// A file cannot be used, the key does not match the certificate, or the system has no authorities.
 pub fn client(
     trust: &Trust,
-    client_certificate: Option<(&Path, &Path)>,
+    client_certificate: Option<&(PathBuf, PathBuf)>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider());
     let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Setup)?;

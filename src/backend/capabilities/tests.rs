@@ -34,6 +34,11 @@ async fn serve(listener: &TcpListener, release: &str) {
     }
 }
 
+fn identity() -> RequestIdentity {
+    let key = Some("a-key-0123456789abcdef0123456789ab".parse().unwrap());
+    RequestIdentity { key, ..RequestIdentity::default() }
+}
+
 async fn listening() -> (TcpListener, Backend) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -43,43 +48,33 @@ async fn listening() -> (TcpListener, Backend) {
 }
 
 #[tokio::test]
-async fn capabilities_requested_before_an_invalidation_are_requested_again_and_not_cached() {
-    let (listener, backend) = listening().await;
-    let key = Some("a-key-0123456789abcdef0123456789ab".parse().unwrap());
-    let identity = RequestIdentity { key, ..RequestIdentity::default() };
-    let endpoint = SyncEndpoint::for_kind(Kind::Devices);
-    let upgraded = async {
-        let (path, stream) = accept_request(&listener).await;
-        assert_eq!(path, "/version");
-        // The backend restarts for an upgrade before this response has arrived.
-        backend.capabilities_cache.invalidate();
-        answer(stream, "200 OK", "{\"version\":\"0.0.7\"}").await;
-        serve(&listener, "0.0.30").await;
-    };
-    let learned = tokio::select! {
-        learned = backend.capabilities(endpoint, ChannelChoice::Auto, &identity, 30) => learned.unwrap(),
-        () = upgraded => unreachable!(),
-    };
-    assert_eq!(learned.release, Some(Release::new(0, 0, 30)));
-    assert_eq!(backend.cached_capabilities().release, Some(Release::new(0, 0, 30)));
-}
-
-#[tokio::test]
-async fn a_release_requested_before_an_invalidation_is_requested_again() {
-    let (listener, backend) = listening().await;
-    let key = Some("a-key-0123456789abcdef0123456789ab".parse().unwrap());
-    let identity = RequestIdentity { key, ..RequestIdentity::default() };
-    let upgraded = async {
-        let (_, stream) = accept_request(&listener).await;
-        backend.capabilities_cache.invalidate();
-        answer(stream, "200 OK", "{\"version\":\"0.0.7\"}").await;
-        serve(&listener, "0.0.30").await;
-    };
-    let release = tokio::select! {
-        release = backend.release(&identity) => release.unwrap(),
-        () = upgraded => unreachable!(),
-    };
-    assert_eq!(release, Some(Release::new(0, 0, 30)));
+async fn what_is_requested_before_an_invalidation_is_requested_again_and_not_cached() {
+    let newest = Some(Release::new(0, 0, 30));
+    for is_planned in [true, false] {
+        let (listener, backend) = listening().await;
+        let identity = identity();
+        let upgraded = async {
+            let (path, stream) = accept_request(&listener).await;
+            assert_eq!(path, "/version");
+            // The backend restarts for an upgrade before this response has arrived.
+            backend.capabilities_cache.invalidate();
+            answer(stream, "200 OK", "{\"version\":\"0.0.7\"}").await;
+            serve(&listener, "0.0.30").await;
+        };
+        let learned = async {
+            if is_planned {
+                let endpoint = SyncEndpoint::for_kind(Kind::Devices);
+                backend.capabilities(endpoint, ChannelChoice::Auto, &identity).await.unwrap().release
+            } else {
+                backend.release(&identity).await.unwrap()
+            }
+        };
+        tokio::select! {
+            release = learned => assert_eq!(release, newest),
+            () = upgraded => unreachable!(),
+        }
+        assert_eq!(backend.cached_capabilities().release, newest);
+    }
 }
 
 #[tokio::test]
@@ -96,8 +91,7 @@ async fn a_path_that_was_missing_before_a_backend_was_forgotten_is_not_known_to_
 #[tokio::test]
 async fn the_release_that_was_learned_last_stays_until_the_backend_refuses_connections() {
     let (listener, backend) = listening().await;
-    let key = Some("a-key-0123456789abcdef0123456789ab".parse().unwrap());
-    let identity = RequestIdentity { key, ..RequestIdentity::default() };
+    let identity = identity();
     let first = Some(Release::new(0, 0, 1));
     tokio::select! {
         learned = backend.release(&identity) => assert_eq!(learned.unwrap(), first),

@@ -36,7 +36,7 @@ pub(super) async fn check_connection(backend: &Backend, lines: &mut Vec<CheckLin
         let shown = match greeted {
             Ok(None) => None,
             Ok(Some(certificate)) => Some(trust_line(backend, &certificate)),
-            Err(ConnectError::Tls { why, .. }) => {
+            Err(ConnectError::Tls(_, why)) => {
                 Some(refusal_line(why, backend.peer_certificate(address).await.as_ref()))
             }
             // It accepted the connection and then sent nothing.
@@ -71,7 +71,7 @@ pub(super) async fn check_connection(backend: &Backend, lines: &mut Vec<CheckLin
 
 fn unresolved(error: &ConnectError) -> String {
     match error {
-        ConnectError::Failed { source, .. } => {
+        ConnectError::Failed(_, source) => {
             let why = reason(source);
             why.strip_prefix("failed to lookup address information: ").unwrap_or(&why).to_owned()
         }
@@ -84,10 +84,10 @@ fn unresolved(error: &ConnectError) -> String {
 
 fn unreachable_line(check: CheckName, address: SocketAddr, error: &ConnectError) -> CheckLine {
     let (why, advice) = match error {
-        ConnectError::Failed { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
+        ConnectError::Failed(_, source) if source.kind() == io::ErrorKind::ConnectionRefused => {
             (reason(source), "Nothing listens there: start the backend, or fix the port in backend.url.")
         }
-        ConnectError::Failed { source, .. } => (
+        ConnectError::Failed(_, source) => (
             reason(source),
             "The address is not reachable from this machine: fix backend.url or the network.",
         ),

@@ -139,7 +139,7 @@ async fn root_line(backend: &Backend, redactor: &KeyRedactor) -> (CheckLine, boo
 /// The release, and whether `/ws` may be opened. The first request with the key.
 async fn probe_capabilities(backend: &Backend, identity: &RequestIdentity) -> Result<Capabilities, Refusal> {
     let socket = ChannelChoice::Only(Channel::Websocket);
-    backend.capabilities(SyncEndpoint::for_kind(Kind::Devices), socket, identity, 1).await
+    backend.capabilities(SyncEndpoint::for_kind(Kind::Devices), socket, identity).await
 }
 
 fn refusal_line(
@@ -253,7 +253,7 @@ async fn kind_lines(
     let mut all = Capabilities::default();
     for kind in Kind::all() {
         let endpoint = SyncEndpoint::for_kind(kind);
-        let capabilities = backend.capabilities(endpoint, choice, identity, 1).await?;
+        let capabilities = backend.capabilities(endpoint, choice, identity).await?;
         all.streams.extend(&capabilities.streams);
         all = Capabilities { streams: all.streams, ..capabilities.clone() };
         lines.push(match plan(endpoint, &capabilities, choice) {

@@ -241,9 +241,7 @@ async fn capabilities(
     key_attempt: &mut Option<KeyAttempt>,
 ) -> Result<Capabilities, Refusal> {
     let SyncRequest { backend, endpoint, identity, .. } = request;
-    let retry_after = backend.limits().retry_after.as_secs();
-    let learned = backend.capabilities_and_key(*endpoint, choice, identity, retry_after).await;
-    let (capabilities, is_accepted) = learned?;
+    let (capabilities, is_accepted) = backend.capabilities_and_key(*endpoint, choice, identity).await?;
     if is_accepted {
         backend.gate.accept(job.key.credential());
         *key_attempt = None;
@@ -273,13 +271,13 @@ pub fn backoff_refusal(reason: &BackoffReason) -> Refusal {
     // Rounded up to whole seconds, so that a retry is not too early.
     let whole = |time: &Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
     match reason {
-        BackoffReason::Refused { retry_after: again } => Refusal::key_refused_recently(whole(again)),
-        BackoffReason::KeyMissing { retry_after: again } => Refusal::key_missing_recently(whole(again)),
-        BackoffReason::Limited { retry_after: again } => Refusal::rate_limited(whole(again)),
-        BackoffReason::Unanswered { after } => {
+        BackoffReason::Refused(again) => Refusal::key_refused_recently(whole(again)),
+        BackoffReason::KeyMissing(again) => Refusal::key_missing_recently(whole(again)),
+        BackoffReason::Limited(again) => Refusal::rate_limited(whole(again)),
+        BackoffReason::Unanswered(after) => {
             Refusal::key_unanswered(&humantime::format_duration(*after).to_string())
         }
-        BackoffReason::WrongKeys { retry_after: again } => Refusal::wrong_keys(whole(again)),
+        BackoffReason::WrongKeys(again) => Refusal::wrong_keys(whole(again)),
     }
 }
 
@@ -309,7 +307,7 @@ mod tests {
     #[test]
     fn the_time_until_a_retry_is_rounded_up_to_whole_seconds() {
         for (millis, seconds) in [(1_000, "1"), (1_001, "2"), (1_999, "2")] {
-            let reason = BackoffReason::Limited { retry_after: Duration::from_millis(millis) };
+            let reason = BackoffReason::Limited(Duration::from_millis(millis));
             assert_eq!(backoff_refusal(&reason).retry_after.as_deref(), Some(seconds));
         }
     }

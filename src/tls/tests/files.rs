@@ -205,7 +205,7 @@ fn a_key_of_another_certificate_is_refused() {
                     files that were made together";
     assert_eq!(case.refusal(Key, other.key.serialize_pem()), mismatch);
     let files = case.files(Key, case.folder.write("file", other.key.serialize_pem()));
-    assert_eq!(case.text(&client(&Trust::Insecure, pair(&files)).unwrap_err()), mismatch);
+    assert_eq!(case.text(&client(&Trust::Insecure, Some(&pair(&files))).unwrap_err()), mismatch);
 }
 
 #[test]

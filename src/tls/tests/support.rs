@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{
@@ -113,8 +113,8 @@ impl Folder {
     }
 }
 
-pub(super) fn pair(files: &ServerFiles) -> Option<(&Path, &Path)> {
-    Some((&files.certificate, &files.key))
+pub(super) fn pair(files: &ServerFiles) -> (PathBuf, PathBuf) {
+    (files.certificate.clone(), files.key.clone())
 }
 
 /// A server that does not check that its key matches its certificate.

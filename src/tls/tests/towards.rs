@@ -253,7 +253,7 @@ async fn a_backend_that_wants_a_client_certificate_gets_the_one_that_is_named() 
     let own = Leaf::issued_by(&people);
     let shown = backend.folder.leaf("client", &own);
     let stranger = backend.folder.leaf("stranger", &Leaf::issued_by(&backend.authority));
-    let good = client(&backend.own_trust(), pair(&shown)).unwrap();
+    let good = client(&backend.own_trust(), Some(&pair(&shown))).unwrap();
     let (near, far) = shake(&server, &good, HOST).await;
     near.unwrap();
     assert_eq!(far.unwrap().peer.as_ref(), Some(own.der()));
@@ -264,7 +264,8 @@ async fn a_backend_that_wants_a_client_certificate_gets_the_one_that_is_named() 
         "it requires a client certificate: set backend.client_certificate and its key"
     );
     far.unwrap_err();
-    let (near, far) = shake(&server, &client(&backend.own_trust(), pair(&stranger)).unwrap(), HOST).await;
+    let (near, far) =
+        shake(&server, &client(&backend.own_trust(), Some(&pair(&stranger))).unwrap(), HOST).await;
     assert_eq!(
         explain(Remote::Backend, &near.unwrap_err()),
         "it refused the client certificate (UnknownCA): set backend.client_certificate to one that it accepts"
