@@ -5,8 +5,8 @@ mod state;
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use tokio::sync::watch::{Receiver, Sender};
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::core::domain::kind::Kind;
@@ -26,7 +26,7 @@ pub struct App {
     /// The jobs.
     pub registry: Arc<Registry>,
     /// Reloads the configuration.
-    pub reload: Arc<dyn Reload>,
+    pub reload: Reloader,
     /// The open listeners.
     pub listeners: Listeners,
     /// This process.
@@ -42,15 +42,35 @@ pub struct Instance {
     pub started: String,
 }
 
-/// Reloads the configuration.
-pub trait Reload: std::fmt::Debug + Send + Sync {
-    /// Reloads the configuration. The error says why it failed; the current one stays in force then.
-    fn reload(&self) -> BoxFuture<'_, Result<(), String>>;
+/// A handle that requests a reload of the configuration.
+#[derive(Clone, Debug)]
+pub struct Reloader(mpsc::Sender<ReloadReply>);
+
+/// The channel for the result of a requested reload.
+pub type ReloadReply = oneshot::Sender<Result<(), String>>;
+
+/// The error of a reload that nothing performs.
+pub const NO_RELOAD: &str = "the bridge is stopping, or does not know where its configuration came from";
+
+impl Reloader {
+    /// A handle whose requests `sender` passes on.
+    pub fn new(sender: mpsc::Sender<ReloadReply>) -> Self {
+        Self(sender)
+    }
+
+    /// Requests a reload, and waits for its result. The error says why it failed; the current configuration stays in
+    /// force then.
+    pub async fn reload(&self) -> Result<(), String> {
+        let (sender, answer) = oneshot::channel();
+        // If this fails, the answer does too.
+        let _ = self.0.send(sender).await;
+        answer.await.unwrap_or_else(|_| Err(NO_RELOAD.to_owned()))
+    }
 }
 
 impl App {
     /// An app with `state` that records its jobs in `ledger`.
-    pub fn new(state: AppState, ledger: Arc<Ledger>, reload: Arc<dyn Reload>) -> Self {
+    pub fn new(state: AppState, ledger: Arc<Ledger>, reload: Reloader) -> Self {
         let registry = Registry::new(Arc::clone(&state.config), ledger);
         state.publish_metrics();
         Self {
@@ -83,27 +103,20 @@ impl App {
     pub async fn restore_last_success(&self) {
         let state = self.state();
         let ledger = self.registry.ledger();
-        let completed = |kind, backend| JobFilter {
-            kind,
-            backend,
-            outcomes: vec![Outcome::Completed],
-            failed: None,
-            since: None,
-            before: None,
-            limit: 1,
-        };
-        let last = async |filter| {
+        let last = async |kind, backend| {
+            let outcomes = vec![Outcome::Completed];
+            let filter = JobFilter { kind, backend, outcomes, limit: 1, ..JobFilter::default() };
             // The ledger reports its errors itself.
             let found = ledger.jobs(filter).await.ok()?;
             Some(found.first()?.end.as_ref()?.finished.seconds())
         };
         for kind in Kind::all() {
-            if let Some(at) = last(completed(Some(kind), None)).await {
+            if let Some(at) = last(Some(kind), None).await {
                 telemetry::last_success(kind, at);
             }
         }
         for backend in &state.backends {
-            if let Some(at) = last(completed(None, Some(backend.url().clone()))).await {
+            if let Some(at) = last(None, Some(backend.url().clone())).await {
                 backend.metrics.succeeded(at);
             }
         }

@@ -20,29 +20,17 @@ const DIRECTORY_MODE: u32 = 0o700;
 const OTHERS_MASK: u32 = 0o077;
 
 /// Creates the directory at `path` and its missing parents. An existing directory stays unchanged.
-///
-/// # Errors
-///
-/// The error of the system.
 pub fn create_dir_all(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
 }
 
 /// Opens the file at `path` for reading and writing, and creates it if it is missing.
-///
-/// # Errors
-///
-/// The error of the system.
 pub fn open(path: &Path) -> io::Result<File> {
     opened(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
 }
 
 /// Creates the file at `path` if it is missing, and restricts its permissions otherwise. An existing file is not
 /// opened: closing it would release the locks that SQLite holds on it in this process.
-///
-/// # Errors
-///
-/// The error of the system.
 pub fn create(path: &Path) -> io::Result<()> {
     if fs::exists(path)? {
         return restrict_permissions(path);
@@ -51,19 +39,11 @@ pub fn create(path: &Path) -> io::Result<()> {
 }
 
 /// Opens the file at `path` for appending, and creates it if it is missing.
-///
-/// # Errors
-///
-/// The error of the system.
 pub fn append(path: &Path) -> io::Result<File> {
     opened(path, OpenOptions::new().append(true).create(true))
 }
 
 /// Replaces the file at `path` atomically, through a temporary file beside it.
-///
-/// # Errors
-///
-/// The error of the system.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
@@ -73,11 +53,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(beside, path)
 }
 
-/// Removes the permissions of other users on the file or directory at `path`.
-///
-/// # Errors
-///
-/// The error of the system, unless it belongs to another user.
+/// Removes the permissions of other users on the file or directory at `path`, unless it belongs to one of them.
 pub fn restrict_permissions(path: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?;
     if found.mode() & OTHERS_MASK == 0 || found.is_symlink() {

@@ -21,7 +21,7 @@ mod websocket;
 
 use std::sync::Arc;
 
-use crate::app::{App, AppState, Reload};
+use crate::app::{App, AppState, Reloader};
 use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::private::Unreadable;
@@ -67,7 +67,7 @@ impl Proxy {
     /// # Errors
     ///
     /// [`OpenError`] names the unusable file.
-    pub fn new(config: Config, ledger: Arc<Ledger>, reload: Arc<dyn Reload>) -> Result<Self, OpenError> {
+    pub fn new(config: Config, ledger: Arc<Ledger>, reload: Reloader) -> Result<Self, OpenError> {
         let keyring = Keyring::open(config.data_dir.as_deref())?;
         let restarts = Arc::new(PendingRestarts::open(config.data_dir.as_deref())?);
         let netbox = NetboxProxy::open(config.data_dir.as_deref())?;

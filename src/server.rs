@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::app::ClientListener;
+use crate::app::{ClientListener, ReloadReply, Reloader};
 use crate::config::{self, Config, WithoutLedger};
 use crate::core::remote::Remote;
 use crate::job;
@@ -34,13 +34,12 @@ use crate::telemetry;
 use crate::tls::{TlsError, Trust};
 
 use certificate::Certificates;
-use files::{FileReader, ReadResult};
+use files::FileReader;
 use listener::ListenerSet;
 use role::ListenerRole;
 
 pub use crate::proxy::OpenError;
 pub use inherited::{InheritError, InheritedListeners};
-pub use reload::{ReloadError, Reloader};
 
 /// How long a connection is still read from after its last response. Closing a socket with unread data resets the
 /// connection, and the client may lose the response.
@@ -60,8 +59,7 @@ pub struct Server {
     listeners: ListenerSet,
     proxy: Arc<Proxy>,
     certificates: Certificates,
-    reloader: Reloader,
-    reloads: mpsc::Receiver<reload::ReloadReply>,
+    reloads: mpsc::Receiver<ReloadReply>,
     source: Option<reload::ConfigSource>,
     reloading: reload::PendingReload,
     /// Background tasks, aborted when serving ends.
@@ -71,16 +69,9 @@ pub struct Server {
 /// Why the bridge cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A listener could not be bound.
-    #[error("cannot listen on {address} ({key})")]
-    Bind {
-        /// Its address.
-        address: SocketAddr,
-        /// The key that configures the address.
-        key: &'static str,
-        /// The error of the system.
-        source: std::io::Error,
-    },
+    /// A listener could not be bound to this address, which this key configures.
+    #[error("cannot listen on {0} ({1})")]
+    Bind(SocketAddr, &'static str, #[source] std::io::Error),
     /// The inherited admin listener is reachable by others.
     #[error(
         "the socket for operators that the bridge was started with listens on {0}, which is not a loopback \
@@ -112,19 +103,11 @@ pub enum StartError {
 
 impl Server {
     /// Binds the listeners of `config`, and opens its ledger.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError`] names the cause and the remedy.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         Self::bind_with(config, InheritedListeners::default()).await
     }
 
     /// [`Server::bind`] with inherited listeners.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError`] names the cause and the remedy.
     pub async fn bind_with(config: Config, mut inherited: InheritedListeners) -> Result<Self, StartError> {
         let mut certificates = Certificates::load(&config)?;
         let mut bound = Vec::new();
@@ -152,8 +135,7 @@ impl Server {
             return Err(StartError::DataDir(problem.to_owned()));
         }
         let (sender, reloads) = mpsc::channel(1);
-        let reloader = Reloader::new(sender);
-        let proxy = Arc::new(Proxy::new(config, ledger, Arc::new(reloader.clone()))?);
+        let proxy = Arc::new(Proxy::new(config, ledger, Reloader::new(sender))?);
         proxy.app.registry.restore_lost_records();
         proxy.app.resume_cooldowns().await;
         let mut listeners = ListenerSet::new(Arc::clone(&proxy));
@@ -168,7 +150,6 @@ impl Server {
             listeners,
             proxy,
             certificates,
-            reloader,
             reloads,
             source: None,
             reloading: reload::PendingReload::default(),
@@ -187,23 +168,15 @@ impl Server {
 
     /// A handle that requests a reload.
     pub fn reloader(&self) -> Reloader {
-        self.reloader.clone()
+        self.proxy.app.reload.clone()
     }
 
     /// The first address that clients are served on.
-    ///
-    /// # Errors
-    ///
-    /// The error of the system for a socket without an address.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listeners.address(|role| matches!(role, ListenerRole::Clients(_)))
     }
 
     /// The address of the admin listener.
-    ///
-    /// # Errors
-    ///
-    /// The error of the system for a socket without an address.
     pub fn admin_address(&self) -> std::io::Result<SocketAddr> {
         self.listeners.address(|role| *role == ListenerRole::Admin)
     }
@@ -312,7 +285,7 @@ impl Server {
             self.background.spawn(async move {
                 let mut reader = FileReader::Idle;
                 reader.begin(move || reading.reload_files());
-                if let ReadResult::TimedOut = reader.read().await {
+                if reader.read().await.is_err() {
                     let name = backend.config().name.as_str();
                     let owner = match backend.remote() {
                         Remote::Backend => telemetry::FilesOf::Backend(name),
@@ -350,7 +323,7 @@ fn adopt_listener(
     listener: std::net::TcpListener,
     config: &Config,
 ) -> Result<TcpListener, StartError> {
-    let failed = |source| StartError::Bind { address, key: role.key(), source };
+    let failed = |source| StartError::Bind(address, role.key(), source);
     let real = listener.local_addr().map_err(failed)?;
     if role == ListenerRole::Admin && !real.ip().to_canonical().is_loopback() && config.admin_token.is_none()
     {
@@ -383,6 +356,5 @@ fn listener_roles(config: &Config) -> Vec<(ListenerRole, SocketAddr)> {
 }
 
 async fn bind(role: ListenerRole, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let key = role.key();
-    TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, key, source })
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind(address, role.key(), source))
 }

@@ -36,10 +36,6 @@ where
 {
     /// Opens the state in the file `name` of `data_dir`, or the default if there is no such file. `remedy` says how
     /// to repair an unreadable file.
-    ///
-    /// # Errors
-    ///
-    /// [`Unreadable`].
     pub fn open(
         data_dir: Option<&Path>,
         name: &'static str,
@@ -78,21 +74,13 @@ where
     }
 
     /// Writes the state into the file.
-    ///
-    /// # Errors
-    ///
-    /// Why the file could not be written.
     pub async fn save(&self) -> io::Result<()> {
         let _turn = self.writing.lock().await;
         let state = self.get().clone();
         self.write(state).await
     }
 
-    /// Changes the file, and then the state in memory.
-    ///
-    /// # Errors
-    ///
-    /// Why the file could not be written. The state is unchanged then.
+    /// Changes the file, and then the state in memory. If the file cannot be written, both stay unchanged.
     pub async fn change_durably<R>(&self, change: impl Fn(&mut T) -> R) -> io::Result<R> {
         let _turn = self.writing.lock().await;
         let mut changed = self.get().clone();

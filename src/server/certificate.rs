@@ -7,12 +7,12 @@ use arc_swap::ArcSwapOption;
 use futures::future::select_all;
 use rustls::ServerConfig;
 
-use super::files::{self, FileReader, ReadResult};
+use super::files::{self, FileReader};
 use super::role::ListenerRole;
 use crate::app::ClientListener;
 use crate::config::Config;
 use crate::telemetry::{self, Validity};
-use crate::tls::{self, FileHashes, ServerFiles, TlsError};
+use crate::tls::{self, Certificate, FileHashes, ServerFiles, TlsError};
 
 /// The TLS configuration of a listener, or `None` for a listener without TLS.
 pub(super) type CurrentConfig = Arc<ArcSwapOption<ServerConfig>>;
@@ -31,8 +31,7 @@ struct ServerCertificate {
     contents: FileHashes,
     /// The configuration for new connections.
     current: CurrentConfig,
-    /// The validity period of the certificate.
-    period: Option<ValidityPeriod>,
+    certificate: Option<Certificate>,
     /// The validity that was logged last.
     logged: Option<Validity>,
     /// The thread that checks whether the files have changed.
@@ -42,19 +41,12 @@ struct ServerCertificate {
 /// The client listeners.
 const CLIENTS: ListenerRole = ListenerRole::Clients(ClientListener::Shared);
 
-/// The validity period of a certificate.
-#[derive(Clone, Copy, Debug)]
-struct ValidityPeriod {
-    not_before: SystemTime,
-    not_after: SystemTime,
-}
-
 /// Files that have changed, as they were read.
 #[derive(Debug)]
 struct CertificateReload {
     before: FileHashes,
     now: FileHashes,
-    read: Result<(Arc<ServerConfig>, Option<ValidityPeriod>), TlsError>,
+    read: Result<(Arc<ServerConfig>, Option<Certificate>), TlsError>,
 }
 
 impl Certificates {
@@ -81,7 +73,7 @@ impl Certificates {
                 before.current.store(newer.current.load_full());
                 newer.current = Arc::clone(&before.current);
                 // The result of a running thread is outdated, and is dropped.
-                newer.reader = std::mem::replace(&mut before.reader, FileReader::Idle);
+                newer.reader = std::mem::take(&mut before.reader);
             }
         }
         self.log_validity(SystemTime::now());
@@ -110,12 +102,12 @@ impl Certificates {
         let (read, at, _) = select_all(reads).await;
         let Some(certificate) = self.0.get_mut(at) else { return };
         match read {
-            ReadResult::Done(None) => {}
-            ReadResult::Done(Some(reread)) => {
+            Ok(None) => {}
+            Ok(Some(reread)) => {
                 certificate.apply_reload(reread);
                 certificate.log_validity(SystemTime::now());
             }
-            ReadResult::TimedOut => {
+            Err(_) => {
                 let owner = telemetry::FilesOf::Listener(certificate.owner.certificate_key());
                 telemetry::CertificatesOverdue { owner, limit: files::READ_TIMEOUT }.emit();
             }
@@ -127,31 +119,22 @@ impl ServerCertificate {
     fn load(owner: ListenerRole, files: Option<&ServerFiles>) -> Result<Self, TlsError> {
         // Hashed before the files are loaded: a change in between is detected by the next check.
         let contents = files.map(FileHashes::for_server).unwrap_or_default();
-        let (config, period) = match files.map(read).transpose()? {
-            Some((config, period)) => (Some(config), period),
-            None => (None, None),
-        };
-        let current = Arc::new(ArcSwapOption::new(config));
-        Ok(Self {
-            owner,
-            files: files.cloned(),
-            contents,
-            current,
-            period,
-            logged: None,
-            reader: FileReader::Idle,
-        })
+        let (config, certificate) = files.map(read).transpose()?.unzip();
+        let (current, certificate) = (Arc::new(ArcSwapOption::new(config)), certificate.flatten());
+        let (files, reader) = (files.cloned(), FileReader::Idle);
+        Ok(Self { owner, files, contents, current, certificate, logged: None, reader })
     }
 
     /// Logs the expiry of the certificate if it was replaced or has expired since the last call.
     fn log_validity(&mut self, now: SystemTime) {
-        let validity = match self.period {
-            Some(period) if now < period.not_before => Validity::NotYet,
-            Some(period) if now > period.not_after => Validity::Expired,
+        let shown = self.certificate.as_ref();
+        let validity = match shown {
+            Some(shown) if now < shown.not_before => Validity::NotYet,
+            Some(shown) if now > shown.not_after => Validity::Expired,
             _ => Validity::Valid,
         };
         if self.logged.replace(validity) != Some(validity) {
-            let ends = self.period.and_then(|period| period.not_after.duration_since(UNIX_EPOCH).ok());
+            let ends = shown.and_then(|shown| shown.not_after.duration_since(UNIX_EPOCH).ok());
             let (key, ends) = (self.owner.certificate_key(), ends.map(|ends| ends.as_secs()));
             telemetry::CertificateShown { key, ends, validity }.emit();
         }
@@ -179,9 +162,9 @@ impl ServerCertificate {
         }
         self.contents = now;
         let error = match read {
-            Ok((config, period)) => {
+            Ok((config, certificate)) => {
                 self.current.store(Some(config));
-                self.period = period;
+                self.certificate = certificate;
                 self.logged = None;
                 None
             }
@@ -191,10 +174,6 @@ impl ServerCertificate {
     }
 }
 
-fn read(files: &ServerFiles) -> Result<(Arc<ServerConfig>, Option<ValidityPeriod>), TlsError> {
-    let config = tls::server(files)?;
-    let shown = tls::read_certificate(files).ok();
-    let period =
-        shown.map(|shown| ValidityPeriod { not_before: shown.not_before, not_after: shown.not_after });
-    Ok((config, period))
+fn read(files: &ServerFiles) -> Result<(Arc<ServerConfig>, Option<Certificate>), TlsError> {
+    Ok((tls::server(files)?, tls::read_certificate(files).ok()))
 }

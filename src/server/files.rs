@@ -11,19 +11,15 @@ use tokio::time::{Instant, timeout_at};
 /// How long reading files may take before it is an error.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The result of reading files.
+/// The files were not read within [`READ_TIMEOUT`]. The thread continues, and its result is dropped.
 #[derive(Debug)]
-pub(super) enum ReadResult<T> {
-    /// The files were read.
-    Done(T),
-    /// The files were not read within [`READ_TIMEOUT`]. The thread continues, and its result is dropped.
-    TimedOut,
-}
+pub(super) struct ReadTimedOut;
 
 /// A thread that reads files, if there is one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum FileReader<T> {
     /// There is no thread.
+    #[default]
     Idle,
     /// The thread has until this deadline.
     Reading(JoinHandle<T>, Instant),
@@ -48,21 +44,21 @@ impl<T: Send + 'static> FileReader<T> {
     }
 
     /// Waits for the result; pends forever if there is no thread. Cancel safe.
-    pub(super) async fn read(&mut self) -> ReadResult<T> {
+    pub(super) async fn read(&mut self) -> Result<T, ReadTimedOut> {
         if let Self::Stuck(thread) = self {
             let _ = thread.await;
             *self = Self::Idle;
         }
         let Self::Reading(thread, limit) = self else { return std::future::pending().await };
         let read = timeout_at(*limit, &mut *thread).await;
-        match (read, std::mem::replace(self, Self::Idle)) {
-            (Ok(Ok(read)), _) => ReadResult::Done(read),
+        match (read, std::mem::take(self)) {
+            (Ok(Ok(read)), _) => Ok(read),
             (Err(_), Self::Reading(thread, _)) => {
                 *self = Self::Stuck(thread);
-                ReadResult::TimedOut
+                Err(ReadTimedOut)
             }
             // The thread panicked, which is handled like a hang.
-            _ => ReadResult::TimedOut,
+            _ => Err(ReadTimedOut),
         }
     }
 }
@@ -80,7 +76,7 @@ mod tests {
         reader.begin(move || hangs.recv());
         assert!(reader.is_reading());
         tokio::time::advance(READ_TIMEOUT).await;
-        assert!(matches!(reader.read().await, ReadResult::TimedOut));
+        assert!(matches!(reader.read().await, Err(ReadTimedOut)));
         assert!(!reader.is_idle() && !reader.is_reading(), "the thread is still there");
         let waiting = tokio::time::timeout_at(Instant::now(), reader.read()).await;
         assert!(waiting.is_err(), "what it reads counts for nothing");
@@ -94,7 +90,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         reader.begin(|| Ok(()));
-        assert!(matches!(reader.read().await, ReadResult::Done(Ok(()))));
+        assert!(matches!(reader.read().await, Ok(Ok(()))));
         assert!(reader.is_idle());
     }
 }

@@ -20,8 +20,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::LINGER;
 use super::h2_stall::ConnectionActivity;
-use crate::core::http::guard::Rejection;
-use crate::core::http::guard::{Guard, HeadLimits, KeepAlive};
+use crate::core::http::guard::{Guard, HeadLimits, KeepAlive, Rejection};
 use crate::core::http::headers::elements;
 use crate::deadline::DeadlineTimer;
 use crate::proxy::informational::InformationalResponses;
@@ -325,18 +324,20 @@ mod tests {
 
     use http::{HeaderMap, StatusCode};
     use hyper_util::rt::TokioIo;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+
+    fn guard(io: DuplexStream, signals: GuardSignals) -> Http1Guard<TokioIo<DuplexStream>> {
+        let bounds = HeadLimits { head_bytes: 1024, header_count: 10, target_bytes: 100 };
+        Http1Guard::new(TokioIo::new(io), Ipv4Addr::LOCALHOST.into(), bounds, LINGER, signals)
+    }
 
     #[tokio::test(start_paused = true)]
     async fn interim_answers_keep_their_turn_while_the_client_takes_nothing() {
         let (ours, mut theirs) = duplex(8);
-        let bounds = HeadLimits { head_bytes: 1024, header_count: 10, target_bytes: 100 };
         let interim = InformationalResponses::default();
-        let signals = GuardSignals { interim: interim.clone(), ..GuardSignals::default() };
-        let client = Ipv4Addr::LOCALHOST.into();
-        let mut guard = Http1Guard::new(TokioIo::new(ours), client, bounds, LINGER, signals);
+        let mut guard = guard(ours, GuardSignals { interim: interim.clone(), ..GuardSignals::default() });
         let cx = &mut Context::from_waker(Waker::noop());
         let hint = |request, status| interim.put(request, status, HeaderMap::new());
 
@@ -368,13 +369,10 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_sends_after_its_last_request_is_cut_off_and_a_disconnect_is_noticed() {
         let head = b"GET /full-update/stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-        let bounds = HeadLimits { head_bytes: 1024, header_count: 10, target_bytes: 100 };
         for (sent, expected) in [(MAX_DISCARDED - 1, None), (MAX_DISCARDED, Some(io::ErrorKind::InvalidData))]
         {
             let (ours, mut theirs) = duplex(CHUNK_BYTES);
-            let client = Ipv4Addr::LOCALHOST.into();
-            let guard = Http1Guard::new(TokioIo::new(ours), client, bounds, LINGER, GuardSignals::default());
-            let mut guard = TokioIo::new(guard);
+            let mut guard = TokioIo::new(guard(ours, GuardSignals::default()));
             theirs.write_all(head).await.unwrap();
             let mut taken = vec![0; head.len()];
             guard.read_exact(&mut taken).await.unwrap();
@@ -389,49 +387,35 @@ mod tests {
         }
     }
 
-    fn kept_open(head: &str) -> String {
-        let mut head = head.as_bytes().to_vec();
-        keep_open(&mut head);
-        String::from_utf8(head).unwrap()
-    }
-
     #[test]
-    fn a_sync_stream_never_becomes_a_tunnel_and_other_paths_may() {
-        for (target, expected) in [
-            ("/full-update/stream", KeepAlive::No),
-            ("http://a/full-update%2fstream/?x=1", KeepAlive::No),
-            ("/cluster/backup/stream", KeepAlive::No),
-            ("/x/stream", KeepAlive::Yes),
-            ("/full-update", KeepAlive::Yes),
+    fn only_a_sync_stream_is_kept_open_by_what_asks_for_its_end_and_never_becomes_a_tunnel() {
+        let (close, upgrade) =
+            ("Connection: TE, Close\r\nTE: trailers", "Connection: Upgrade\r\nUpgrade: websocket");
+        let get =
+            |target: &str, headers: &str| format!("GET {target} HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n");
+        // The last value says whether `Connection` is hidden.
+        for (head, expected, is_hidden) in [
+            (get("/full-update/stream?x=1", close), KeepAlive::No, true),
+            (get("/dcim/devices%2Fcreate/stream", close), KeepAlive::No, true),
+            (get("/full-update/%73tream", close), KeepAlive::No, true),
+            (get("http://a/full-update%2fstream/", close), KeepAlive::No, true),
+            (get("/full-update/stream", upgrade), KeepAlive::No, false),
+            (get("http://a/full-update%2fstream/?x=1", upgrade), KeepAlive::No, false),
+            (get("/cluster/backup/stream", upgrade), KeepAlive::No, false),
+            (get("/x/stream", upgrade), KeepAlive::Yes, false),
+            (get("/full-update", upgrade), KeepAlive::Yes, false),
+            (get("/full-update/stream", "Connection: keep-alive"), KeepAlive::Yes, false),
+            (get("/full-update", "Connection: close"), KeepAlive::Yes, false),
+            (get("/full-update/stream", close).replace("GET", "POST"), KeepAlive::Yes, false),
+            (get("/x/stream", "X-Connection: close"), KeepAlive::Yes, false),
+            (get("/x?/stream", "Connection: close") + "Connection: close\r\n\r\n", KeepAlive::Yes, false),
+            (get("/x/stream", "TE: trailers") + &get("/", "Connection: close"), KeepAlive::Yes, false),
+            (String::new(), KeepAlive::Yes, false),
         ] {
-            let mut head = format!(
-                "GET {target} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-            )
-            .into_bytes();
-            assert_eq!(keep_open(&mut head), expected, "{target}");
-        }
-    }
-
-    #[test]
-    fn only_streams_are_kept_open_by_what_asks_for_their_end() {
-        let head = "GET /full-update/stream?x=1 HTTP/1.1\r\nHost: a\r\nConnection: TE, Close\r\nTE: trailers\r\n\r\n";
-        assert_eq!(kept_open(head), head.replace("Connection", CLOSE));
-        for path in
-            ["/dcim/devices%2Fcreate/stream", "/full-update/%73tream", "http://a/full-update%2fstream/"]
-        {
-            let head = head.replacen("/full-update/stream", path, 1);
-            assert_eq!(kept_open(&head), head.replace("Connection", CLOSE), "{path}");
-        }
-        for untouched in [
-            "GET /full-update/stream HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
-            "GET /full-update HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-            "POST /full-update/stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-            "GET /x/stream HTTP/1.1\r\nHost: a\r\nX-Connection: close\r\n\r\n",
-            "GET /x?/stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nConnection: close\r\n\r\n",
-            "GET /x/stream HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nConnection: close\r\n\r\n",
-            "",
-        ] {
-            assert_eq!(kept_open(untouched), untouched);
+            let mut kept = head.clone().into_bytes();
+            assert_eq!(keep_open(&mut kept), expected, "{head}");
+            let hidden = if is_hidden { head.replace("Connection", CLOSE) } else { head };
+            assert_eq!(String::from_utf8(kept).unwrap(), hidden);
         }
     }
 }

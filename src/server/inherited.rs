@@ -29,10 +29,6 @@ pub enum InheritError {
 impl InheritedListeners {
     /// Takes the inherited listeners. `names` are their names, separated by colons as in `LISTEN_FDNAMES`. Without
     /// names, the first is for clients and the second for operators.
-    ///
-    /// # Errors
-    ///
-    /// [`InheritError`] identifies the unusable socket.
     pub fn take(names: Option<&str>) -> Result<Self, InheritError> {
         let mut sockets = ListenFd::from_env();
         let mut inherited = Self::default();

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -38,7 +39,7 @@ struct ListenerTask {
     role: ListenerRole,
     /// The configured address; port 0 stands for any port.
     configured: SocketAddr,
-    address: std::io::Result<SocketAddr>,
+    address: Option<SocketAddr>,
     certificate: CurrentConfig,
     /// Closes the listener and shuts its connections down gracefully.
     close: watch::Sender<bool>,
@@ -72,19 +73,19 @@ impl ListenerSet {
         listener: TcpListener,
         certificate: CurrentConfig,
     ) {
-        let address = listener.local_addr();
+        let address = listener.local_addr().ok();
         let close = watch::Sender::new(false);
         let accepting = AcceptLoop {
             role,
             configured,
-            address: address.as_ref().ok().copied(),
+            address,
             proxy: Arc::clone(&self.proxy),
             certificate: Arc::clone(&certificate),
             connections: self.connections.clone(),
             closing: close.subscribe(),
         };
-        if let Ok(address) = &address {
-            self.proxy.app.listeners.open(role.key(), configured, *address);
+        if let Some(address) = address {
+            self.proxy.app.listeners.open(role.key(), configured, address);
         }
         self.tasks.spawn(accepting.run(listener));
         self.open.push(ListenerTask { role, configured, address, certificate, close });
@@ -93,9 +94,9 @@ impl ListenerSet {
     /// Logs the listening addresses again.
     pub(super) fn log_addresses(&self) {
         for open in &self.open {
-            if let Ok(address) = &open.address {
+            if let Some(address) = open.address {
                 let is_tls = open.certificate.load().is_some();
-                telemetry::ListenerOpened { key: open.role.key(), address: *address, is_tls }.emit();
+                telemetry::ListenerOpened { key: open.role.key(), address, is_tls }.emit();
             }
         }
     }
@@ -114,17 +115,12 @@ impl ListenerSet {
 
     /// The address of the first listener that matches `is_wanted`.
     pub(super) fn address(&self, is_wanted: impl Fn(&ListenerRole) -> bool) -> std::io::Result<SocketAddr> {
-        let none = || Err(std::io::Error::from(std::io::ErrorKind::AddrNotAvailable));
-        match self.open.iter().find(|open| is_wanted(&open.role)).map(|open| &open.address) {
-            Some(Ok(address)) => Ok(*address),
-            _ => none(),
-        }
+        let found = self.open.iter().find(|open| is_wanted(&open.role)).and_then(|open| open.address);
+        found.ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into())
     }
 
     pub(super) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
-        let known =
-            |open: &ListenerTask| open.address.as_ref().ok().map(|address| (open.role.key(), *address));
-        self.open.iter().filter_map(known).collect()
+        self.open.iter().filter_map(|open| Some((open.role.key(), open.address?))).collect()
     }
 
     /// Reaps a finished task; pends forever if there is none.
@@ -170,7 +166,7 @@ impl AcceptLoop {
                     }
                 },
                 // A dropped sender closes it too.
-                () = closed(&mut closing) => break,
+                () = closing.wait_for(|closing| *closing).map(drop) => break,
                 Some(_) = served.join_next() => {}
             }
         }
@@ -215,11 +211,14 @@ impl AcceptLoop {
     }
 
     /// Answers a connection beyond `limit`, unless too many are being answered already.
-    fn refuse(&self, stream: TcpStream, limit: Limit, write_timeout: Duration, served: &mut JoinSet<()>) {
+    fn refuse(&self, mut stream: TcpStream, limit: Limit, write_timeout: Duration, served: &mut JoinSet<()>) {
         let refused = (ConnectionQuotaKey::Refused(self.role.listener()), MAX_REFUSALS, limit);
         let Ok(slot) = self.connections.acquire([refused]) else { return };
         served.spawn(async move {
-            send_limit_exceeded(stream, limit, write_timeout).await;
+            // No request is read.
+            let answer = respond::raw_limit_exceeded(limit);
+            let sent = connection::send_and_close(&mut stream, answer.as_bytes());
+            let _ = timeout(write_timeout, sent).await;
             drop(slot);
         });
     }
@@ -239,14 +238,4 @@ impl AcceptLoop {
         let of_address = (key, limits.connections_per_address, Limit::ConnectionsPerAddress);
         self.connections.acquire([all].into_iter().chain((!is_proxy).then_some(of_address)))
     }
-}
-
-async fn closed(closing: &mut watch::Receiver<bool>) {
-    let _ = closing.wait_for(|closing| *closing).await;
-}
-
-/// Answers with the reason, without reading a request.
-async fn send_limit_exceeded(mut stream: TcpStream, limit: Limit, write_timeout: Duration) {
-    let answer = respond::raw_limit_exceeded(limit);
-    let _ = timeout(write_timeout, connection::send_and_close(&mut stream, answer.as_bytes())).await;
 }

@@ -1,17 +1,13 @@
 //! Reloads of the configuration while the bridge serves.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
-
 use super::certificate::Certificates;
-use super::files::{self, FileReader, ReadResult};
+use super::files::{self, FileReader};
 use super::{Server, StartError, bind, listener_roles, log_startup, supervisor};
-use crate::app::AppState;
-use crate::app::Reload;
+use crate::app::{AppState, NO_RELOAD, ReloadReply};
 use crate::config::{self, Config};
 use crate::proxy::Proxy;
 use crate::telemetry;
@@ -29,23 +25,16 @@ pub(super) struct PreparedReload {
 }
 
 /// The reload in progress, if there is one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct PendingReload {
     reader: FileReader<Result<PreparedReload, ReloadError>>,
     /// The channel for its result.
     reply: Option<ReloadReply>,
 }
 
-/// The channel for the result of a requested reload.
-pub(super) type ReloadReply = oneshot::Sender<Result<(), ReloadError>>;
-
-/// A handle that requests a reload.
-#[derive(Clone, Debug)]
-pub struct Reloader(mpsc::Sender<ReloadReply>);
-
 /// Why a reload failed. The previous configuration stays in force.
 #[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
+pub(super) enum ReloadError {
     /// The new configuration is invalid.
     #[error(transparent)]
     Config(#[from] config::ConfigError),
@@ -53,22 +42,11 @@ pub enum ReloadError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// A new listener could not be bound.
-    #[error("{source}{}", why(.source))]
-    Start {
-        /// The cause.
-        #[from]
-        source: StartError,
-    },
+    #[error("{}{}", .0, .0.source().map(|source| format!(": {source}")).unwrap_or_default())]
+    Start(#[from] StartError),
     /// The change requires a restart.
     #[error("{key} cannot change from {before} to {after} while the bridge runs: restart it")]
-    Restart {
-        /// The key that cannot change.
-        key: &'static str,
-        /// Its current value.
-        before: String,
-        /// Its new value.
-        after: String,
-    },
+    Restart { key: &'static str, before: String, after: String },
     /// A file could not be read in time.
     #[error(
         "a file of the configuration, or one that it names, could not be read within {}: see whether the disk that \
@@ -76,31 +54,6 @@ pub enum ReloadError {
         humantime::format_duration(files::READ_TIMEOUT)
     )]
     Overdue,
-    /// There is no source, or the bridge is stopping.
-    #[error("the bridge is stopping, or does not know where its configuration came from")]
-    Unavailable,
-}
-
-/// The part of an error that its source does not describe.
-fn why(error: &StartError) -> String {
-    error.source().map(|source| format!(": {source}")).unwrap_or_default()
-}
-
-impl Reloader {
-    pub(super) fn new(sender: mpsc::Sender<ReloadReply>) -> Self {
-        Self(sender)
-    }
-
-    /// Requests a reload, and waits for its result.
-    ///
-    /// # Errors
-    ///
-    /// Why nothing has changed.
-    pub async fn reload(&self) -> Result<(), ReloadError> {
-        let (sender, answer) = oneshot::channel();
-        self.0.send(sender).await.map_err(|_| ReloadError::Unavailable)?;
-        answer.await.unwrap_or(Err(ReloadError::Unavailable))
-    }
 }
 
 impl ConfigSource {
@@ -127,12 +80,6 @@ impl ConfigSource {
     }
 }
 
-impl Default for PendingReload {
-    fn default() -> Self {
-        Self { reader: FileReader::Idle, reply: None }
-    }
-}
-
 impl PendingReload {
     /// Returns whether another reload may start, or can be refused at once because the files hang.
     pub(super) fn is_free(&self) -> bool {
@@ -141,22 +88,13 @@ impl PendingReload {
 
     /// Waits for the configuration that was read; pends forever if no reload is in progress.
     pub(super) async fn prepared(&mut self) -> Result<PreparedReload, ReloadError> {
-        match self.reader.read().await {
-            ReadResult::Done(prepared) => prepared,
-            ReadResult::TimedOut => Err(ReloadError::Overdue),
-        }
+        self.reader.read().await.unwrap_or(Err(ReloadError::Overdue))
     }
 }
 
 impl fmt::Debug for ConfigSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ConfigSource")
-    }
-}
-
-impl Reload for Reloader {
-    fn reload(&self) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async { Reloader::reload(self).await.map_err(|error| error.to_string()) })
     }
 }
 
@@ -168,9 +106,11 @@ impl Server {
         }
         self.reloading.reply = Some(reply);
         match self.source.clone() {
-            None => self.reloaded(Err(ReloadError::Unavailable)),
+            None => self.reloaded(Err(NO_RELOAD.to_owned())),
             // The files still hang since the last reload: another thread would hang with them.
-            Some(_) if !self.reloading.reader.is_idle() => self.reloaded(Err(ReloadError::Overdue)),
+            Some(_) if !self.reloading.reader.is_idle() => {
+                self.reloaded(Err(ReloadError::Overdue.to_string()))
+            }
             Some(source) => {
                 let proxy = Arc::clone(&self.proxy);
                 self.reloading.reader.begin(move || source.prepare(&proxy));
@@ -184,11 +124,11 @@ impl Server {
             Ok(prepared) => self.take_over(prepared).await,
             Err(error) => Err(error),
         };
-        self.reloaded(reloaded);
+        self.reloaded(reloaded.map_err(|error| error.to_string()));
     }
 
-    fn reloaded(&mut self, reloaded: Result<(), ReloadError>) {
-        telemetry::ConfigReloaded { error: reloaded.as_ref().err().map(ToString::to_string) }.emit();
+    fn reloaded(&mut self, reloaded: Result<(), String>) {
+        telemetry::ConfigReloaded { error: reloaded.as_ref().err().cloned() }.emit();
         // While the bridge stops, the supervisor keeps that status.
         if !self.proxy.app.registry.is_draining() {
             supervisor::ready(&self.status());
