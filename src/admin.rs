@@ -56,7 +56,7 @@ use crate::core::domain::kind::SyncEndpoint;
 use crate::core::http::csrf;
 use crate::core::http::guard::{self, RejectReason, Rejection};
 use crate::core::http::headers::host;
-use crate::ledger::{Cleaning, CleaningResult, Timestamp};
+use crate::ledger::{Cleaning, CleaningResult};
 use crate::proxy::forwarded::Forwarded;
 use crate::proxy::request::Peer;
 use crate::proxy::{Proxy, errors, headers, router, streams};
@@ -291,8 +291,7 @@ fn unauthorized() -> Response<Body> {
 }
 
 fn metrics(app: &App) -> Response<Body> {
-    let text = telemetry::metrics_text(&app.registry.reading(Timestamp::now()));
-    let mut response = Response::new(respond::full(text.into()));
+    let mut response = Response::new(respond::full(app.metrics().into()));
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response

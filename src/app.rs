@@ -10,9 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::core::domain::kind::Kind;
-use crate::core::domain::outcome::Outcome;
 use crate::job::Registry;
-use crate::ledger::{JobFilter, Ledger, Timestamp};
+use crate::ledger::{Ledger, Timestamp};
 use crate::telemetry;
 
 pub use listeners::{BACKEND_LISTEN, ClientListener, LISTEN, Listeners, NETBOX_LISTEN};
@@ -99,32 +98,20 @@ impl App {
         self.state.send_replace(Arc::new(state));
     }
 
-    /// Sets the metrics of the last success, for each kind and each backend, from the ledger.
-    pub async fn restore_last_success(&self) {
+    /// Restores the state of an earlier process: the last successes, what is known of backends, and cool-downs.
+    pub async fn restore(&self) {
         let state = self.state();
-        let ledger = self.registry.ledger();
-        let last = async |kind, backend| {
-            let outcomes = vec![Outcome::Completed];
-            let filter = JobFilter { kind, backend, outcomes, limit: 1, ..JobFilter::default() };
-            // The ledger reports its errors itself.
-            let found = ledger.jobs(filter).await.ok()?;
-            Some(found.first()?.end.as_ref()?.finished.seconds())
-        };
-        for kind in Kind::all() {
-            if let Some(at) = last(Some(kind), None).await {
-                telemetry::last_success(kind, at);
-            }
-        }
-        for backend in &state.backends {
-            if let Some(at) = last(None, Some(backend.url().clone())).await {
-                backend.metrics.succeeded(at);
-            }
-        }
+        self.registry.restore(&state.backends).await;
     }
 
-    /// Resumes the cool-downs of jobs of an earlier process, which hold concurrency permits.
-    pub async fn resume_cooldowns(&self) {
-        let state = self.state();
-        self.registry.resume_cooldowns(&state.backends).await;
+    /// All metrics, in the Prometheus text format.
+    pub fn metrics(&self) -> Vec<u8> {
+        for backend in &self.state().backends {
+            for kind in Kind::all() {
+                let success = self.registry.history.last_success(backend.url(), kind);
+                backend.metrics.set_last_success(kind, success.map_or(0.0, |success| success.at.seconds()));
+            }
+        }
+        telemetry::metrics_text(&self.registry.reading(Timestamp::now()))
     }
 }

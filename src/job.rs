@@ -9,6 +9,7 @@ mod connection;
 mod cooldown;
 mod failures;
 mod handle;
+mod history;
 mod lifecycle;
 mod log;
 mod record_writer;
@@ -22,6 +23,7 @@ mod service;
 
 pub use cooldown::CoolingDown;
 pub use handle::{Job, StartResult, Watcher};
+pub use history::History;
 pub use log::{Batch, Cursor, FIRST, JobLog, LogMemory};
 pub use recordings::recordings;
 pub use registry::{AdmitError, AttachOptions, Attached, BackendLoad, Registry, Replay, retention};

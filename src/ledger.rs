@@ -7,6 +7,7 @@
 //! | `store` | what the ledger needs of a database |
 //! | `sqlite` | the database: one file of SQLite, or memory |
 //! | `record` | the record of a job |
+//! | `history` | the last successes on backends, and their capabilities |
 //! | `record_clock`, `clock` | the clock that records age by, and those that drive it |
 //! | `retention` | how long records are kept, and what a cleaning removes |
 //! | `secrets` | the secrets of fingerprints |
@@ -16,6 +17,7 @@
 
 mod clock;
 mod damage;
+mod history;
 mod pending;
 mod record;
 mod record_clock;
@@ -38,6 +40,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 pub use clock::{Clock, SystemClock};
+pub use history::{BackendHistory, DetectedCapabilities, LastSuccess};
 pub use record::{
     Cooldown, FailureGroup, InvalidJobId, JobEnd, JobId, JobProgress, JobUpdate, LoggedFailure, LoggedFrame,
     Record, Requester, Stored, Timestamp,
@@ -162,6 +165,16 @@ impl Ledger {
     /// Reads the records of ended jobs whose backends may still run them after `now`, the longest cool-down first.
     pub fn cooling_down(&self, now: Timestamp) -> LedgerFuture<Vec<Record>> {
         self.requests.query(move |store| store.cooling_down(now))
+    }
+
+    /// Reads the last successes on all backends, and their capabilities. They outlive the records of jobs.
+    pub fn history(&self) -> LedgerFuture<BackendHistory> {
+        self.requests.query(move |store| store.history())
+    }
+
+    /// Stores the capabilities of `backend`.
+    pub fn save_capabilities(&self, backend: BackendUrl, detected: DetectedCapabilities) -> LedgerFuture<()> {
+        self.requests.query(move |store| store.save_capabilities(&backend, &detected))
     }
 
     /// Returns the `jobs` whose recordings are due for removal: those whose frames were removed for their age and, of

@@ -137,7 +137,7 @@ impl Server {
         let (sender, reloads) = mpsc::channel(1);
         let proxy = Arc::new(Proxy::new(config, ledger, Reloader::new(sender))?);
         proxy.app.registry.restore_lost_records();
-        proxy.app.resume_cooldowns().await;
+        proxy.app.restore().await;
         let mut listeners = ListenerSet::new(Arc::clone(&proxy));
         for (role, address, listener) in bound {
             listeners.open(role, address, listener, certificates.config_for(role));
@@ -194,7 +194,7 @@ impl Server {
     }
 
     async fn serve(mut self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
-        self.restore_and_prune();
+        self.prune_netbox_endpoints();
         supervisor::ready(&self.status());
         self.serve_until(shutdown).await;
         let registry = Arc::clone(&self.proxy.app.registry);
@@ -297,13 +297,11 @@ impl Server {
         }
     }
 
-    /// Starts to load the metrics that the ledger knows, and to remove the NetBox endpoints of listeners that are not
-    /// configured any more.
-    fn restore_and_prune(&mut self) {
+    /// Starts to remove the NetBox endpoints of listeners that are not configured any more.
+    fn prune_netbox_endpoints(&mut self) {
         let proxy = Arc::clone(&self.proxy);
         self.background.spawn(async move {
             proxy.remove_unused_netbox_endpoints().await;
-            proxy.app.restore_last_success().await;
         });
     }
 

@@ -27,7 +27,7 @@ pub use front::{
 pub use job::{
     CooldownEnded, CooldownStarted, FramesReceived, FramesWritten, JobAbandoned, JobCrashed, JobEnded,
     JobQueued, JobStarted, JobWaitEnded, JobWaiting, LedgerCleaned, MoreObjectsFailed, ObjectFailed,
-    RecordOverdue, RecordingFailed, RequestRefused, job_span, last_success,
+    RecordOverdue, RecordingFailed, RequestRefused, job_span,
 };
 pub use ledger::{
     ClockTrustReason, LedgerCleaningHeld, LedgerClockJumped, LedgerClockTrusted, LedgerClosed,

@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod feed;
+mod freshness;
 mod health;
 mod log;
 mod metrics;

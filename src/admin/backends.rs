@@ -11,8 +11,9 @@ use crate::config::Config;
 use crate::core::compat::plugin::{Forecast, forecast};
 use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::run::capabilities::Capabilities;
-use crate::core::run::plan::plan;
+use crate::core::run::plan::{needed_streams, plan};
 use crate::job::{BackendLoad, CoolingDown};
+use crate::ledger::{LastSuccess, Timestamp};
 use crate::proxy::Proxy;
 use crate::respond::{self, Body};
 
@@ -39,6 +40,8 @@ struct BackendObject {
     circuit: &'static str,
     version: Option<String>,
     dialect: Option<&'static str>,
+    /// When the version and the channels were last detected.
+    detected: Option<String>,
     channel: &'static str,
     running: usize,
     waiting: usize,
@@ -70,6 +73,17 @@ struct KindObject {
     channel: Option<&'static str>,
     /// The stages that are skipped.
     without: Vec<&'static str>,
+    last_success: Option<LastSuccessObject>,
+}
+
+/// The last sync of a kind that completed.
+#[derive(Serialize)]
+struct LastSuccessObject {
+    job: String,
+    time: String,
+    age_seconds: u64,
+    failed: u64,
+    unconfirmed: u64,
 }
 
 /// The backends, in the order of the configuration.
@@ -83,10 +97,24 @@ pub(super) async fn list(proxy: &Proxy) -> Response<Body> {
 async fn backend_object(proxy: &Proxy, bridge: &Config, backend: &Backend) -> BackendObject {
     let app = &proxy.app;
     let load = app.registry.load(backend);
-    let (kinds, problem) = kinds(backend, load).await;
+    let (cached, problem) = probe_kinds(backend, load).await;
+    app.registry.history.note_capabilities(backend);
+    let detected = app.registry.history.capabilities(backend.url());
     let config = backend.config();
     let last_error = backend.last_error().map(|error| error.to_string());
-    let capabilities = backend.cached_capabilities();
+    let mut capabilities = backend.cached_capabilities();
+    let detected_at = detected.as_ref().map(|detected| detected.at.to_string());
+    if let (None, Some(detected)) = (capabilities.release, &detected) {
+        capabilities = detected.capabilities.clone();
+    }
+    let kind_object = |(endpoint, cached): (SyncEndpoint, Option<Capabilities>)| {
+        let is_enough = |known: &Capabilities| needed_streams(endpoint, known, config.channel).is_empty();
+        let known = cached
+            .or_else(|| Some(&detected.as_ref()?.capabilities).filter(|known| is_enough(known)).cloned());
+        let last_success = app.registry.history.last_success(backend.url(), endpoint.kind);
+        KindObject::new(endpoint, known.as_ref(), backend, last_success)
+    };
+    let kinds = cached.into_iter().map(kind_object).collect();
     BackendObject {
         name: config.name.clone(),
         url: config.url.to_string(),
@@ -102,6 +130,7 @@ async fn backend_object(proxy: &Proxy, bridge: &Config, backend: &Backend) -> Ba
         circuit: backend.circuit().as_str(),
         version: capabilities.release.map(|release| release.to_string()),
         dialect: capabilities.dialect().map(crate::core::upstream::dialect::Dialect::as_str),
+        detected: detected_at,
         channel: config.channel.as_str(),
         running: load.running,
         waiting: load.waiting,
@@ -114,9 +143,13 @@ async fn backend_object(proxy: &Proxy, bridge: &Config, backend: &Backend) -> Ba
     }
 }
 
-/// The channel for each kind, or why it is unknown. A backend is not probed while a sync runs on it, because it may not
-/// answer until the sync has ended, nor without a key if it requires one. Only cached capabilities count then.
-async fn kinds(backend: &Backend, load: BackendLoad) -> (Vec<KindObject>, Option<String>) {
+/// The current capabilities for each kind, or why they are unknown. A backend is not probed while a sync runs on it,
+/// because it may not answer until the sync has ended, nor without a key if it requires one. Only cached capabilities
+/// count then.
+async fn probe_kinds(
+    backend: &Backend,
+    load: BackendLoad,
+) -> (Vec<(SyncEndpoint, Option<Capabilities>)>, Option<String>) {
     let choice = backend.config().channel;
     let identity = RequestIdentity { key: backend.config().api_key.clone(), ..RequestIdentity::default() };
     let mut problem = None;
@@ -133,7 +166,7 @@ async fn kinds(backend: &Backend, load: BackendLoad) -> (Vec<KindObject>, Option
                 Err(refusal) => problem = Some(refusal.text()),
             }
         }
-        kinds.push(KindObject::new(endpoint, capabilities.as_ref(), backend));
+        kinds.push((endpoint, capabilities));
     }
     (kinds, problem)
 }
@@ -147,8 +180,20 @@ impl CoolingDownObject {
     }
 }
 
+impl LastSuccessObject {
+    fn new(LastSuccess { job, at, failed, unconfirmed }: LastSuccess) -> Self {
+        let age_seconds = Timestamp::now().since(at).as_secs();
+        Self { job: job.to_string(), time: at.to_string(), age_seconds, failed, unconfirmed }
+    }
+}
+
 impl KindObject {
-    fn new(endpoint: SyncEndpoint, capabilities: Option<&Capabilities>, backend: &Backend) -> Self {
+    fn new(
+        endpoint: SyncEndpoint,
+        capabilities: Option<&Capabilities>,
+        backend: &Backend,
+        last_success: Option<LastSuccess>,
+    ) -> Self {
         let planned =
             capabilities.and_then(|capabilities| plan(endpoint, capabilities, backend.config().channel).ok());
         let channel = planned.as_ref().and_then(|plan| plan.legs.first()).map(|leg| leg.channel.as_str());
@@ -159,6 +204,7 @@ impl KindObject {
             known: capabilities.is_some(),
             channel,
             without: without.into_iter().map(Kind::as_str).collect(),
+            last_success: last_success.map(LastSuccessObject::new),
         }
     }
 }

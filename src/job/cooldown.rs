@@ -19,8 +19,6 @@ use crate::telemetry;
 
 /// The minimum interval between two requests for the activity of a backend.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// The interval between two attempts to read the cool-downs of an earlier process.
-const RETRY: Duration = Duration::from_secs(5);
 
 /// A job whose cool-down holds a permit on its backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,30 +51,12 @@ impl Registry {
         job.span.in_scope(|| self.hold_permit(permit, rest, job.record(), reporter));
     }
 
-    /// Takes a permit for every job of an earlier process that one of `backends` may still run.
-    pub async fn resume_cooldowns(self: &Arc<Self>, backends: &[Arc<Backend>]) {
-        let (mut closing, mut health) = (self.closing(), self.ledger().health());
-        if self.resume_recorded(backends).await.is_ok() {
-            return;
-        }
-        let (registry, backends) = (Arc::clone(self), backends.to_vec());
-        self.spawn(async move {
-            // The ledger reports its own failures. A failed query does not always change its health.
-            let resumed = async {
-                while !matches!(timeout(RETRY, health.changed()).await, Ok(Err(_)))
-                    && registry.resume_recorded(&backends).await.is_err()
-                {}
-            };
-            tokio::select! {
-                biased;
-                _ = closing.wait_for(|closing| *closing) => {}
-                () = resumed => {}
-            }
-        });
-    }
-
-    /// Takes the permits recorded in the ledger. Jobs that hold a permit already keep it.
-    async fn resume_recorded(self: &Arc<Self>, backends: &[Arc<Backend>]) -> Result<(), LedgerUnavailable> {
+    /// Takes a permit for every job of an earlier process that one of `backends` may still run. Jobs that hold a permit
+    /// already keep it.
+    pub(super) async fn resume_cooldowns(
+        self: &Arc<Self>,
+        backends: &[Arc<Backend>],
+    ) -> Result<(), LedgerUnavailable> {
         let now = Timestamp::now();
         for record in self.ledger().cooling_down(now).await? {
             let Some(url) = record.backend.known() else { continue };

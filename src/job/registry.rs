@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::clients::{ClientId, Clients};
 use super::concurrency::ConcurrencyLimit;
 use super::handle::{Job, Watcher};
+use super::history::History;
 use super::log::LogMemory;
 use super::request::{JobKey, SyncRequest, fingerprint, hash};
 use super::secrets::SecretStore;
@@ -40,6 +41,8 @@ pub struct Registry {
     jobs: Mutex<JobTable>,
     pub(super) concurrency: ConcurrencyLimit,
     pub(super) clients: Clients,
+    /// What is known of backends across restarts.
+    pub history: History,
     /// The secrets that are neither stored nor logged.
     pub secrets: SecretStore,
     /// Backends that must be restarted before the next sync, by their URL at the time, with the reason.
@@ -168,12 +171,13 @@ impl Registry {
         secrets.configure(&config);
         Arc::new(Self {
             memory: LogMemory::new(config.limits.all_logs_bytes),
-            ledger,
             salt,
             concurrency: ConcurrencyLimit::new(Arc::clone(&config)),
             config: ArcSwap::new(config),
             jobs: Mutex::default(),
             clients: Clients::default(),
+            history: History::new(Arc::clone(&ledger)),
+            ledger,
             secrets,
             blocked: Mutex::default(),
             cooldowns: watch::Sender::new(()),

@@ -151,7 +151,9 @@ impl Runner {
         let mut out = SessionOutput::default();
         self.generation = self.request.backend.gate.generation();
         let Self { registry, job, stopping, request, key_attempt, .. } = self;
-        match prepare::prepare(registry, job, stopping, request, key_attempt).await {
+        let preparation = prepare::prepare(registry, job, stopping, request, key_attempt).await;
+        registry.history.note_capabilities(&request.backend);
+        match preparation {
             Preparation::Drive { setup, release, query } => {
                 self.release = release;
                 self.query = query;
@@ -391,6 +393,7 @@ impl Runner {
             let _ = self.record_writer.persist(&logged).await;
             if self.job.mark_counted() {
                 self.record_writer.log_more_failures();
+                self.registry.history.note_success(&self.job.record());
                 ended.emit();
             }
             self.registry.mark_ended(&self.job);
@@ -491,7 +494,6 @@ impl Runner {
             backend: Arc::clone(&self.request.backend.metrics),
             channel: self.channel,
             has_stream: !matches!(started, Some(StartResult::Refused(_))),
-            at: finished.seconds(),
             report,
             duration: finished.since(record.started.unwrap_or(record.queued)),
             has_started: record.started.is_some(),

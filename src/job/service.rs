@@ -1,18 +1,24 @@
 //! Operations on the table of jobs: start a job or attach to a running one, and remove old records.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::handle::{Job, NewJob, Watcher};
 use super::log::{FIRST, JobLog};
 use super::registry::{AdmitError, AttachOptions, Attached, Registry};
 use super::request::{JobKey, SyncRequest};
 use super::{lifecycle, recordings};
+use crate::backend::Backend;
 use crate::core::text::plain;
 use crate::ledger::{Cleaning, CleaningResult, JobUpdate, LedgerUnavailable};
 use crate::telemetry;
 
 /// How much of an invalid id is repeated in an error, in characters.
 const MAX_ID: usize = 64;
+/// The interval between two attempts to restore the state of an earlier process.
+const RETRY: Duration = Duration::from_secs(5);
 
 impl Registry {
     /// Attaches a client to the job that it requests, and starts the job if there is none. A running job is never
@@ -143,6 +149,34 @@ impl Registry {
         Ok(cleaned)
     }
 
+    /// Restores the state of an earlier process: the history of backends, and a permit for every job that one of
+    /// `backends` may still run. If the ledger does not answer, this is done once it does.
+    pub async fn restore(self: &Arc<Self>, backends: &[Arc<Backend>]) {
+        let (mut closing, mut health) = (self.closing(), self.ledger().health());
+        if self.try_restore(backends).await.is_ok() {
+            return;
+        }
+        let (registry, backends) = (Arc::clone(self), backends.to_vec());
+        self.spawn(async move {
+            // The ledger reports its own failures. A failed query does not always change its health.
+            let restored = async {
+                while !matches!(timeout(RETRY, health.changed()).await, Ok(Err(_)))
+                    && registry.try_restore(&backends).await.is_err()
+                {}
+            };
+            tokio::select! {
+                biased;
+                _ = closing.wait_for(|closing| *closing) => {}
+                () = restored => {}
+            }
+        });
+    }
+
+    async fn try_restore(self: &Arc<Self>, backends: &[Arc<Backend>]) -> Result<(), LedgerUnavailable> {
+        self.history.load().await?;
+        self.resume_cooldowns(backends).await
+    }
+
     /// Spawns a task that records the jobs in memory again whenever the file of the ledger was lost.
     pub fn restore_lost_records(self: &Arc<Self>) {
         let registry = Arc::clone(self);
@@ -158,7 +192,8 @@ impl Registry {
                     return;
                 }
                 let frames = registry.config.load().jobs.log_frames;
-                for job in registry.all() {
+                // The oldest first: the last success is the last one that is written.
+                for job in registry.all().into_iter().rev() {
                     let frames = job.log.tail(0, frames);
                     job.lose_failures();
                     // The ledger keeps the update until it is written.

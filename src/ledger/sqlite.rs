@@ -7,9 +7,11 @@
 //! | [`rows`], [`queries`] | records as rows, and the queries |
 //! | [`mod@inspect`] | checks of the file without opening the ledger |
 //! | [`failed`] | the failed objects of jobs |
+//! | [`history`] | the last successes on backends, and their capabilities |
 //! | [`recovery`], [`retention`] | unfinished jobs of an earlier process, and the removal of old records |
 
 mod failed;
+mod history;
 mod inspect;
 mod queries;
 mod recovery;

@@ -9,9 +9,10 @@ use super::record_clock::{ClockState, RecordClock};
 use super::retention::{CleaningPlan, CleaningStep, EndedJobs, WithoutLog};
 use super::secrets::FingerprintSecrets;
 use super::{
-    FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError, LedgerOptions, LoggedFailure, LoggedFrame,
-    Record, Retention, Timestamp,
+    BackendHistory, DetectedCapabilities, FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError,
+    LedgerOptions, LoggedFailure, LoggedFrame, Record, Retention, Timestamp,
 };
+use crate::core::http::url::BackendUrl;
 
 /// A database for the records of jobs. Its methods block; the writer calls one at a time, in the order of the
 /// requests.
@@ -59,6 +60,16 @@ pub(super) trait Store: Send + 'static {
 
     /// See [`super::Ledger::cooling_down`]. Unreadable records are skipped and reported.
     fn cooling_down(&mut self, now: Timestamp) -> Result<Vec<Record>, StoreError>;
+
+    /// See [`super::Ledger::history`]. Unreadable rows are skipped and reported.
+    fn history(&mut self) -> Result<BackendHistory, StoreError>;
+
+    /// See [`super::Ledger::save_capabilities`].
+    fn save_capabilities(
+        &mut self,
+        backend: &BackendUrl,
+        detected: &DetectedCapabilities,
+    ) -> Result<(), StoreError>;
 
     /// Stores the state of the clock.
     fn save_clock(&mut self, state: ClockState) -> Result<(), StoreError>;

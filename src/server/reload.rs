@@ -157,7 +157,7 @@ impl Server {
         }
         log_startup(&self.proxy.app.state().config);
         self.listeners.log_addresses();
-        self.restore_and_prune();
+        self.prune_netbox_endpoints();
         Ok(())
     }
 }

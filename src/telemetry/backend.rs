@@ -7,6 +7,7 @@ use prometheus::{Gauge, IntCounter, IntGauge};
 
 use super::metrics::family::{Label, PerLabel};
 use super::metrics::{Circuit, ConnectResult, METRICS, NetboxRule};
+use crate::core::domain::kind::Kind;
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
 use crate::core::remote::Remote;
@@ -27,7 +28,7 @@ struct Series {
     up: IntGauge,
     connects: PerLabel<ConnectResult, IntCounter>,
     circuit: PerLabel<Circuit, IntGauge>,
-    last_success: Gauge,
+    last_success: PerLabel<Kind, Gauge>,
     netbox: Option<PerLabel<Option<NetboxRule>, IntCounter>>,
     /// The labels `version` and `dialect` of `backend_info`.
     info: [String; 2],
@@ -90,9 +91,9 @@ impl BackendMetrics {
         });
     }
 
-    /// Records that a job on this backend completed at `at`, in seconds since the Unix epoch.
-    pub fn succeeded(&self, at: f64) {
-        self.with_series(|series| series.last_success.set(series.last_success.get().max(at)));
+    /// Sets the time of the last success of `kind`, in seconds since the Unix epoch; 0 if there is none.
+    pub fn set_last_success(&self, kind: Kind, at: f64) {
+        self.with_series(|series| series.last_success.get(kind).set(at));
     }
 
     fn begin(&self) {
@@ -105,7 +106,9 @@ impl BackendMetrics {
             circuit: PerLabel::new(|state: Circuit| {
                 metrics.circuit.with_label_values(&[name.as_str(), state.as_str()])
             }),
-            last_success: metrics.last_success.with_label_values(&[name]),
+            last_success: PerLabel::new(|kind: Kind| {
+                metrics.last_success.with_label_values(&[name.as_str(), kind.as_str()])
+            }),
             netbox: self.has_netbox_listener.then(|| {
                 PerLabel::new(|rule: Option<NetboxRule>| {
                     metrics.netbox_requests.with_label_values(&[name.as_str(), rule.value()])
@@ -123,7 +126,9 @@ impl BackendMetrics {
         let Some(Series { info: [version, dialect], .. }) = self.series.lock().take() else { return };
         // Removing a series that does not exist fails, which does not matter.
         let _ = metrics.up.remove_label_values(&[name]);
-        let _ = metrics.last_success.remove_label_values(&[name]);
+        for kind in Kind::all() {
+            let _ = metrics.last_success.remove_label_values(&[name, kind.as_str()]);
+        }
         for result in ConnectResult::ALL {
             let _ = metrics.connects.remove_label_values(&[name, result.as_str()]);
         }

@@ -276,8 +276,6 @@ pub struct JobEnded<'a> {
     pub report: &'a RunReport,
     /// The time between its start and its end.
     pub duration: Duration,
-    /// When it ended, in seconds since the Unix epoch.
-    pub at: f64,
     /// Whether it drove its backend.
     pub has_started: bool,
     /// Whether its clients got a stream, and not a refusal.
@@ -335,22 +333,12 @@ impl JobEnded<'_> {
             METRICS.jobs.duration.get(self.kind).observe(self.duration.as_secs_f64());
         }
         match cause {
-            None => {
-                last_success(self.kind, self.at);
-                self.backend.succeeded(self.at);
-            }
             // The backend sent the end of the stream.
-            Some(Cause::BackendFailed | Cause::ObjectsFailed) => {}
+            None | Some(Cause::BackendFailed | Cause::ObjectsFailed) => {}
             Some(_) if self.has_stream => METRICS.frames.terminals.get(self.channel).inc(),
             Some(_) => {}
         }
     }
-}
-
-/// Records that a job of this kind completed at `at`, in seconds since the Unix epoch.
-pub fn last_success(kind: Kind, at: f64) {
-    let last = METRICS.jobs.last_success.get(kind);
-    last.set(last.get().max(at));
 }
 
 /// The task of a job panicked.

@@ -70,8 +70,6 @@ metrics! {
         ended: PerLabel<Kind, PerLabel<Option<Cause>, IntCounter>> = job_outcomes("jobs_total");
         /// Time from the start of a job, when it begins to drive its backend, to its end.
         duration: PerLabel<Kind, Histogram> = histograms("job_duration_seconds", &[10.0, 60.0, 600.0, 3600.0]);
-        /// Time of the last completed job in the ledger; 0 if there is none.
-        last_success: PerLabel<Kind, Gauge> = seconds_by("job_last_success_timestamp_seconds");
         /// Longest time since the last frame from the backend of a running job; 0 if no job runs.
         frame_age: Gauge = seconds("job_frame_age_seconds");
         /// Objects of jobs that ended, by result.
@@ -146,8 +144,8 @@ metrics! {
         connects: IntCounterVec = counter_vector("backend_connects_total", &["backend", "result"]);
         /// 1 for the current state of the backend's circuit breaker, 0 for the others.
         circuit: IntGaugeVec = gauge_vector("backend_circuit_state", &["backend", "state"]);
-        /// Time of the last completed job on the backend in the ledger; 0 if there is none.
-        last_success: GaugeVec = seconds_vector("backend_last_success_timestamp_seconds", &["backend"]);
+        /// Time of the last sync of the whole inventory that completed; 0 if there is none.
+        last_success: GaugeVec = seconds_vector("job_last_success_timestamp_seconds", &["backend", "kind"]);
         /// Requests of the backend to NetBox through backend.netbox_listen, by the rule that changed them.
         netbox_requests: IntCounterVec = counter_vector("netbox_requests_total", &["backend", "rule"]);
     }

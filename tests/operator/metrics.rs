@@ -48,7 +48,9 @@ async fn a_job_is_counted_from_its_first_frame_to_its_last() {
     let frames = bridge.value("frames_total{channel=\"websocket\",type=\"step\"}").await + 1.0;
     let jobs = bridge.admin("GET", "/jobs").await.json();
     assert_eq!(jobs["results"][0]["frames_out"], frames, "the ledger and the metrics agree");
-    let succeeded = bridge.value("job_last_success_timestamp_seconds{kind=\"full-update\"}").await;
+    let last_success =
+        |kind: &str| format!("job_last_success_timestamp_seconds{{backend=\"{name}\",kind=\"{kind}\"}}");
+    let succeeded = bridge.value(&last_success("full-update")).await;
     assert!(succeeded > 1.7e9, "{succeeded}");
 
     // The next bridge knows it from the ledger.
@@ -56,11 +58,8 @@ async fn a_job_is_counted_from_its_first_frame_to_its_last() {
     process.terminate();
     assert_eq!(process.ended().0, Some(0));
     let bridge = RunningBridge::with_data(data, backend.local_addr(), &[]);
-    bridge.wait_for_value("job_last_success_timestamp_seconds{kind=\"full-update\"}", succeeded).await;
-    bridge
-        .wait_for_value(&format!("backend_last_success_timestamp_seconds{{backend=\"{name}\"}}"), succeeded)
-        .await;
-    assert_eq!(bridge.value("job_last_success_timestamp_seconds{kind=\"devices\"}").await, 0.0);
+    bridge.wait_for_value(&last_success("full-update"), succeeded).await;
+    assert_eq!(bridge.value(&last_success("devices")).await, 0.0);
 }
 
 #[tokio::test]
@@ -74,7 +73,10 @@ async fn a_backend_that_is_cut_off_is_blamed_and_its_end_is_ours() {
     assert_eq!(bridge.value(ended).await, 1.0);
     assert_eq!(bridge.value("terminals_written_total{channel=\"websocket\"}").await, 1.0);
     assert_eq!(bridge.value("frames_total{channel=\"websocket\",type=\"error\"}").await, 1.0);
-    assert_eq!(bridge.value("job_last_success_timestamp_seconds{kind=\"full-update\"}").await, 0.0);
+    let backend = backend.local_addr();
+    let succeeded =
+        format!("job_last_success_timestamp_seconds{{backend=\"{backend}\",kind=\"full-update\"}}");
+    assert_eq!(bridge.value(&succeeded).await, 0.0);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, TransactionBehavior, params, params_from_iter};
 
 use super::rows::{self, COLUMNS, RowError, sequence};
-use super::{failed, schema};
+use super::{failed, history, schema};
 use crate::core::wire::sse::frame::Frame;
 use crate::ledger::damage::DamagedRows;
 use crate::ledger::pending::Pending;
@@ -21,6 +21,7 @@ pub(super) fn write(
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     {
         let mut upsert = transaction.prepare(&upsert())?;
+        let mut success = history::upsert(&transaction)?;
         let mut add = transaction.prepare(
             "INSERT OR REPLACE INTO frames (job, sequence, at, name, bytes) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?;
@@ -31,6 +32,7 @@ pub(super) fn write(
         )?;
         for waiting in pending.iter() {
             let recorded = waiting.record.end.as_ref().map_or(Value::Null, |_| Value::Integer(stand.time));
+            history::add(&mut success, &waiting.record)?;
             upsert.execute(params_from_iter(rows::values(&waiting.record)?.into_iter().chain([recorded])))?;
             let job = waiting.record.id.to_string();
             failed::add(&transaction, &job, &waiting.failed)?;

@@ -327,14 +327,18 @@ pub(super) fn lossy<I: RowIndex>(row: &Row<'_>, index: I) -> String {
     String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
 }
 
-fn column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<T, String> {
+pub(super) fn column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<T, String> {
     row.get(name).map_err(|error| format!("{name}: {error}"))
 }
 
-fn parsed<T: for<'a> Deserialize<'a>>(row: &Row<'_>, name: &str) -> Result<T, String> {
+pub(super) fn parsed<T: for<'a> Deserialize<'a>>(row: &Row<'_>, name: &str) -> Result<T, String> {
     serde_json::from_str(&column::<String>(row, name)?).map_err(|error| format!("{name}: {error}"))
 }
 
-fn parse_name<T>(name: &str, what: &str, named: impl FnOnce(&str) -> Option<T>) -> Result<T, String> {
+pub(super) fn parse_name<T>(
+    name: &str,
+    what: &str,
+    named: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, String> {
     named(name).ok_or_else(|| format!("no {what} is called `{name}`"))
 }

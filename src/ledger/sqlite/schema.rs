@@ -8,7 +8,7 @@ use crate::ledger::secrets::Secret;
 
 /// The migration to each version from the previous one. The first creates version 1. A released migration is never
 /// changed.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     "
     CREATE TABLE meta (
         name TEXT NOT NULL PRIMARY KEY,
@@ -114,6 +114,33 @@ const STEPS: [&str; 6] = [
     CREATE INDEX jobs_with_failed ON jobs (id) WHERE failed_total > 0;
 ",
     "ALTER TABLE jobs ADD COLUMN cancelled_by TEXT;",
+    "
+    -- The last sync of each kind that completed on each backend. It outlives the record of its job.
+    CREATE TABLE last_success (
+        backend TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        job TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        failed INTEGER NOT NULL,
+        unconfirmed INTEGER NOT NULL,
+        PRIMARY KEY (backend, kind)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO last_success
+        SELECT backend, kind, id, at, failed_total, (
+            SELECT CAST(total(CASE WHEN type = 'object' THEN value ->> '$.unconfirmed' END) AS INTEGER)
+                FROM json_each(CASE WHEN json_valid(counts) THEN counts ELSE '[]' END))
+            -- The other columns are those of the row with the latest end.
+            FROM (SELECT backend, kind, id, max(finished) AS at, failed_total, counts FROM jobs
+                WHERE outcome = 'completed' AND finished IS NOT NULL AND vm IS NULL AND started IS NOT NULL
+                GROUP BY backend, kind);
+
+    -- The capabilities of each backend when they were last detected, as JSON.
+    CREATE TABLE backends (
+        url TEXT NOT NULL PRIMARY KEY,
+        at INTEGER NOT NULL,
+        capabilities TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// The version of the tables that this bridge supports.
@@ -289,6 +316,37 @@ mod tests {
             .map(Result::unwrap)
             .collect();
         assert_eq!(failed, [(7, 7), (0, 0), (0, 0), (0, 0), (0, 0)]);
+    }
+
+    #[test]
+    fn the_last_success_of_an_older_bridge_is_the_latest_of_its_whole_inventories() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(&STEPS[..5].concat()).unwrap();
+        connection.pragma_update(None, "user_version", 5).unwrap();
+        let counts = r#"[{"object": "device", "seen": 9, "failed": 2, "unconfirmed": 3}]"#;
+        for (id, backend, vm, started, finished, outcome, counts) in [
+            ("a", "x", None, Some(1), Some(10), "completed", "[]"),
+            ("b", "x", None, Some(1), Some(30), "completed", counts),
+            ("c", "x", None, Some(1), Some(20), "completed", "[]"),
+            ("d", "x", None, Some(1), Some(40), "errored", "[]"),
+            ("e", "x", Some(7), Some(1), Some(50), "completed", "[]"),
+            ("f", "x", None, None, Some(60), "completed", "[]"),
+            ("g", "y", None, Some(1), Some(5), "completed", "{"),
+        ] {
+            let job = "INSERT INTO jobs (id, backend, kind, channels, query, queued, counts, frames_in, bytes_in,
+                frames_out, bytes_out, watchers, attaches, failed_objects, failed_total, vm, started, finished, outcome)
+                VALUES (?1, ?2, 'devices', '[]', '', 1, ?7, 0, 0, 0, 0, 0, 0, '[]', 2, ?3, ?4, ?5, ?6)";
+            connection.execute(job, params![id, backend, vm, started, finished, outcome, counts]).unwrap();
+        }
+        migrate(&mut connection).unwrap();
+        let mut statement = connection.prepare("SELECT * FROM last_success ORDER BY backend").unwrap();
+        let rows = statement.query_map([], |row| {
+            let numbers = [row.get(3)?, row.get(4)?, row.get(5)?];
+            Ok((row.get(0)?, row.get(2)?, numbers))
+        });
+        let rows: Vec<(String, String, [i64; 3])> = rows.unwrap().map(Result::unwrap).collect();
+        let row = |backend: &str, job: &str, numbers| (backend.to_owned(), job.to_owned(), numbers);
+        assert_eq!(rows, [row("x", "b", [30, 2, 3]), row("y", "g", [5, 2, 0])]);
     }
 
     #[test]

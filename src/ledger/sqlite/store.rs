@@ -11,15 +11,16 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::rows::RowError;
-use super::{FILE, failed, file, has_ledger, queries, recovery, retention, schema};
+use super::{FILE, failed, file, has_ledger, history, queries, recovery, retention, schema};
+use crate::core::http::url::BackendUrl;
 use crate::ledger::damage::DamagedRows;
 use crate::ledger::pending::Pending;
 use crate::ledger::record_clock::ClockState;
 use crate::ledger::retention::{CleaningPlan, CleaningStep, EndedJobs, WithoutLog};
 use crate::ledger::store::{Store, StoreContext, StoreError};
 use crate::ledger::{
-    FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError, LedgerOptions, LoggedFailure, LoggedFrame,
-    Record, Timestamp,
+    BackendHistory, DetectedCapabilities, FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError,
+    LedgerOptions, LoggedFailure, LoggedFrame, Record, Timestamp,
 };
 use crate::private;
 use crate::telemetry::{LedgerLost, LedgerOpened};
@@ -248,6 +249,18 @@ impl Store for SqliteStore {
 
     fn cooling_down(&mut self, now: Timestamp) -> Result<Vec<Record>, StoreError> {
         self.query(|connection, damage| queries::cooling_down(connection, now, damage))
+    }
+
+    fn history(&mut self) -> Result<BackendHistory, StoreError> {
+        self.query(|connection, damage| history::read(connection, damage))
+    }
+
+    fn save_capabilities(
+        &mut self,
+        backend: &BackendUrl,
+        detected: &DetectedCapabilities,
+    ) -> Result<(), StoreError> {
+        self.query(|connection, _| Ok(history::save_capabilities(connection, backend, detected)?))
     }
 
     fn save_clock(&mut self, state: ClockState) -> Result<(), StoreError> {

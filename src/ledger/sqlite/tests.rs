@@ -7,10 +7,17 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use super::SqliteStore;
+use crate::core::domain::kind::Kind;
+use crate::core::domain::outcome::Outcome;
+use crate::core::http::url::BackendUrl;
+use crate::core::run::capabilities::{Capabilities, SocketSupport};
 use crate::ledger::retention::CleaningPlan;
 use crate::ledger::store::{Store, StoreContext};
 use crate::ledger::tests::{available, ended, frames, options, record};
-use crate::ledger::{Cleaning, CleaningResult, Health, JobUpdate, Ledger, LedgerOptions};
+use crate::ledger::{
+    Cleaning, CleaningResult, DetectedCapabilities, Health, JobEnd, JobUpdate, LastSuccess, Ledger,
+    LedgerOptions, Record, Timestamp,
+};
 
 /// A ledger, and its store.
 async fn open(options: LedgerOptions) -> (Arc<Ledger>, Arc<Mutex<SqliteStore>>) {
@@ -42,7 +49,7 @@ async fn a_commit_is_on_the_disk_when_it_is_done() {
         ("synchronous", "2"),
         ("foreign_keys", "1"),
         ("auto_vacuum", "2"),
-        ("user_version", "6"),
+        ("user_version", &super::schema::VERSION.to_string()),
     ] {
         assert_eq!(pragma(&store, name), value, "{name}");
     }
@@ -150,5 +157,76 @@ async fn a_connection_that_may_be_broken_is_replaced_and_nothing_is_taken_for_lo
     available(&ledger).await;
     assert_eq!(ledger.job(job.id).await.unwrap(), Some(job));
     assert_eq!(*ledger.lost().borrow(), None);
+    ledger.close().await;
+}
+
+/// A record of the job that completed at `finished`.
+fn completed(finished: u64) -> Record {
+    let job = record();
+    let end = JobEnd {
+        finished: Timestamp(finished),
+        outcome: Outcome::Completed,
+        cause: None,
+        failure: None,
+        failed_objects: vec![],
+    };
+    Record { started: Some(Timestamp(1_000)), end: Some(end), ..job }
+}
+
+fn update(record: &Record) -> JobUpdate {
+    JobUpdate { record: record.clone(), frames: vec![], failed: vec![] }
+}
+
+#[tokio::test]
+async fn the_last_success_outlives_its_record_and_other_ends_do_not_replace_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, store) = open(options(Some(folder.path()))).await;
+    let url: BackendUrl = "http://default".parse().unwrap();
+    let success = |record: &Record| {
+        let success = LastSuccess::from_record(record).unwrap();
+        vec![(url.clone(), Kind::Devices, success)]
+    };
+    let older = completed(2_000);
+    ledger.put(update(&older)).await.unwrap();
+    // The clock was set back in between.
+    let last = completed(1_500);
+    ledger.put(update(&last)).await.unwrap();
+    let single = Record { vm: Some(7), ..completed(3_000) };
+    let skipped = Record { started: None, ..completed(3_000) };
+    // The end of the cool-down of a job is recorded after its end.
+    for other in [&single, &skipped, &ended(&record()), &record(), &older] {
+        ledger.put(update(other)).await.unwrap();
+    }
+    assert_eq!(ledger.history().await.unwrap().successes, success(&last));
+
+    within(&store, |connection| connection.execute("UPDATE jobs SET recorded = recorded - 60001", []));
+    ledger.clean(Cleaning::Scheduled).await.unwrap();
+    assert_eq!(ledger.job(last.id).await.unwrap(), None);
+    ledger.close().await;
+    let (ledger, _) = open(options(Some(folder.path()))).await;
+    assert_eq!(ledger.history().await.unwrap().successes, success(&last));
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn the_capabilities_of_a_backend_are_kept_and_a_damaged_row_is_skipped() {
+    let (ledger, store) = open(options(None)).await;
+    let capabilities = Capabilities {
+        has_settings: Some(false),
+        socket: SocketSupport::Denied,
+        correlates: true,
+        ..Capabilities::with_streams("0.0.11.post2", &[Kind::Devices])
+    };
+    let detected = DetectedCapabilities { at: Timestamp(5), capabilities };
+    let url: BackendUrl = "http://default".parse().unwrap();
+    let other = "http://other".parse().unwrap();
+    ledger.save_capabilities(other, detected.clone()).await.unwrap();
+    let before = DetectedCapabilities { at: Timestamp(4), capabilities: Capabilities::default() };
+    for detected in [before, detected.clone()] {
+        ledger.save_capabilities(url.clone(), detected).await.unwrap();
+    }
+    let damage = "UPDATE backends SET capabilities = '{' WHERE url = 'http://other'";
+    within(&store, |connection| connection.execute(damage, []));
+    assert_eq!(ledger.history().await.unwrap().capabilities, [(url, detected)]);
     ledger.close().await;
 }

@@ -109,11 +109,6 @@ impl MetricFactory<'_> {
         PerLabel::new(|label: L| vector.with_label_values(&[label.value()]))
     }
 
-    pub(super) fn seconds_by<L: Label>(&self, name: &str, help: &str) -> PerLabel<L, Gauge> {
-        let vector = self.seconds_vector(name, help, &[L::NAME]);
-        PerLabel::new(|label: L| vector.with_label_values(&[label.value()]))
-    }
-
     pub(super) fn histograms<L: Label>(
         &self,
         name: &str,

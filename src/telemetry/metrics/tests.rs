@@ -55,7 +55,7 @@ fn every_series_is_there_from_the_start_and_there_are_few() {
         "proxbox_bridge_jobs_total{cause=\"none\",kind=\"sdn\",outcome=\"completed\",source=\"none\"} ",
         "proxbox_bridge_jobs_total{cause=\"total\",kind=\"devices\",outcome=\"timed_out\",source=\"backend\"} ",
         "proxbox_bridge_job_duration_seconds_count{kind=\"full-update\"} ",
-        "proxbox_bridge_job_last_success_timestamp_seconds{kind=\"storage\"} ",
+        "proxbox_bridge_job_last_success_timestamp_seconds{backend=\"one\",kind=\"storage\"} ",
         "proxbox_bridge_job_frame_age_seconds ",
         "proxbox_bridge_objects_total{result=\"unconfirmed\"} ",
         "proxbox_bridge_backend_frames_total{channel=\"websocket\",type=\"step\"} ",
@@ -91,14 +91,14 @@ fn every_series_is_there_from_the_start_and_there_are_few() {
 
     // A removed backend leaves no series, and a new one with its name starts at zero.
     let [one, two, three] = [&backends[0], &backends[1], &backends[2]].map(Arc::clone);
-    three.succeeded(1.0);
+    three.set_last_success(Kind::Devices, 1.0);
     super::super::set_backends(vec![Arc::clone(&one), two]);
-    three.succeeded(2.0);
+    three.set_last_success(Kind::Devices, 2.0);
     assert!(!exposed().contains("backend=\"three\"") && !exposed().contains("backend=\"old\""));
-    one.succeeded(3.0);
+    one.set_last_success(Kind::Devices, 3.0);
     super::super::set_backends(vec![BackendMetrics::new(Remote::Backend, "one")]);
-    one.succeeded(4.0);
-    assert!(exposed().contains("last_success_timestamp_seconds{backend=\"one\"} 0"));
+    one.set_last_success(Kind::Devices, 4.0);
+    assert!(exposed().contains("last_success_timestamp_seconds{backend=\"one\",kind=\"devices\"} 0"));
 }
 
 #[test]
