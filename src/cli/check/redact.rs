@@ -21,7 +21,7 @@ impl KeyRedactor {
     /// `text` on one line, without the key: an answer may echo it.
     pub(super) fn text(&self, text: &str) -> String {
         // Redacted again: markup may have split the key.
-        self.0.owned(plain(&self.0.text(text), MAX_CHARS).into_owned())
+        self.0.text(&plain(&self.0.text(text), MAX_CHARS)).into_owned()
     }
 
     /// The text in the body of an answer.

@@ -24,24 +24,19 @@ impl Count {
         ends == Some(self.seen)
     }
 
-    fn add(self, other: Self) -> Self {
+    fn merge(self, other: Self, merge: impl Fn(u64, u64) -> u64) -> Self {
         Self {
-            seen: self.seen.saturating_add(other.seen),
-            completed: self.completed.saturating_add(other.completed),
-            failed: self.failed.saturating_add(other.failed),
-            unconfirmed: self.unconfirmed.saturating_add(other.unconfirmed),
+            seen: merge(self.seen, other.seen),
+            completed: merge(self.completed, other.completed),
+            failed: merge(self.failed, other.failed),
+            unconfirmed: merge(self.unconfirmed, other.unconfirmed),
         }
     }
 
     /// The change since `before`. A count may have decreased: a completed object may have failed later.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
-        Self {
-            seen: self.seen.saturating_sub(before.seen),
-            completed: self.completed.saturating_sub(before.completed),
-            failed: self.failed.saturating_sub(before.failed),
-            unconfirmed: self.unconfirmed.saturating_sub(before.unconfirmed),
-        }
+        self.merge(before, u64::saturating_sub)
     }
 }
 
@@ -52,6 +47,6 @@ pub struct Counts(pub Vec<(Object, Count)>);
 impl Counts {
     /// The sum over all object types.
     pub fn total(&self) -> Count {
-        self.0.iter().fold(Count::default(), |sum, (_, count)| sum.add(*count))
+        self.0.iter().fold(Count::default(), |sum, (_, count)| sum.merge(*count, u64::saturating_add))
     }
 }

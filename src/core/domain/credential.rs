@@ -114,9 +114,7 @@ mod tests {
     #[test]
     fn a_key_is_never_shown() {
         let key: ApiKey = "s3cret".parse().unwrap();
-        assert_eq!(
-            format!("{key} {key:?} {:#?}", Some(&key)),
-            "<api-key> <api-key> Some(\n    <api-key>,\n)"
-        );
+        let shown = format!("{key} {key:?} {:#?}", Some(&key));
+        assert_eq!(shown, "<api-key> <api-key> Some(\n    <api-key>,\n)");
     }
 }

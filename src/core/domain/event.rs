@@ -68,9 +68,7 @@ impl StreamEnd {
     /// Redacts the secrets that `redactor` knows.
     pub fn redact(&mut self, redactor: &Redactor) {
         let numbers = self.summary.numbers.iter_mut().map(|(name, _)| name);
-        for text in numbers.chain(&mut self.summary.warnings).chain([&mut self.message]) {
-            *text = redactor.owned(std::mem::take(text));
-        }
+        redactor.redact(numbers.chain(&mut self.summary.warnings).chain([&mut self.message]));
         if let Some(failure) = &mut self.failure {
             failure.redact(redactor);
         }
@@ -96,9 +94,7 @@ impl Failure {
 
     /// Redacts the secrets that `redactor` knows.
     pub fn redact(&mut self, redactor: &Redactor) {
-        for text in [&mut self.step, &mut self.error, &mut self.detail] {
-            *text = redactor.owned(std::mem::take(text));
-        }
+        redactor.redact([&mut self.step, &mut self.error, &mut self.detail]);
     }
 }
 

@@ -118,11 +118,8 @@ impl RunReport {
         if let Some(failure) = &mut self.failure {
             failure.redact(redactor);
         }
-        for FailedObject { object, error } in &mut self.failed_objects {
-            for text in [object, error] {
-                *text = redactor.owned(std::mem::take(text));
-            }
-        }
+        let failed = self.failed_objects.iter_mut();
+        redactor.redact(failed.flat_map(|FailedObject { object, error }| [object, error]));
     }
 }
 
@@ -156,9 +153,7 @@ impl ObjectFailure {
     /// Redacts the secrets that `redactor` knows.
     pub fn redact(&mut self, redactor: &Redactor) {
         let Self { object: _, name, cluster, owner, count: _, error } = self;
-        for text in [name, error].into_iter().chain(cluster).chain(owner) {
-            *text = redactor.owned(std::mem::take(text));
-        }
+        redactor.redact([name, error].into_iter().chain(cluster).chain(owner));
     }
 }
 

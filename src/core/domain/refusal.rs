@@ -105,20 +105,16 @@ impl Refusal {
 
     /// The backend switched to a protocol other than WebSocket.
     pub fn other_protocol(named: Option<&[u8]>) -> Self {
-        let named = named.map_or_else(
-            || "names no protocol".to_owned(),
-            |named| format!("names {:?}", plain(&String::from_utf8_lossy(named), SENTENCE)),
-        );
+        let named = match named {
+            None => "names no protocol".to_owned(),
+            Some(named) => format!("names {:?}", plain(&String::from_utf8_lossy(named), SENTENCE)),
+        };
         let detail = format!(
             "The bridge requested a WebSocket, and the Upgrade header of the 101 response {named}. Check the proxies \
              between the bridge and the backend."
         );
-        Self::from_bridge(
-            502,
-            Cause::BackendLost,
-            "The ProxBox backend switched to another protocol.",
-            detail,
-        )
+        let message = "The ProxBox backend switched to another protocol.";
+        Self::from_bridge(502, Cause::BackendLost, message, detail)
     }
 
     /// The bridge is shutting down, and the backend has not accepted the work.
@@ -206,13 +202,8 @@ impl Refusal {
     /// The backend rate-limits the client for another `retry_after` seconds.
     pub fn rate_limited(retry_after: u64) -> Self {
         let detail = format!("It rate-limits your address for another {retry_after} s.");
-        Self::from_bridge(
-            429,
-            Cause::KeyRefused,
-            "The ProxBox backend refuses further requests for now.",
-            detail,
-        )
-        .with_retry_after(retry_after)
+        let message = "The ProxBox backend refuses further requests for now.";
+        Self::from_bridge(429, Cause::KeyRefused, message, detail).with_retry_after(retry_after)
     }
 
     /// The backend has not confirmed or rejected the keys of earlier requests for the time `after`.
@@ -260,12 +251,8 @@ impl Refusal {
 
     /// The backend would write to another NetBox branch than the client requested.
     pub fn loses_branch(detail: &str) -> Self {
-        Self::from_bridge(
-            422,
-            Cause::Unsupported,
-            "The backend would not write to this branch of NetBox.",
-            detail,
-        )
+        let message = "The backend would not write to this branch of NetBox.";
+        Self::from_bridge(422, Cause::Unsupported, message, detail)
     }
 
     /// The backend closed `/ws` before its greeting, with one of its own codes.
@@ -308,14 +295,12 @@ impl Refusal {
             // R12, and 2xx answers that are no stream or unreadable.
             let status = answer.status;
             if let Some(compressed) = compressed.filter(|_| (200..300).contains(&status)) {
-                return Self::bad_backend(&format!(
-                    "It answered {status} with a body that cannot be decoded. {compressed}"
-                ));
+                let detail = format!("It answered {status} with a body that cannot be decoded. {compressed}");
+                return Self::bad_backend(&detail);
             }
-            let kind = answer
-                .content_type
-                .map_or_else(String::new, |kind| format!(" (Content-Type: {})", plain(kind, MAX_NAMED)));
-            let more = detail.map_or_else(String::new, |text| format!(": {text}"));
+            let kind = answer.content_type.map(|kind| format!(" (Content-Type: {})", plain(kind, MAX_NAMED)));
+            let (kind, more) = (kind.unwrap_or_default(), detail.map(|text| format!(": {text}")));
+            let more = more.unwrap_or_default();
             return Self::bad_backend(&format!("It answered {status}{kind}, not the requested stream{more}"));
         }
         let is_json = compressed.is_none()

@@ -43,24 +43,16 @@ impl FromStr for Release {
     /// date the backend and is rejected.
     fn from_str(text: &str) -> Result<Self, InvalidRelease> {
         let mut parts = text.trim().splitn(4, '.');
-        let mut number = || -> Option<u16> {
-            let part = parts.next()?;
-            let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-            part[..digits].parse().ok()
+        let digits = |text: &str| {
+            let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+            text[..digits].parse::<u16>().ok()
         };
-        let (Some(major), Some(minor), Some(patch)) = (number(), number(), number()) else {
-            return Err(InvalidRelease);
-        };
-        let post = match parts.next() {
-            Some(rest) => rest.strip_prefix("post").map_or(0, |rest| {
-                let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-                rest[..digits].parse().unwrap_or(0)
-            }),
-            None => 0,
-        };
+        let mut number = || parts.next().and_then(digits).ok_or(InvalidRelease);
+        let (major, minor, patch) = (number()?, number()?, number()?);
         if (major, minor, patch) == (0, 0, 0) {
             return Err(InvalidRelease);
         }
+        let post = parts.next().and_then(|rest| digits(rest.strip_prefix("post")?)).unwrap_or(0);
         Ok(Self { major, minor, patch, post })
     }
 }

@@ -16,26 +16,19 @@ pub const READ_AS_TREE: usize = 256 * 1024;
 
 /// The text of a field that may be null, a string, an object, a list or an HTML page.
 pub fn text_of_field(raw: Option<&RawValue>) -> Option<String> {
-    let json = raw?.get();
-    let text = if json.len() > READ_AS_TREE {
-        json.to_owned()
-    } else {
-        match serde_json::from_str(json) {
-            Ok(value) => text_of_value(&value)?,
-            Err(_) => json.to_owned(),
-        }
-    };
-    Some(plain(&text, DETAIL).into_owned()).filter(|text| !text.is_empty())
+    text_of_json(raw?.get(), READ_AS_TREE)
 }
 
 /// The text of an error response: its `detail`, its `message`, both, or the body itself.
 pub fn text_of_body(body: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(body);
-    let message = match serde_json::from_str::<Value>(&text) {
-        Ok(value) => text_of_value(&value)?,
-        Err(_) => text.into_owned(),
-    };
-    Some(plain(&message, DETAIL).into_owned()).filter(|text| !text.is_empty())
+    text_of_json(&String::from_utf8_lossy(body), usize::MAX)
+}
+
+/// The text in `json`. It is shown as it is if it is invalid, or longer than `limit` bytes.
+fn text_of_json(json: &str, limit: usize) -> Option<String> {
+    let value = if json.len() <= limit { serde_json::from_str(json).ok() } else { None };
+    let text = value.map_or_else(|| Some(json.to_owned()), |value| text_of_value(&value))?;
+    Some(plain(&text, DETAIL).into_owned()).filter(|text| !text.is_empty())
 }
 
 /// The text in a value. In an object, the text fields of FastAPI and ProxBox are used; any other object is shown as it
@@ -47,27 +40,19 @@ pub fn text_of_value(value: &Value) -> Option<String> {
         Value::Array(items) => {
             // Backends repeat one cause for every object it affects.
             let mut seen = HashSet::new();
-            let texts = items.iter().filter_map(text_of_value).filter(|text| seen.insert(text.clone()));
-            let texts: Vec<String> = texts.collect();
+            let mut texts: Vec<String> = items.iter().filter_map(text_of_value).collect();
+            texts.retain(|text| seen.insert(text.clone()));
             (!texts.is_empty()).then(|| texts.join("; "))
         }
         Value::Object(fields) => {
             let text = |name: &str| fields.get(name).and_then(text_of_value);
             if let Some(message) = text("msg") {
-                let location = fields
-                    .get("loc")
-                    .and_then(Value::as_array)
-                    .map(|path| path.iter().filter_map(text_of_value).collect::<Vec<_>>().join("."));
-                return Some(
-                    location.map_or_else(|| message.clone(), |location| format!("{location}: {message}")),
-                );
+                let Some(path) = fields.get("loc").and_then(Value::as_array) else { return Some(message) };
+                let path: Vec<String> = path.iter().filter_map(text_of_value).collect();
+                return Some(format!("{}: {message}", path.join(".")));
             }
-            let parts: Vec<String> =
-                ["message", "error", "detail"].into_iter().filter_map(text).collect::<Vec<_>>();
-            if parts.is_empty() {
-                return Some(value.to_string());
-            }
-            Some(join_distinct(parts))
+            let parts: Vec<String> = ["message", "error", "detail"].into_iter().filter_map(text).collect();
+            Some(if parts.is_empty() { value.to_string() } else { join_distinct(parts) })
         }
         other => Some(other.to_string()),
     }

@@ -58,11 +58,7 @@ impl FrameCounts {
     /// The frames counted since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let mut since = *self;
-        for (now, then) in since.0.iter_mut().zip(earlier.0) {
-            *now = now.saturating_sub(then);
-        }
-        since
+        Self(std::array::from_fn(|frame| self.0[frame].saturating_sub(earlier.0[frame])))
     }
 }
 

@@ -72,9 +72,8 @@ impl FrameFollower {
                     self.state = self.payload(&header);
                 }
                 FollowerState::Payload { left, is_close } => {
-                    let taken =
-                        usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len() - used));
-                    let taken = taken.min(bytes.len() - used);
+                    let room = bytes.len() - used;
+                    let taken = usize::try_from(*left).map_or(room, |left| left.min(room));
                     *left -= taken as u64;
                     if *is_close && self.sender == FrameSender::Server {
                         self.close.extend_from_slice(&bytes[used..used + taken]);
@@ -175,10 +174,8 @@ mod tests {
             let sizes = [0, 1, 125, 126, 65_535, 65_536];
             let mut frames: Vec<Vec<u8>> = sizes.map(|size| frame(0x82, size, sender)).to_vec();
             // A compressed message in three fragments, with a ping in between.
-            frames.extend(
-                [(0x41, 5), (0x89, 125), (0x00, 0), (0x80, 7)]
-                    .map(|(first, size)| frame(first, size, sender)),
-            );
+            let fragments = [(0x41, 5), (0x89, 125), (0x00, 0), (0x80, 7)];
+            frames.extend(fragments.map(|(first, size)| frame(first, size, sender)));
             for cut in [1, 2, 3, 1000, usize::MAX] {
                 let mut follower = FrameFollower::new(sender);
                 for frame in &frames {

@@ -6,6 +6,7 @@
 //! `json.dumps` (R3, R13).
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
@@ -49,7 +50,7 @@ pub fn standalone_step(step: &Step<'_>) -> Bytes {
 #[derive(Debug)]
 pub struct SseEncoder {
     out: BytesMut,
-    tail: Vec<u8>,
+    tail: BytesMut,
     redactor: Redactor,
 }
 
@@ -61,7 +62,7 @@ impl SseEncoder {
 
     /// Begins a stream whose frames are redacted with `redactor`.
     pub fn start_redacted(first: &Step<'_>, redactor: Redactor) -> (Self, Frame) {
-        let mut stream = Self { out: BytesMut::new(), tail: Vec::new(), redactor };
+        let mut stream = Self { out: BytesMut::new(), tail: BytesMut::new(), redactor };
         let frame = stream.step(first);
         (stream, frame)
     }
@@ -69,28 +70,27 @@ impl SseEncoder {
     /// Writes a step. Content beyond R13 is truncated: first `step`, `rowid` and `error` to their own limits, then
     /// `message` to the remaining room.
     pub fn step(&mut self, step: &Step<'_>) -> Frame {
-        self.begin("step");
-        let start = self.out.len();
-        self.out.put_slice(b"{\"step\": ");
-        string(&mut self.out, &self.redactor.text(&step.step), STEP_NAME_LIMIT);
-        self.out.put_slice(b", \"status\": \"");
-        self.out.put_slice(step.status.as_str().as_bytes());
-        self.out.put_slice(b"\", \"message\": ");
+        let Self { out, tail, redactor } = self;
+        begin(out, "step");
+        let start = out.len();
+        out.put_u8(b'{');
+        field(out, "step", &redactor.text(&step.step), STEP_NAME_LIMIT);
+        field(out, "status", step.status.as_str(), STEP_NAME_LIMIT);
+        key(out, "message");
 
-        self.tail.clear();
-        self.tail.put_slice(b", \"rowid\": ");
+        tail.clear();
+        key(tail, "rowid");
         match &step.rowid {
-            Some(rowid) => string(&mut self.tail, &self.redactor.text(rowid), ROWID_LIMIT),
-            None => self.tail.put_slice(b"null"),
+            Some(rowid) => string(tail, &redactor.text(rowid), ROWID_LIMIT),
+            None => tail.put_slice(b"null"),
         }
         if let Some(error) = &step.error {
-            self.tail.put_slice(b", \"error\": ");
-            string(&mut self.tail, &self.redactor.text(error), STEP_ERROR_LIMIT);
+            field(tail, "error", &redactor.text(error), STEP_ERROR_LIMIT);
         }
-        let used = self.out.len() - start + self.tail.len() + 1;
-        string(&mut self.out, &self.redactor.text(&step.message), STEP_LIMIT.saturating_sub(used));
-        self.out.put_slice(&self.tail);
-        self.out.put_u8(b'}');
+        let used = out.len() - start + tail.len() + 1;
+        string(out, &redactor.text(&step.message), STEP_LIMIT.saturating_sub(used));
+        out.put_slice(tail);
+        out.put_u8(b'}');
         let payload = step.payload.filter(|payload| payload.get().len() <= EXTRA_LIMIT);
         let payload = payload.map(|payload| self.payload(payload));
         Frame { payload, ..self.end(FrameName::Step(step.status)) }
@@ -111,7 +111,7 @@ impl SseEncoder {
         if !one_word || matches!(name, "step" | "error" | "complete") || data.get().len() > EXTRA_LIMIT {
             return None;
         }
-        self.begin(name);
+        begin(&mut self.out, name);
         compact_ascii(&mut self.out, &self.redactor.json(data.get()));
         Some(self.end(FrameName::Extra))
     }
@@ -129,14 +129,14 @@ impl SseEncoder {
     }
 
     fn error(&mut self, failure: &Failure) -> Frame {
-        self.begin("error");
-        self.out.put_slice(b"{\"step\": ");
-        string(&mut self.out, &failure.step, STEP_NAME_LIMIT);
-        self.out.put_slice(b", \"status\": \"failed\", \"error\": ");
-        string(&mut self.out, &failure.error, SENTENCE_LIMIT);
-        self.out.put_slice(b", \"detail\": ");
-        string(&mut self.out, &failure.detail, DETAIL_LIMIT);
-        self.out.put_u8(b'}');
+        let out = &mut self.out;
+        begin(out, "error");
+        out.put_u8(b'{');
+        field(out, "step", &failure.step, STEP_NAME_LIMIT);
+        field(out, "status", "failed", STEP_NAME_LIMIT);
+        field(out, "error", &failure.error, SENTENCE_LIMIT);
+        field(out, "detail", &failure.detail, DETAIL_LIMIT);
+        out.put_u8(b'}');
         self.end(FrameName::Error)
     }
 
@@ -161,26 +161,19 @@ impl SseEncoder {
     }
 
     fn complete_with(&mut self, verdict: &StreamEnd, room: EndLimits) -> Frame {
-        self.begin("complete");
-        self.out.put_slice(if verdict.failure.is_none() { b"{\"ok\": true" } else { b"{\"ok\": false" });
-        self.out.put_slice(b", \"message\": ");
-        string(&mut self.out, &verdict.message, room.message);
-        self.out.put_slice(b", \"result\": ");
-        result(&mut self.out, &verdict.counts, &verdict.summary, room.result);
+        let out = &mut self.out;
+        begin(out, "complete");
+        out.put_slice(if verdict.failure.is_none() { b"{\"ok\": true" } else { b"{\"ok\": false" });
+        field(out, "message", &verdict.message, room.message);
+        key(out, "result");
+        result(out, &verdict.counts, &verdict.summary, room.result);
         if let Some(failure) = &verdict.failure {
-            self.out.put_slice(b", \"errors\": [{\"detail\": ");
-            string(&mut self.out, &failure.detail, room.detail);
-            self.out.put_slice(b"}]");
+            out.put_slice(b", \"errors\": [{");
+            field(out, "detail", &failure.detail, room.detail);
+            out.put_slice(b"}]");
         }
-        self.out.put_u8(b'}');
+        out.put_u8(b'}');
         self.end(FrameName::Complete)
-    }
-
-    fn begin(&mut self, name: &str) {
-        self.out.clear();
-        self.out.put_slice(b"event: ");
-        self.out.put_slice(name.as_bytes());
-        self.out.put_slice(b"\ndata: ");
     }
 
     fn end(&mut self, name: FrameName) -> Frame {
@@ -228,40 +221,37 @@ impl EndLimits {
     }
 }
 
+fn begin(out: &mut BytesMut, name: &str) {
+    out.clear();
+    for part in ["event: ", name, "\ndata: "] {
+        out.put_slice(part.as_bytes());
+    }
+}
+
 /// Writes the counts and the summary of the backend's result.
 fn result(out: &mut BytesMut, counts: &Counts, summary: &ResultSummary, extent: ResultExtent) {
     let total = counts.total();
     out.put_u8(b'{');
-    let has_numbers = matches!(extent, ResultExtent::Full | ResultExtent::Counted);
     number(out, "count", total.completed);
     if extent == ResultExtent::InTotal {
-        for (name, value) in [("failed", total.failed), ("unconfirmed", total.unconfirmed)] {
-            if value > 0 {
-                out.put_slice(b", ");
-                number(out, name, value);
-            }
-        }
+        numbers(out, [("failed", total.failed), ("unconfirmed", total.unconfirmed)], extent);
+        out.put_u8(b'}');
+        return;
     }
-    if has_numbers {
+    if extent != ResultExtent::ByObject {
         // `count` is the bridge's own count.
-        let numbers = summary
-            .numbers
-            .iter()
-            .filter(|(name, value)| extent.has_zeros() || *value > 0 && name != "count");
-        for (name, value) in numbers {
-            put_comma(out);
-            let name = if name == "count" { "backend_count" } else { name };
-            string(out, name, STEP_NAME_LIMIT);
-            out.put_slice(b": ");
-            out.put_slice(value.to_string().as_bytes());
-        }
+        let reported = summary.numbers.iter().map(|(name, value)| match name.as_str() {
+            "count" => ("backend_count", *value),
+            name => (name, *value),
+        });
+        numbers(out, reported.filter(|(name, _)| extent.has_zeros() || *name != "backend_count"), extent);
         if summary.degraded {
-            put_comma(out);
-            out.put_slice(b"\"degraded\": true");
+            key(out, "degraded");
+            out.put_slice(b"true");
         }
         if !summary.warnings.is_empty() {
-            put_comma(out);
-            out.put_slice(b"\"warnings\": [");
+            key(out, "warnings");
+            out.put_u8(b'[');
             for (index, warning) in summary.warnings.iter().enumerate() {
                 if index > 0 {
                     out.put_slice(b", ");
@@ -271,49 +261,49 @@ fn result(out: &mut BytesMut, counts: &Counts, summary: &ResultSummary, extent: 
             out.put_u8(b']');
         }
     }
-    if extent != ResultExtent::InTotal {
-        put_comma(out);
-        objects(out, counts, extent);
-    }
-    out.put_u8(b'}');
-}
-
-/// Writes the counts by object type.
-fn objects(out: &mut BytesMut, counts: &Counts, extent: ResultExtent) {
-    out.put_slice(b"\"objects\": {");
+    key(out, "objects");
+    out.put_u8(b'{');
     for (object, count) in &counts.0 {
-        put_comma(out);
-        out.put_u8(b'"');
-        out.put_slice(object.as_str().as_bytes());
-        out.put_slice(b"\": {");
+        key(out, object.as_str());
+        out.put_u8(b'{');
         let Count { seen, completed, failed, unconfirmed } = *count;
         let ends =
             [("seen", seen), ("completed", completed), ("failed", failed), ("unconfirmed", unconfirmed)];
-        for (name, value) in ends.into_iter().filter(|(_, value)| extent.has_zeros() || *value > 0) {
-            put_comma(out);
-            number(out, name, value);
-        }
+        numbers(out, ends, extent);
         out.put_u8(b'}');
     }
-    out.put_u8(b'}');
+    out.put_slice(b"}}");
 }
 
-/// Writes the separator between two fields, unless this is the first.
-fn put_comma(out: &mut BytesMut) {
+/// Writes the name of a field, after a comma unless it is the first field of its object.
+fn key(out: &mut BytesMut, name: &str) {
     if !out.ends_with(b"{") {
         out.put_slice(b", ");
     }
+    string(out, name, STEP_NAME_LIMIT);
+    out.put_slice(b": ");
+}
+
+/// Writes a field whose text has at most `limit` characters of JSON.
+fn field(out: &mut BytesMut, name: &str, text: &str, limit: usize) {
+    key(out, name);
+    string(out, text, limit);
 }
 
 fn number(out: &mut BytesMut, name: &str, value: u64) {
-    out.put_u8(b'"');
-    out.put_slice(name.as_bytes());
-    out.put_slice(b"\": ");
+    key(out, name);
     out.put_slice(value.to_string().as_bytes());
 }
 
+/// Writes the numbers that the result has to this extent.
+fn numbers<'a>(out: &mut BytesMut, numbers: impl IntoIterator<Item = (&'a str, u64)>, extent: ResultExtent) {
+    for (name, value) in numbers.into_iter().filter(|(_, value)| extent.has_zeros() || *value > 0) {
+        number(out, name, value);
+    }
+}
+
 /// Writes `text` as a JSON string of at most `limit` characters, including the quotes. A truncated text ends in `...`.
-fn string(out: &mut impl BufMut, text: &str, limit: usize) {
+fn string(out: &mut BytesMut, text: &str, limit: usize) {
     out.put_u8(b'"');
     put_escaped(out, &truncate_escaped(text, limit.saturating_sub(2)));
     out.put_u8(b'"');
@@ -321,28 +311,21 @@ fn string(out: &mut impl BufMut, text: &str, limit: usize) {
 
 /// Truncates `text` to `room` characters of JSON, without quotes.
 pub fn truncate_escaped(text: &str, room: usize) -> Cow<'_, str> {
-    if fits(text, room) {
+    // Escaping yields at most six characters per byte of UTF-8.
+    if text.len() * 6 <= room || longest_prefix(text, room).len() == text.len() {
         return Cow::Borrowed(text);
     }
     Cow::Owned(format!("{}...", longest_prefix(text, room.saturating_sub(3))))
 }
 
-/// Whether the escaped `text` has at most `room` characters.
-fn fits(text: &str, room: usize) -> bool {
-    // Escaping yields at most six characters per byte of UTF-8.
-    text.len() * 6 <= room || text.chars().map(escaped_len).sum::<usize>() <= room
-}
-
 /// The longest prefix of `text` whose escaped form has at most `room` characters.
 fn longest_prefix(text: &str, room: usize) -> &str {
     let mut used = 0;
-    for (at, c) in text.char_indices() {
+    let mut exceeds = |c: char| {
         used += escaped_len(c);
-        if used > room {
-            return &text[..at];
-        }
-    }
-    text
+        used > room
+    };
+    text.char_indices().find(|(_, c)| exceeds(*c)).map_or(text, |(at, _)| &text[..at])
 }
 
 fn escaped_len(c: char) -> usize {
@@ -353,7 +336,7 @@ fn escaped_len(c: char) -> usize {
     }
 }
 
-fn put_escaped(out: &mut impl BufMut, text: &str) {
+fn put_escaped(out: &mut BytesMut, text: &str) {
     let mut rest = text;
     // Characters without escapes are copied in runs. Nearly all text consists of them.
     while let Some(at) = rest.bytes().position(|byte| !is_verbatim(byte)) {
@@ -379,19 +362,16 @@ const fn is_verbatim(byte: u8) -> bool {
     matches!(byte, b' '..=0x7f) && byte != b'"' && byte != b'\\'
 }
 
-fn put_unicode(out: &mut impl BufMut, c: char) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
+fn put_unicode(out: &mut BytesMut, c: char) {
     for unit in c.encode_utf16(&mut [0; 2]) {
-        out.put_slice(b"\\u");
-        for shift in [12, 8, 4, 0] {
-            out.put_u8(HEX[usize::from(*unit >> shift) & 0xf]);
-        }
+        // Writing to a buffer cannot fail.
+        let _ = write!(out, "\\u{unit:04x}");
     }
 }
 
 /// Writes valid JSON on one line and in ASCII. White space between tokens is removed. Strings are kept, with every
 /// character above U+007F escaped.
-fn compact_ascii(out: &mut impl BufMut, json: &str) {
+fn compact_ascii(out: &mut BytesMut, json: &str) {
     let mut in_string = false;
     let mut escaped = false;
     for c in json.chars() {
@@ -462,29 +442,22 @@ mod tests {
     fn no_end_is_longer_than_the_log_line_of_netbox() {
         for filler in ["x", "é", "\u{1f600}", "a\u{1f600}", "\"", "\u{1}"] {
             for length in (0..2000).step_by(7) {
-                let text = filler.repeat(length);
+                let long = filler.repeat(length);
                 let failure =
-                    Failure { step: text.clone(), error: text.clone(), detail: format!("{text} {text}") };
+                    Failure { step: long.clone(), error: long.clone(), detail: format!("{long} {long}") };
                 for failure in [None, Some(failure)] {
                     let (stream, _) = SseEncoder::start(&object_step("a", "b"));
-                    let verdict = StreamEnd {
-                        message: text.clone(),
-                        counts: Counts::default(),
-                        summary: ResultSummary::default(),
-                        failure,
-                    };
-                    let frames = stream.finish(verdict.clone());
-                    let json = text_of_end(&frames);
+                    let is_ok = failure.is_none();
+                    let verdict = StreamEnd { message: long.clone(), failure, ..StreamEnd::default() };
+                    let frames = stream.finish(verdict);
+                    let end = text(frames.last().unwrap());
+                    let json = end.strip_prefix("event: complete\ndata: ").unwrap().trim_end();
                     assert!(json.len() <= COMPLETE_LIMIT, "{} for {length} of {filler:?}", json.len());
                     let value: serde_json::Value = serde_json::from_str(json).unwrap();
-                    assert_eq!(value["ok"], verdict.failure.is_none());
+                    assert_eq!(value["ok"], is_ok);
                 }
             }
         }
-    }
-
-    fn text_of_end(frames: &[Frame]) -> &str {
-        text(frames.last().unwrap()).strip_prefix("event: complete\ndata: ").unwrap().trim_end()
     }
 
     #[test]
@@ -516,13 +489,8 @@ mod tests {
         let extra = stream.extra("discovery", &longest).unwrap();
         assert_eq!((extra.name, step.name), (FrameName::Extra, FrameName::Step(StepStatus::Progress)));
         assert!(stream.extra("discovery", &raw(format!("[{longest}]"))).is_none());
-        let failure = Failure { step: String::new(), error: String::new(), detail: String::new() };
-        let verdict = StreamEnd {
-            message: String::new(),
-            counts: Counts::default(),
-            summary: ResultSummary::default(),
-            failure: Some(failure),
-        };
+        let failure = Some(Failure::new("", String::new()));
+        let verdict = StreamEnd { failure, ..StreamEnd::default() };
         let names: Vec<_> = stream.finish(verdict).iter().map(|frame| frame.name).collect();
         assert_eq!(names, [FrameName::Error, FrameName::Complete]);
     }

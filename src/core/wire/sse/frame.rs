@@ -109,7 +109,6 @@ pub struct FrameData<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::domain::counts::Counts;
     use crate::core::domain::event::{Step, StreamEnd};
     use crate::core::domain::figures::ResultSummary;
     use crate::core::wire::sse::encoder::SseEncoder;
@@ -134,9 +133,8 @@ mod tests {
         let numbers = (0..100).map(|number| (format!("number{number}"), number)).collect();
         let [frame] = &stream.finish(StreamEnd {
             message: "Done.".to_owned(),
-            counts: Counts::default(),
             summary: ResultSummary { numbers, ..ResultSummary::default() },
-            failure: None,
+            ..StreamEnd::default()
         })[..] else {
             panic!("one frame")
         };

@@ -30,7 +30,7 @@ pub enum SseItem<'a> {
 const FIELD: usize = 3 + "event: ".len();
 
 /// Splits a byte stream into events, however it is cut into pieces.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct SseParser {
     /// The maximum event size, in bytes of data. Invariants: `line.len() <= limit + FIELD`, `data.len() <= limit`.
     limit: usize,
@@ -52,17 +52,7 @@ pub struct SseParser {
 impl SseParser {
     /// Creates a parser that drops events with more than `limit` bytes of data.
     pub fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            line: Vec::new(),
-            line_dropped: 0,
-            name: Vec::new(),
-            data: Vec::new(),
-            data_dropped: 0,
-            has_data: false,
-            after_cr: false,
-            at_start: true,
-        }
+        Self { limit, at_start: true, ..Self::default() }
     }
 
     /// Parses the next piece of the stream and passes every completed event to `on_item`.
@@ -90,7 +80,7 @@ impl SseParser {
             if self.line.is_empty() && self.line_dropped == 0 {
                 self.line(line, 0, &mut on_item);
             } else {
-                self.hold(line);
+                self.line_dropped += append(&mut self.line, line, self.limit + FIELD);
                 let mut whole = std::mem::take(&mut self.line);
                 let dropped = std::mem::take(&mut self.line_dropped);
                 self.line(&whole, dropped, &mut on_item);
@@ -98,13 +88,7 @@ impl SseParser {
                 self.line = whole;
             }
         }
-        self.hold(rest);
-    }
-
-    fn hold(&mut self, bytes: &[u8]) {
-        let room = (self.limit + FIELD - self.line.len()).min(bytes.len());
-        self.line.extend_from_slice(&bytes[..room]);
-        self.line_dropped += bytes.len() - room;
+        self.line_dropped += append(&mut self.line, rest, self.limit + FIELD);
     }
 
     fn line(&mut self, mut line: &[u8], dropped: usize, on_item: &mut impl FnMut(SseItem<'_>)) {
@@ -124,12 +108,10 @@ impl SseParser {
         };
         match field {
             b"data" => {
-                if self.has_data {
-                    self.keep(b"\n");
+                if std::mem::replace(&mut self.has_data, true) {
+                    self.data_dropped += append(&mut self.data, b"\n", self.limit);
                 }
-                self.has_data = true;
-                self.keep(value);
-                self.data_dropped += dropped;
+                self.data_dropped += append(&mut self.data, value, self.limit) + dropped;
             }
             b"event" => {
                 self.name.clear();
@@ -140,22 +122,12 @@ impl SseParser {
         }
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
-        let room = (self.limit - self.data.len()).min(bytes.len());
-        self.data.extend_from_slice(&bytes[..room]);
-        self.data_dropped += bytes.len() - room;
-    }
-
     fn dispatch(&mut self, on_item: &mut impl FnMut(SseItem<'_>)) {
         if self.has_data {
-            on_item(if self.data_dropped > 0 {
-                SseItem::Oversized {
-                    name: &self.name,
-                    bytes: self.data.len() + self.data_dropped,
-                    head: &self.data,
-                }
-            } else {
-                SseItem::Event { name: &self.name, data: &self.data }
+            let Self { name, data, data_dropped, .. } = &*self;
+            on_item(match data_dropped {
+                0 => SseItem::Event { name, data },
+                dropped => SseItem::Oversized { name, bytes: data.len() + dropped, head: data },
             });
         }
         self.name.clear();
@@ -165,9 +137,20 @@ impl SseParser {
     }
 }
 
+/// Appends `bytes` to `buffer` up to `limit` bytes in all. Returns the number of bytes that were left out.
+fn append(buffer: &mut Vec<u8>, bytes: &[u8], limit: usize) -> usize {
+    let room = (limit - buffer.len()).min(bytes.len());
+    buffer.extend_from_slice(&bytes[..room]);
+    bytes.len() - room
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn text(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
 
     fn events(pieces: &[&[u8]], limit: usize) -> Vec<(String, String)> {
         let mut parser = SseParser::new(limit);
@@ -175,13 +158,8 @@ mod tests {
         for piece in pieces {
             parser.feed(piece, |item| {
                 seen.push(match item {
-                    SseItem::Event { name, data } => (
-                        String::from_utf8_lossy(name).into_owned(),
-                        String::from_utf8_lossy(data).into_owned(),
-                    ),
-                    SseItem::Oversized { name, bytes, .. } => {
-                        (String::from_utf8_lossy(name).into_owned(), format!("<{bytes} bytes>"))
-                    }
+                    SseItem::Event { name, data } => (text(name), text(data)),
+                    SseItem::Oversized { name, bytes, .. } => (text(name), format!("<{bytes} bytes>")),
                 });
             });
         }
@@ -204,32 +182,24 @@ mod tests {
     }
 
     #[test]
-    fn every_line_end_ends_a_line() {
-        for stream in ["event: a\ndata: 1\n\ndata: 2\n\n", "event: a\r\ndata: 1\r\n\r\ndata: 2\r\n\r\n"] {
-            assert_eq!(one(stream.as_bytes()), [pair("a", "1"), pair("", "2")]);
+    fn a_stream_is_split_into_its_events() {
+        for (name, stream, events) in [
+            ("lines that end in LF", "event: a\ndata: 1\n\ndata: 2\n\n", &[("a", "1"), ("", "2")][..]),
+            ("CR LF", "event: a\r\ndata: 1\r\n\r\ndata: 2\r\n\r\n", &[("a", "1"), ("", "2")]),
+            ("CR", "event: a\rdata: 1\r\rdata: 2\r\r", &[("a", "1"), ("", "2")]),
+            ("mixed line ends", "data: 1\r\ndata: 2\n\r", &[("", "1\n2")]),
+            ("several lines of data", "data: a\ndata\ndata:b\ndata:  c\n\n", &[("", "a\n\nb\n c")]),
+            ("a byte order mark not at the start", "\u{feff}data: 1\n\n\u{feff}data: 2\n\n", &[("", "1")]),
+            (
+                "comments and unknown fields",
+                ": keepalive\n\nid: 4\nretry: 10\nwhat: ever\n\nevent: a\n\n",
+                &[],
+            ),
+            ("a cut event", "data: 1\n\nevent: complete\ndata: {\"ok\": true}\n", &[("", "1")]),
+        ] {
+            let expected = events.iter().map(|(name, data)| pair(name, data)).collect::<Vec<_>>();
+            assert_eq!(one(stream.as_bytes()), expected, "{name}");
         }
-        assert_eq!(one(b"event: a\rdata: 1\r\rdata: 2\r\r"), [pair("a", "1"), pair("", "2")]);
-        assert_eq!(one(b"data: 1\r\ndata: 2\n\r"), [pair("", "1\n2")]);
-    }
-
-    #[test]
-    fn lines_of_data_are_joined() {
-        assert_eq!(one(b"data: a\ndata\ndata:b\ndata:  c\n\n"), [pair("", "a\n\nb\n c")]);
-    }
-
-    #[test]
-    fn a_byte_order_mark_counts_once_and_only_at_the_start() {
-        assert_eq!(one(b"\xef\xbb\xbfdata: 1\n\n\xef\xbb\xbfdata: 2\n\n"), [pair("", "1")]);
-    }
-
-    #[test]
-    fn comments_and_unknown_fields_are_no_events() {
-        assert_eq!(one(b": keepalive\n\nid: 4\nretry: 10\nwhat: ever\n\nevent: lonely\n\n"), []);
-    }
-
-    #[test]
-    fn a_cut_event_is_not_an_event() {
-        assert_eq!(one(b"data: 1\n\nevent: complete\ndata: {\"ok\": true}\n"), [pair("", "1")]);
     }
 
     #[test]
