@@ -9,7 +9,6 @@
 //! except links to `http` and `https`.
 
 mod command;
-mod fields;
 mod markup;
 mod row;
 mod rows;
@@ -23,9 +22,8 @@ use super::domain::object::Object;
 use super::text::detail::{self, SENTENCE};
 use super::text::plain;
 use super::wire::sse::frame::{Frame, FrameData, FrameName};
-use fields::LegacyFields;
 use markup::ClientEnvelope;
-use row::{Cells, State, TableRow};
+use row::{Cells, LegacyFields, TableRow};
 use rows::RowTracker;
 use stages::StageTracker;
 
@@ -33,18 +31,6 @@ pub use command::{ClientCommand, parse_command, unknown_command_frames};
 
 /// The greeting of every backend when its `/ws` is ready for a command.
 pub const GREETING: [&str; 2] = ["Connected!", "Connected 2!"];
-
-/// The end of a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CommandEnding {
-    /// It succeeded.
-    Done,
-    /// It failed.
-    Failed {
-        /// The error, as plain text on one line.
-        reason: String,
-    },
-}
 
 /// One command of one page, from its first frame to its last.
 #[derive(Debug)]
@@ -55,7 +41,8 @@ pub struct LegacyClient {
     stages: StageTracker,
     /// The stage of the failure in the log, and the failure.
     failed_stage: Option<(Option<Kind>, String)>,
-    ending: Option<CommandEnding>,
+    /// The end of the command, once the log has ended: the error as plain text on one line, if it failed.
+    pub ending: Option<Result<(), String>>,
 }
 
 impl LegacyClient {
@@ -74,7 +61,7 @@ impl LegacyClient {
     /// The frames before the log begins. Releases from 0.0.7 on echo this command and no other.
     pub fn greeting(&self) -> Vec<String> {
         match self.command {
-            WsCommand::SyncNodes => vec![self.envelope.message(self.command.text())],
+            WsCommand::SyncNodes => vec![self.envelope.message(self.command.as_str())],
             WsCommand::SyncVirtualMachines | WsCommand::FullUpdate => Vec::new(),
         }
     }
@@ -98,11 +85,6 @@ impl LegacyClient {
             (FrameName::Complete, data) => self.complete(&data.unwrap_or_default(), out),
             _ => {}
         }
-    }
-
-    /// The end of the command, once the log has ended.
-    pub fn ending(&self) -> Option<CommandEnding> {
-        self.ending.clone()
     }
 
     fn stage(&mut self, status: StepStatus, data: &FrameData<'_>, out: &mut Vec<String>) {
@@ -135,19 +117,15 @@ impl LegacyClient {
         let owner = if object_type.is_scoped() { fields.owner() } else { None };
         let (object, rowid) =
             (markup::text(object_name, markup::MAX_TEXT), markup::text(rowid, markup::MAX_TEXT));
-        let state = match status {
-            StepStatus::Completed => State::Completed,
-            StepStatus::Failed => State::Failed,
-            StepStatus::Started | StepStatus::Progress => State::Begun,
-        };
+        let status = if status == StepStatus::Started { StepStatus::Progress } else { status };
         let key = (object.as_str(), owner.as_ref().map(|(_, name)| name.as_str()), rowid.as_str());
-        let Some(news) = self.rows.update(key, state, Cells::from_fields(object_type, &fields)) else {
+        let Some(news) = self.rows.update(key, status, Cells::from_fields(object_type, &fields)) else {
             return;
         };
-        let remark = match state {
-            State::Begun => None,
-            State::Completed => fields.text("warning"),
-            State::Failed => {
+        let remark = match status {
+            StepStatus::Started | StepStatus::Progress => None,
+            StepStatus::Completed => fields.text("warning"),
+            StepStatus::Failed => {
                 // Never empty, because clients detect a failure by its text.
                 let error = data.error.as_str().or(data.message.as_str()).unwrap_or("no reason given");
                 Some(markup::text(error, markup::MAX_TEXT))
@@ -155,27 +133,26 @@ impl LegacyClient {
         };
         let row = TableRow { object: &object, object_type, owner, rowid: &rowid, cells: &news.cells, remark };
         if news.first {
-            out.push(self.envelope.close_object(row.frame(State::Begun)));
+            out.push(self.envelope.close_object(row.frame(StepStatus::Progress)));
         }
-        if state != State::Begun {
-            out.push(self.envelope.close_object(row.frame(state)));
+        if status != StepStatus::Progress {
+            out.push(self.envelope.close_object(row.frame(status)));
         }
     }
 
     fn complete(&mut self, data: &FrameData<'_>, out: &mut Vec<String>) {
-        let ending = if data.ok {
+        self.ending = Some(if data.ok {
             let verdicts = self.stages.verdicts("completed");
             for kind in self.stages.unfinished() {
                 self.end(kind, out);
             }
             self.full_update_end("completed", &verdicts, out);
-            CommandEnding::Done
+            Ok(())
         } else {
             let reason = self.reason(data);
             self.failed(&reason, out);
-            CommandEnding::Failed { reason }
-        };
-        self.ending = Some(ending);
+            Err(reason)
+        });
     }
 
     fn reason(&self, complete: &FrameData<'_>) -> String {

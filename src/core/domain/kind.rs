@@ -45,41 +45,15 @@ string_enum! {
     }
 }
 
-/// A command of the legacy `/ws` socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WsCommand {
-    /// Devices.
-    SyncNodes,
-    /// Virtual machines.
-    SyncVirtualMachines,
-    /// Devices, then virtual machines.
-    FullUpdate,
-}
-
-impl WsCommand {
-    /// The command on the wire. Every release knows `Full Update Sync`; its alias `Full Update` is newer.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::SyncNodes => "Sync Nodes",
-            Self::SyncVirtualMachines => "Sync Virtual Machines",
-            Self::FullUpdate => "Full Update Sync",
-        }
-    }
-}
-
-/// The releases in which a plain endpoint works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WorkingReleases {
-    /// The first such release.
-    pub from: Release,
-    /// The last such release, if a later one broke it.
-    pub to: Option<Release>,
-}
-
-impl WorkingReleases {
-    /// Whether `release` is in the range.
-    pub fn covers(self, release: Release) -> bool {
-        release >= self.from && self.to.is_none_or(|last| release.is_up_to(last))
+string_enum! {
+    /// A command of the legacy `/ws` socket, as sent on it.
+    pub enum WsCommand {
+        /// Devices.
+        SyncNodes = "Sync Nodes",
+        /// Virtual machines.
+        SyncVirtualMachines = "Sync Virtual Machines",
+        /// Devices, then virtual machines. Every release knows this name; its alias `Full Update` is newer.
+        FullUpdate = "Full Update Sync",
     }
 }
 
@@ -110,8 +84,10 @@ pub struct KindRow {
     /// The first release in which the stream works, if not the first that has it. In earlier releases the stream does
     /// nothing, or its path is routed as that of one virtual machine.
     pub idle_before: Option<Release>,
-    /// The releases in which the plain endpoint works, if any.
-    pub json: Option<WorkingReleases>,
+    /// The first release in which the plain endpoint works, if any.
+    pub json_since: Option<Release>,
+    /// The last such release, if a later one broke it.
+    pub json_until: Option<Release>,
     /// Its command on `/ws`, if any.
     pub command: Option<WsCommand>,
     /// The object type it creates.
@@ -125,6 +101,14 @@ pub struct KindRow {
     /// The kind that must have run first for this one to find any work. Set only if backends do not report that
     /// themselves.
     pub after: Option<Kind>,
+}
+
+impl KindRow {
+    /// Whether the plain endpoint works in `release`.
+    pub fn has_json(&self, release: Release) -> bool {
+        self.json_since.is_some_and(|first| release >= first)
+            && self.json_until.is_none_or(|last| release.is_up_to(last))
+    }
 }
 
 /// The stages of a full update, in the documented order.
@@ -177,15 +161,6 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct VmId(pub u64);
 
-impl VmId {
-    /// The id in a path, in digits.
-    fn from_path(id: &str) -> Option<Self> {
-        // `u64::from_str` accepts a leading plus sign.
-        let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
-        id.parse().ok().filter(|_| is_number).map(Self)
-    }
-}
-
 /// A stream endpoint: a kind for the whole inventory or for one virtual machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SyncEndpoint {
@@ -216,10 +191,16 @@ impl SyncEndpoint {
         if let Some(row) = TABLE.iter().find(|row| row.stream_path == path) {
             return Some(Self::for_kind(row.kind));
         }
-        let rest = path.strip_prefix(PER_VM_PREFIX)?.strip_suffix("/stream")?;
-        let (id, tail) = rest.split_at(rest.find('/')?);
+        Self::for_vm(path.strip_prefix(PER_VM_PREFIX)?.strip_suffix("/stream")?)
+    }
+
+    /// The sync of one virtual machine, whose id in digits is the first part of `path`.
+    fn for_vm(path: &str) -> Option<Self> {
+        let (id, tail) = path.split_at(path.find('/')?);
         let (kind, _) = PER_VM.into_iter().find(|(_, known)| *known == tail)?;
-        Some(Self { kind, vm: Some(VmId::from_path(id)?) })
+        // `u64::from_str` accepts a leading plus sign.
+        let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
+        Some(Self { kind, vm: Some(VmId(id.parse().ok().filter(|_| is_number)?)) })
     }
 
     /// The sync that is queued at `path`, with or without a trailing slash.
@@ -228,10 +209,7 @@ impl SyncEndpoint {
         if let Some(kind) = Kind::all().find(|kind| kind.queue_path().strip_suffix('/') == Some(path)) {
             return Some(Self::for_kind(kind));
         }
-        let rest = path.strip_prefix(QUEUE_PER_VM_PREFIX)?;
-        let (id, tail) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let (kind, _) = PER_VM.into_iter().find(|(_, known)| known.strip_suffix("/create") == Some(tail))?;
-        Some(Self { kind, vm: Some(VmId::from_path(id)?) })
+        Self::for_vm(&format!("{}/create", path.strip_prefix(QUEUE_PER_VM_PREFIX)?))
     }
 
     /// The paths at which syncs are queued. `{vm}` stands for the id of a virtual machine.
@@ -249,11 +227,8 @@ impl SyncEndpoint {
                 stream.strip_suffix("/stream").unwrap_or(stream).to_owned()
             }
             Some(VmId(id)) => {
-                let tail = PER_VM
-                    .into_iter()
-                    .find(|(kind, _)| *kind == self.kind)
-                    .map_or("/create", |(_, tail)| tail);
-                format!("{PER_VM_PREFIX}{id}{tail}")
+                let tail = PER_VM.into_iter().find(|(kind, _)| *kind == self.kind).map(|(_, tail)| tail);
+                format!("{PER_VM_PREFIX}{id}{}", tail.unwrap_or("/create"))
             }
         }
     }
@@ -308,11 +283,9 @@ mod tests {
         assert_eq!(documented.len(), 7);
         for row in documented {
             let path = format!("/{}", row.plugin_path.unwrap());
-            assert_eq!(SyncEndpoint::from_queue_path(&path), Some(SyncEndpoint::for_kind(row.kind)));
-            assert_eq!(
-                SyncEndpoint::from_queue_path(path.strip_suffix('/').unwrap()),
-                Some(SyncEndpoint::for_kind(row.kind))
-            );
+            for path in [path.as_str(), path.strip_suffix('/').unwrap()] {
+                assert_eq!(SyncEndpoint::from_queue_path(path), Some(SyncEndpoint::for_kind(row.kind)));
+            }
         }
         for path in ["sync/devices/", "/sync/devices//", "/sync/", "/sync/device", "/sync/sdns/", "/", ""] {
             assert_eq!(SyncEndpoint::from_queue_path(path), None, "{path}");

@@ -84,23 +84,18 @@ pub fn parse_command(text: &str) -> ClientCommand {
 
 /// The two answers to `text`, which is not a command. They show a client that the previous command has returned, so
 /// they are sent for any such text: see [`crate::core::upstream::dialect::BARRIER`].
-pub fn unknown_command_frames(text: &str, run_id: Option<&str>) -> Vec<String> {
+pub fn unknown_command_frames(text: &str, run_id: Option<&str>) -> [String; 2] {
     let envelope = ClientEnvelope::new(run_id);
     let what = if envelope.is_correlated() {
         envelope.message("Invalid sync command")
     } else {
         format!("Invalid command: {}", markup::text(text, MAX_REPEATED))
     };
-    vec![what, envelope.message(VALID)]
+    [what, envelope.message(VALID)]
 }
 
 fn command_from_name(text: &str) -> Option<WsCommand> {
-    match text {
-        "Sync Nodes" => Some(WsCommand::SyncNodes),
-        "Sync Virtual Machines" => Some(WsCommand::SyncVirtualMachines),
-        "Full Update Sync" | "Full Update" => Some(WsCommand::FullUpdate),
-        _ => None,
-    }
+    WsCommand::from_name(text).or_else(|| (text == "Full Update").then_some(WsCommand::FullUpdate))
 }
 
 fn is_run_id(text: &str) -> bool {

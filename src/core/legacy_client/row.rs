@@ -1,20 +1,53 @@
 //! A row of a page's table, and the frame that sets all its cells.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::fields::LegacyFields;
-use super::markup;
-use crate::core::domain::object::Object;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-/// The state of an object in a page's table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// It is being processed.
-    Begun,
-    /// It failed. It may still complete.
-    Failed,
-    /// It is synced. This state is final.
-    Completed,
+use super::markup;
+use crate::core::domain::event::StepStatus;
+use crate::core::domain::object::Object;
+use crate::core::upstream::lenient::{LenientMap, LenientText};
+
+/// The `data` of the legacy frame in a step's payload, by key. Empty if the step has none.
+#[derive(Default)]
+pub(super) struct LegacyFields<'a>(BTreeMap<String, &'a RawValue>);
+
+#[derive(Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+struct Payload<'a> {
+    data: Option<&'a RawValue>,
+}
+
+impl<'a> LegacyFields<'a> {
+    pub(super) fn from_payload(payload: Option<&'a [u8]>) -> Self {
+        let data = payload
+            .and_then(|json| serde_json::from_slice::<LenientMap<Payload<'a>>>(json).ok()?.0)
+            .and_then(|payload| payload.data);
+        Self(data.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default())
+    }
+
+    pub(super) fn raw(&self, key: &str) -> Option<&'a RawValue> {
+        self.0.get(key).copied()
+    }
+
+    /// A text value without markup.
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        let text: LenientText<'_> = serde_json::from_str(self.raw(key)?.get()).ok()?;
+        text.as_str().map(|text| markup::text(text, markup::MAX_TEXT))
+    }
+
+    /// The key and the name of the object's parent.
+    pub(super) fn owner(&self) -> Option<(&'static str, String)> {
+        ["vm", "device"].into_iter().find_map(|key| Some((key, self.text(key)?)))
+    }
+
+    /// Whether its status is about the sync of the object (`"status": "warning"`), not about the object.
+    pub(super) fn is_remark(&self) -> bool {
+        ["warning", "error"].into_iter().any(|key| self.text(key).is_some())
+    }
 }
 
 /// The cells that a page sets from the frame itself, apart from `sync_status`.
@@ -75,16 +108,18 @@ pub(super) struct TableRow<'a> {
 }
 
 impl TableRow<'_> {
-    /// The frame for the object in the state `state`, without its closing brace.
-    pub(super) fn frame(&self, state: State) -> String {
-        let (head, remark) = match state {
-            State::Begun => (r#""completed":false,"increment_count":"no","sync_status":"syncing""#, None),
-            State::Completed => {
+    /// The frame for the object with this status, without its closing brace.
+    pub(super) fn frame(&self, status: StepStatus) -> String {
+        let (head, remark) = match status {
+            StepStatus::Started | StepStatus::Progress => {
+                (r#""completed":false,"increment_count":"no","sync_status":"syncing""#, None)
+            }
+            StepStatus::Completed => {
                 let head = r#""completed":true,"increment_count":"yes","sync_status":"completed""#;
                 (head, Some("warning"))
             }
             // With a `completed`, pages would count it as another object or as a synced one.
-            State::Failed => (r#""increment_count":"no","sync_status":"failed""#, Some("error")),
+            StepStatus::Failed => (r#""increment_count":"no","sync_status":"failed""#, Some("error")),
         };
         let rowid = markup::json(self.rowid);
         let object = markup::json(self.object);

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{BuildHasher, BuildHasherDefault};
 
-use super::row::{Cells, State};
+use super::row::Cells;
+use crate::core::domain::event::StepStatus;
 
 /// The maximum number of tracked objects, in less than 2 MiB. Later objects are not sent: they could not be recognized
 /// when repeated, and no total may count an object twice.
@@ -25,7 +26,8 @@ pub(super) struct RowUpdate {
 
 #[derive(Debug)]
 struct RowEntry {
-    state: State,
+    /// `Completed` is final. A failed object may still complete.
+    status: StepStatus,
     cells: Option<Box<Cells>>,
 }
 
@@ -44,13 +46,19 @@ pub(super) struct RowTracker {
 }
 
 impl RowTracker {
-    /// Merges the log's report of the object `key`. Returns the result if the page must be updated.
-    pub(super) fn update(&mut self, key: RowKey<'_>, reported: State, cells: Cells) -> Option<RowUpdate> {
+    /// Merges the log's report of the object `key`: progress, a failure or the end. Returns the result if the page must
+    /// be updated.
+    pub(super) fn update(
+        &mut self,
+        key: RowKey<'_>,
+        reported: StepStatus,
+        cells: Cells,
+    ) -> Option<RowUpdate> {
         let hash = self.entries.hasher().hash_one(key);
         let is_full = self.entries.len() >= MAX_OBJECTS;
         let (before, old) = match self.entries.get_mut(&hash) {
-            Some(RowEntry { state: State::Completed, .. }) => return None,
-            Some(entry) => (Some(entry.state), entry.cells.take()),
+            Some(RowEntry { status: StepStatus::Completed, .. }) => return None,
+            Some(entry) => (Some(entry.status), entry.cells.take()),
             None if is_full => return None,
             None => (None, None),
         };
@@ -63,15 +71,15 @@ impl RowTracker {
             None => cells,
         };
         // A failed object has also begun.
-        let state = if reported == State::Begun { before.unwrap_or(reported) } else { reported };
-        let stored = self.store_cells(state, &cells);
-        self.entries.insert(hash, RowEntry { state, cells: stored });
-        (before != Some(state)).then_some(RowUpdate { first: before.is_none(), cells })
+        let status = if reported == StepStatus::Progress { before.unwrap_or(reported) } else { reported };
+        let stored = self.store_cells(status, &cells);
+        self.entries.insert(hash, RowEntry { status, cells: stored });
+        (before != Some(status)).then_some(RowUpdate { first: before.is_none(), cells })
     }
 
-    fn store_cells(&mut self, state: State, cells: &Cells) -> Option<Box<Cells>> {
+    fn store_cells(&mut self, status: StepStatus, cells: &Cells) -> Option<Box<Cells>> {
         let bytes = cells.bytes();
-        let is_needed = state != State::Completed && bytes > 0;
+        let is_needed = status != StepStatus::Completed && bytes > 0;
         if !is_needed || self.pending >= MAX_PENDING_CELLS || self.bytes + bytes > MAX_PENDING_BYTES {
             return None;
         }

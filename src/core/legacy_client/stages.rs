@@ -2,9 +2,6 @@
 
 use crate::core::domain::kind::{Kind, WsCommand};
 
-/// The stages in the order of a full update.
-const KINDS: [Kind; 2] = [Kind::Devices, Kind::VirtualMachines];
-
 /// The state of a stage in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StageState {
@@ -20,13 +17,14 @@ enum StageState {
 #[derive(Debug)]
 pub(super) struct StageTracker {
     command: WsCommand,
-    /// In the order of [`KINDS`].
-    states: [StageState; 2],
+    /// The stages with buttons, in the order of a full update.
+    stages: [(Kind, StageState); 2],
 }
 
 impl StageTracker {
     pub(super) fn new(command: WsCommand) -> Self {
-        Self { command, states: [StageState::Waiting; 2] }
+        let stages = [Kind::Devices, Kind::VirtualMachines].map(|kind| (kind, StageState::Waiting));
+        Self { command, stages }
     }
 
     /// Marks the stage `kind` as begun, if it belongs to the command.
@@ -38,16 +36,16 @@ impl StageTracker {
 
     /// Marks the stage `kind` as ended. Returns whether this is new and the stage belongs to the command.
     pub(super) fn end(&mut self, kind: Kind) -> bool {
-        let news = self.state(kind).filter(|state| **state != StageState::Ended);
-        news.map(|state| *state = StageState::Ended).is_some()
+        let state = self.state(kind);
+        state.is_some_and(|state| std::mem::replace(state, StageState::Ended) != StageState::Ended)
     }
 
     /// The stages of the command that have not ended.
     pub(super) fn unfinished(&self) -> Vec<Kind> {
-        let all = KINDS.into_iter().zip(self.states);
         let own =
             |kind: Kind| self.command == WsCommand::FullUpdate || kind.row().command == Some(self.command);
-        all.filter(|(kind, state)| own(*kind) && *state != StageState::Ended).map(|(kind, _)| kind).collect()
+        let is_left = |(kind, state): &(Kind, StageState)| own(*kind) && *state != StageState::Ended;
+        self.stages.into_iter().filter(is_left).map(|(kind, _)| kind).collect()
     }
 
     /// The stages with their results as the fields of a frame. `result` is that of the run.
@@ -60,11 +58,11 @@ impl StageTracker {
             };
             format!("\"{}\":\"{status}\"", kind.row().step)
         };
-        KINDS.into_iter().zip(self.states).map(verdict).collect::<Vec<_>>().join(",")
+        self.stages.map(verdict).join(",")
     }
 
     fn state(&mut self, kind: Kind) -> Option<&mut StageState> {
-        KINDS.iter().position(|other| *other == kind).map(|at| &mut self.states[at])
+        self.stages.iter_mut().find(|(known, _)| *known == kind).map(|(_, state)| state)
     }
 }
 

@@ -10,13 +10,12 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use super::rows::{MAX_OBJECTS, MAX_PENDING_CELLS, RowUpdate};
-use crate::core::domain::counts::Counts;
 use crate::core::domain::event::{Failure, Step, StepStatus, StreamEnd};
-use crate::core::domain::figures::ResultSummary;
 use crate::core::legacy_client::*;
 use crate::core::upstream::dialect::{self, Dialect, WsMessage};
 use crate::core::upstream::fact::{Fact, ObjectState};
 use crate::core::wire::sse::encoder::SseEncoder;
+use StepStatus::{Completed, Failed, Progress, Started};
 use logs::{Log, RUN_ID};
 use old_page::OldPage;
 
@@ -59,44 +58,25 @@ const GOLDEN: [(&str, &str); 23] = [
     snapshot!("0.0.30.post2_websocket_ws-vms-proxmox-killed-mid-sync"),
 ];
 
-fn full_update_of_0_0_2() -> Log {
-    logs::log_of_socket(recording!("0.0.2.post1/ws/full-update-sync"), Kind::FullUpdate, Dialect::V0_0_2)
-}
-
-fn full_update_of_0_0_11() -> Log {
-    logs::log_of_socket(recording!("0.0.11.post2/ws/full-update-sync"), Kind::FullUpdate, Dialect::V0_0_7)
-}
-
-fn full_update_of_0_0_30() -> Log {
-    logs::log_of_socket(
-        recording!("0.0.30.post2/ws/envelope-full-update"),
-        Kind::FullUpdate,
-        Dialect::V0_0_27,
-    )
-}
-
-/// Logs with payloads, of runs with both stages.
+/// Logs with payloads, of full updates with both stages.
 fn full_updates() -> [(&'static str, Log); 5] {
+    let socket = logs::log_of_socket;
     [
-        ("0.0.2", full_update_of_0_0_2()),
-        ("0.0.11", full_update_of_0_0_11()),
-        ("0.0.30", full_update_of_0_0_30()),
-        ("0.0.11 stream", logs::log_of_stream(recording!("0.0.11.post2/sse/full-update"), Kind::FullUpdate)),
-        (
-            "0.0.30 in words",
-            logs::log_of_socket(
-                recording!("0.0.30.post2/ws/full-update-sync"),
-                Kind::FullUpdate,
-                Dialect::V0_0_23,
-            ),
-        ),
+        ("0.0.2.post1", socket(recording!("0.0.2.post1/ws/full-update-sync"), Dialect::V0_0_2)),
+        ("0.0.11.post2", socket(recording!("0.0.11.post2/ws/full-update-sync"), Dialect::V0_0_7)),
+        ("0.0.30.post2", socket(recording!("0.0.30.post2/ws/envelope-full-update"), Dialect::V0_0_27)),
+        ("0.0.30.post2 in words", socket(recording!("0.0.30.post2/ws/full-update-sync"), Dialect::V0_0_23)),
+        (STREAM, logs::log_of_stream(recording!("0.0.11.post2/sse/full-update"))),
     ]
 }
+
+/// The log of a stream that counts its virtual machines but does not name them.
+const STREAM: &str = "0.0.11.post2 stream";
 
 /// A step about an object, as encoded in a log.
 fn step(object: &str, status: StepStatus, rowid: &str, payload: Value) -> Vec<u8> {
     let raw = (!payload.is_null()).then(|| serde_json::value::to_raw_value(&payload).unwrap());
-    let error = (status == StepStatus::Failed).then_some(Cow::Borrowed("no room"));
+    let error = (status == Failed).then_some(Cow::Borrowed("no room"));
     let rowid = Some(Cow::Borrowed(rowid));
     let step = Step { rowid, error, payload: raw.as_deref(), ..Step::stage(object, status, "m") };
     SseEncoder::start(&step).1.with_payload().to_vec()
@@ -113,23 +93,17 @@ fn legacy(object: &str, data: Value) -> Value {
 /// The end of a log.
 fn end(failure: Option<(&str, &str)>) -> Log {
     let failure = failure.map(|(step, detail)| Failure {
-        step: step.to_owned(),
-        error: "It failed.".to_owned(),
         detail: detail.to_owned(),
+        ..Failure::new(step, "It failed.".to_owned())
     });
-    let verdict = StreamEnd {
-        message: "m".to_owned(),
-        counts: Counts(Vec::new()),
-        summary: ResultSummary::default(),
-        failure,
-    };
-    let stream = SseEncoder::start(&Step::stage("devices", StepStatus::Progress, "m")).0;
+    let verdict = StreamEnd { message: "m".to_owned(), failure, ..StreamEnd::default() };
+    let stream = SseEncoder::start(&Step::stage("devices", Progress, "m")).0;
     stream.finish(verdict).into_iter().map(|frame| frame.bytes.to_vec()).collect()
 }
 
 /// The frames that a page running `command` receives, parsed if they are JSON.
 fn sent(command: WsCommand, run_id: Option<&str>, log: &Log) -> Vec<Value> {
-    let frames = logs::page(log, command, run_id.map(str::to_owned)).0;
+    let frames = logs::page(log, command, run_id).0;
     let value = |frame: &String| serde_json::from_str(frame).unwrap_or_else(|_| Value::from(frame.as_str()));
     frames.iter().map(value).collect()
 }
@@ -148,33 +122,32 @@ fn course(frames: &[Value]) -> Vec<(&str, Option<bool>)> {
 
 fn check_log(name: &str, log: &Log) {
     let ok = logs::events(log, "complete")[0]["ok"].as_bool().unwrap();
-    let objects = logs::objects(log);
     for command in [WsCommand::FullUpdate, WsCommand::SyncNodes, WsCommand::SyncVirtualMachines] {
         for run_id in [None, Some(RUN_ID)] {
-            let (frames, ended) = logs::page(log, command, run_id.map(str::to_owned));
+            let (frames, ended) = logs::page(log, command, run_id);
             let page = OldPage::reading(&frames);
             page.check();
             for (object, table) in [("device", &page.devices), ("virtual_machine", &page.machines)] {
-                let rows = objects.iter().filter(|((name, _), _)| name == object);
-                assert_eq!(table.total, rows.clone().count(), "{name}: {object}");
-                assert_eq!(table.synced, rows.filter(|(_, done)| **done).count(), "{name}: {object}");
+                let shown = (table.total, table.synced);
+                assert_eq!(shown, logs::count_objects(log, object), "{name}: {object}");
             }
-            assert_eq!(matches!(ended.ending(), Some(CommandEnding::Done)), ok, "{name}");
+            assert_eq!(ended.ending == Some(Ok(())), ok, "{name}");
+            let released = |object: &str| page.released.contains(object);
             if ok {
                 let own =
                     |kind: Kind| command == WsCommand::FullUpdate || kind.row().command == Some(command);
-                assert!(!own(Kind::Devices) || page.released.contains("device"), "{name}");
-                assert!(!own(Kind::VirtualMachines) || page.released.contains("virtual_machine"), "{name}");
-                assert_eq!(page.released.contains("full-update"), command == WsCommand::FullUpdate, "{name}");
+                assert!(!own(Kind::Devices) || released("device"), "{name}");
+                assert!(!own(Kind::VirtualMachines) || released("virtual_machine"), "{name}");
+                assert_eq!(released("full-update"), command == WsCommand::FullUpdate, "{name}");
             } else {
                 let finished = |stage: &str| {
                     let mut steps = logs::events(log, "step").into_iter();
                     steps.any(|step| step["step"] == stage && step["status"] == "completed")
                 };
-                assert_eq!(page.released.contains("device"), finished("devices"), "{name}");
-                assert_eq!(page.released.contains("virtual_machine"), finished("virtual-machines"), "{name}");
+                assert_eq!(released("device"), finished("devices"), "{name}");
+                assert_eq!(released("virtual_machine"), finished("virtual-machines"), "{name}");
                 let is_marked = command == WsCommand::FullUpdate && run_id.is_some();
-                assert_eq!(page.released.contains("full-update"), is_marked, "{name}");
+                assert_eq!(released("full-update"), is_marked, "{name}");
             }
             let marked = |frame: &String| frame.contains(&format!("\"run_id\":\"{RUN_ID}\"}}"));
             assert!(frames.iter().all(|frame| marked(frame) == run_id.is_some()), "{name}");
@@ -195,20 +168,13 @@ fn a_page_that_reads_any_recorded_run_ends_with_its_objects_and_every_cell_set()
 
 #[test]
 fn the_frames_of_recorded_runs_are_these() {
-    let settings = || {
-        let mut settings = insta::Settings::clone_current();
-        settings.set_snapshot_path("../../../tests/snapshots");
-        settings.set_prepend_module_to_snapshot(false);
-        settings.set_omit_expression(true);
-        settings
-    };
-    for (name, log, run_id) in [
-        ("page_0.0.2.post1_full-update", full_update_of_0_0_2(), None),
-        ("page_0.0.11.post2_full-update", full_update_of_0_0_11(), None),
-        ("page_0.0.30.post2_full-update", full_update_of_0_0_30(), Some(RUN_ID)),
-    ] {
-        let frames = logs::page(&log, WsCommand::FullUpdate, run_id.map(str::to_owned)).0;
-        settings().bind(|| insta::assert_snapshot!(name, frames.join("\n")));
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../../../tests/snapshots");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    for ((name, log), run_id) in full_updates().iter().zip([None, None, Some(RUN_ID)]) {
+        let frames = logs::page(log, WsCommand::FullUpdate, run_id).0;
+        settings.bind(|| insta::assert_snapshot!(format!("page_{name}_full-update"), frames.join("\n")));
     }
 }
 
@@ -216,13 +182,12 @@ fn the_frames_of_recorded_runs_are_these() {
 fn a_bridge_in_front_of_this_one_gets_the_same_end_and_counts_the_same_objects() {
     for (name, log) in full_updates() {
         for dialect in [Dialect::V0_0_4, Dialect::V0_0_7, Dialect::V0_0_27] {
-            let outer = logs::relayed(&log, Kind::FullUpdate, dialect);
+            let outer = logs::relayed(&log, dialect);
             assert_eq!(logs::objects(&outer), logs::objects(&log), "{name} {dialect:?}");
             let end = |log: &Log| logs::events(log, "complete")[0].clone();
             let (inner, outer) = (end(&log), end(&outer));
             assert_eq!(inner["ok"], outer["ok"], "{name} {dialect:?}: {inner} {outer}");
-            // The stream of 0.0.11 counts its virtual machines but does not name them.
-            if name != "0.0.11 stream" {
+            if name != STREAM {
                 // A failed object without a name has no row.
                 let objects =
                     |end: &Value, object: &str| end["result"]["objects"][object]["completed"].clone();
@@ -237,15 +202,15 @@ fn a_bridge_in_front_of_this_one_gets_the_same_end_and_counts_the_same_objects()
 #[test]
 fn every_event_of_an_object_becomes_its_frames() {
     let log: Log = vec![
-        step("device", StepStatus::Completed, "pve1", json!(null)),
-        step("virtual_machine", StepStatus::Progress, "web01", json!(null)),
-        step("virtual_machine", StepStatus::Failed, "web01", json!(null)),
-        step("storage", StepStatus::Completed, "lab/local", json!({"step": "storage", "status": "synced"})),
-        step("vm_interface", StepStatus::Completed, "net0", legacy("vm_interface", json!({"vm": "web01"}))),
-        step("vm_interface", StepStatus::Completed, "net0", legacy("vm_interface", json!({"vm": "web02"}))),
+        step("device", Completed, "pve1", json!(null)),
+        step("virtual_machine", Progress, "web01", json!(null)),
+        step("virtual_machine", Failed, "web01", json!(null)),
+        step("storage", Completed, "lab/local", json!({"step": "storage", "status": "synced"})),
+        step("vm_interface", Completed, "net0", legacy("vm_interface", json!({"vm": "web01"}))),
+        step("vm_interface", Completed, "net0", legacy("vm_interface", json!({"vm": "web02"}))),
         step(
             "virtual_machine",
-            StepStatus::Completed,
+            Completed,
             "web02",
             legacy(
                 "virtual_machine",
@@ -253,7 +218,7 @@ fn every_event_of_an_object_becomes_its_frames() {
             ),
         ),
     ];
-    let (frames, _) = logs::page(&log, WsCommand::FullUpdate, Some(RUN_ID.to_owned()));
+    let (frames, _) = logs::page(&log, WsCommand::FullUpdate, Some(RUN_ID));
     let parsed = frames.iter().map(|frame| match dialect::parse_frame(frame) {
         WsMessage::Fact(Fact::Object { object, scope, name, state, .. }) => {
             let state = match state {
@@ -287,7 +252,6 @@ fn every_event_of_an_object_becomes_its_frames() {
 
 #[test]
 fn an_object_starts_before_its_other_frames_and_finishes_once() {
-    use StepStatus::{Completed, Failed, Progress};
     let begun = ("syncing", Some(false));
     let done = ("completed", Some(true));
     let failed = ("failed", None);
@@ -309,9 +273,7 @@ fn an_object_starts_before_its_other_frames_and_finishes_once() {
 #[test]
 fn a_frame_has_every_key_of_its_object() {
     for (object, keys) in [("device", &old_page::DEVICE[..]), ("virtual_machine", &old_page::MACHINE[..])] {
-        let log = [StepStatus::Progress, StepStatus::Failed, StepStatus::Completed]
-            .map(|status| step(object, status, "a", json!(null)))
-            .to_vec();
+        let log = [Progress, Failed, Completed].map(|status| step(object, status, "a", json!(null))).to_vec();
         let frames = sent(WsCommand::FullUpdate, None, &log);
         assert_eq!(frames.len(), 3);
         for frame in data(&frames) {
@@ -323,8 +285,7 @@ fn a_frame_has_every_key_of_its_object() {
         assert_eq!(frames[1]["data"]["error"], "no room");
         assert_eq!(frames[2]["data"].get("error"), None);
     }
-    let frames =
-        sent(WsCommand::FullUpdate, None, &vec![step("storage", StepStatus::Progress, "a", json!(null))]);
+    let frames = sent(WsCommand::FullUpdate, None, &vec![step("storage", Progress, "a", json!(null))]);
     assert_eq!(
         frames[0],
         json!({"object": "storage", "type": "create", "data": {"completed": false, "increment_count": "no",
@@ -339,9 +300,9 @@ fn what_was_known_of_an_object_stays_in_its_row() {
     let remark = json!({"completed": true, "status": "warning", "warning": "No IP", "rowid": "web01"});
     let machine = |status, data| step("virtual_machine", status, "web01", legacy("virtual_machine", data));
     let log = vec![
-        machine(StepStatus::Progress, known.clone()),
-        machine(StepStatus::Failed, json!({"error": "Could not set primary IP.", "rowid": "web01"})),
-        machine(StepStatus::Completed, remark),
+        machine(Progress, known.clone()),
+        machine(Failed, json!({"error": "Could not set primary IP.", "rowid": "web01"})),
+        machine(Completed, remark),
     ];
     let frames = sent(WsCommand::SyncVirtualMachines, None, &log);
     for frame in data(&frames) {
@@ -357,7 +318,7 @@ fn what_was_known_of_an_object_stays_in_its_row() {
     fuller["disk"] = json!({"nested": true});
     fuller["vcpus"] = json!(1.5);
     fuller["role"] = json!(true);
-    let frames = sent(WsCommand::SyncVirtualMachines, None, &vec![machine(StepStatus::Completed, fuller)]);
+    let frames = sent(WsCommand::SyncVirtualMachines, None, &vec![machine(Completed, fuller)]);
     let frame = &frames[1]["data"];
     assert_eq!((&frame["netbox_id"], &frame["status"]), (&json!(5), &json!("Active")));
     assert_eq!(frame["vm_interfaces"], json!(["<a href='http://n/1/'>net0</a>", "net1", null, 2, null]));
@@ -408,15 +369,15 @@ fn no_text_of_a_backend_becomes_markup() {
     ] {
         let payload = legacy("device", json!({"name": text, "role": [text], "vm": text, "warning": text}));
         let log: Log = vec![
-            step("device", StepStatus::Completed, text, payload.clone()),
-            step("device", StepStatus::Failed, &format!("{text}2"), payload.clone()),
-            step(text, StepStatus::Completed, text, payload.clone()),
-            step("vm_interface", StepStatus::Completed, text, payload),
-            stage(text, StepStatus::Completed),
+            step("device", Completed, text, payload.clone()),
+            step("device", Failed, &format!("{text}2"), payload.clone()),
+            step(text, Completed, text, payload.clone()),
+            step("vm_interface", Completed, text, payload),
+            stage(text, Completed),
         ];
         for run_id in [None, Some(text)] {
             let log: Log = log.iter().cloned().chain(end(Some((text, text)))).collect();
-            let (frames, _) = logs::page(&log, WsCommand::FullUpdate, run_id.map(str::to_owned));
+            let (frames, _) = logs::page(&log, WsCommand::FullUpdate, run_id);
             OldPage::reading(&frames).check();
             let first: Value = serde_json::from_str(&frames[0]).unwrap();
             assert_eq!(first["data"]["name"], shown);
@@ -424,7 +385,7 @@ fn no_text_of_a_backend_becomes_markup() {
         }
     }
     let (frames, _) =
-        logs::page(&vec![step("device", StepStatus::Failed, image, json!(null))], WsCommand::SyncNodes, None);
+        logs::page(&vec![step("device", Failed, image, json!(null))], WsCommand::SyncNodes, None);
     let frame: Value = serde_json::from_str(&frames[2]).unwrap();
     assert_eq!(frame["data"]["rowid"], "&lt;img src=x onerror=alert(1)&gt;");
     assert_eq!(frame["data"]["rowid"], frame["data"]["name"]);
@@ -439,7 +400,7 @@ fn no_text_is_longer_than_a_page_can_show() {
         (format!("<a href='http://n/'>{long}</a>"), 500),
         (format!("<a href='http://n/{long}'>pve1</a>"), 4),
     ] {
-        let log = vec![step("device", StepStatus::Progress, "a", legacy("device", json!({"role": text})))];
+        let log = vec![step("device", Progress, "a", legacy("device", json!({"role": text})))];
         let frames = sent(WsCommand::SyncNodes, None, &log);
         assert_eq!(frames[1]["data"]["role"].as_str().unwrap().chars().count(), length);
     }
@@ -448,12 +409,12 @@ fn no_text_is_longer_than_a_page_can_show() {
 #[test]
 fn a_stage_ends_when_the_log_says_so_and_once() {
     let log: Log = vec![
-        stage("devices", StepStatus::Started),
-        stage("devices", StepStatus::Progress),
-        stage("storage", StepStatus::Completed),
-        stage("devices", StepStatus::Completed),
-        stage("devices", StepStatus::Completed),
-        stage("virtual-machines", StepStatus::Completed),
+        stage("devices", Started),
+        stage("devices", Progress),
+        stage("storage", Completed),
+        stage("devices", Completed),
+        stage("devices", Completed),
+        stage("virtual-machines", Completed),
     ];
     let device = json!({"object": "device", "end": true});
     let machine = json!({"object": "virtual_machine", "end": true});
@@ -472,7 +433,7 @@ fn a_good_run_ends_every_stage_of_its_command() {
     ] {
         assert_eq!(sent(command, None, &end(None)), expected);
     }
-    let log = [vec![stage("devices", StepStatus::Completed)], end(None)].concat();
+    let log = [vec![stage("devices", Completed)], end(None)].concat();
     let full = json!({"object": "full-update", "end": true, "status": "completed",
         "stages": {"devices": "completed", "virtual-machines": "skipped"}});
     let marked = [device, machine, full].map(|mut frame| {
@@ -487,14 +448,14 @@ fn a_good_run_ends_every_stage_of_its_command() {
 #[test]
 fn a_bad_run_ends_no_stage_that_did_not_and_says_why() {
     let begun = vec![
-        stage("devices", StepStatus::Completed),
-        stage("virtual-machines", StepStatus::Started),
-        step("virtual_machine", StepStatus::Progress, "web01", json!(null)),
+        stage("devices", Completed),
+        stage("virtual-machines", Started),
+        step("virtual_machine", Progress, "web01", json!(null)),
     ];
     let log = [begun, end(Some(("full-update", "no <b>room</b> & no\ntime")))].concat();
     let (frames, page) = logs::page(&log, WsCommand::FullUpdate, None);
     let reason = "no room & no time";
-    assert_eq!(page.ending(), Some(CommandEnding::Failed { reason: reason.to_owned() }));
+    assert_eq!(page.ending, Some(Err(reason.to_owned())));
     assert_eq!(frames.last().unwrap(), "Error: no room &amp; no time");
     assert_eq!(OldPage::reading(&frames).released.into_iter().collect::<Vec<_>>(), ["device"]);
 
@@ -511,7 +472,7 @@ fn a_bad_run_ends_no_stage_that_did_not_and_says_why() {
             "stages": {"devices": "completed", "virtual-machines": "failed"}, "run_id": RUN_ID})
     );
 
-    let log = [vec![stage("devices", StepStatus::Failed)], end(Some(("devices", "x")))].concat();
+    let log = [vec![stage("devices", Failed)], end(Some(("devices", "x")))].concat();
     let frames = sent(WsCommand::FullUpdate, Some(RUN_ID), &log);
     assert_eq!(frames.last().unwrap()["stages"]["devices"], "failed", "it began");
 
@@ -538,10 +499,7 @@ fn a_log_that_ends_without_sense_is_no_good_end() {
         "event: complete\ndata: {\"ok\": false, \"errors\": [7], \"message\": null}\n\n",
     ] {
         let (frames, page) = logs::page(&vec![frame.into()], WsCommand::SyncVirtualMachines, None);
-        assert!(
-            matches!(page.ending(), Some(CommandEnding::Failed { reason }) if !reason.is_empty()),
-            "{frame}"
-        );
+        assert!(matches!(page.ending, Some(Err(reason)) if !reason.is_empty()), "{frame}");
         assert!(frames.iter().all(|frame| frame.starts_with("Error: ")), "{frames:?}");
     }
 }
@@ -552,11 +510,10 @@ fn no_frame_follows_the_end() {
     let mut out = Vec::new();
     page.push_frame(&logs::frame(&end(None)[0]), &mut out);
     let sent = out.len();
-    for late in [vec![step("device", StepStatus::Progress, "pve1", json!(null))], end(Some(("devices", "x")))]
-    {
+    for late in [vec![step("device", Progress, "pve1", json!(null))], end(Some(("devices", "x")))] {
         late.iter().for_each(|event| page.push_frame(&logs::frame(event), &mut out));
     }
-    assert_eq!((out.len(), page.ending()), (sent, Some(CommandEnding::Done)));
+    assert_eq!((out.len(), page.ending), (sent, Some(Ok(()))));
 }
 
 #[test]
@@ -571,30 +528,30 @@ fn the_rows_of_a_page_are_bounded_and_none_is_counted_twice() {
     let (empty, full, other) = (cells(json!(null)), cells(json!("a")), cells(json!("b")));
     let mut rows = RowTracker::default();
     for at in 0..MAX_OBJECTS + 10 {
-        let news = take(&mut rows, at, State::Begun, &full);
+        let news = take(&mut rows, at, Progress, &full);
         assert_eq!(news, (at < MAX_OBJECTS).then(|| RowUpdate { first: true, cells: full.clone() }));
-        assert_eq!(take(&mut rows, at, State::Begun, &full), None, "{at} is sent twice");
+        assert_eq!(take(&mut rows, at, Progress, &full), None, "{at} is sent twice");
     }
     let news = |cells: &Cells| Some(RowUpdate { first: false, cells: cells.clone() });
     assert_eq!(
-        take(&mut rows, MAX_PENDING_CELLS, State::Completed, &empty),
+        take(&mut rows, MAX_PENDING_CELLS, Completed, &empty),
         news(&empty),
         "there was no room for it"
     );
-    assert_eq!(take(&mut rows, MAX_PENDING_CELLS - 1, State::Completed, &empty), news(&full));
-    assert_eq!(take(&mut rows, MAX_PENDING_CELLS - 1, State::Failed, &full), None);
+    assert_eq!(take(&mut rows, MAX_PENDING_CELLS - 1, Completed, &empty), news(&full));
+    assert_eq!(take(&mut rows, MAX_PENDING_CELLS - 1, Failed, &full), None);
     // A completed object makes room for another.
     let last = MAX_OBJECTS - 1;
-    assert_eq!(take(&mut rows, last, State::Begun, &other), None);
-    assert_eq!(take(&mut rows, last, State::Failed, &empty), news(&other));
+    assert_eq!(take(&mut rows, last, Progress, &other), None);
+    assert_eq!(take(&mut rows, last, Failed, &empty), news(&other));
 
     let long = "x".repeat(500);
     let long = cells(json!([long, long, long, long]));
     let mut rows = RowTracker::default();
     for round in 0..2 {
         let mut round = round * MAX_PENDING_CELLS..(round + 1) * MAX_PENDING_CELLS;
-        round.clone().for_each(|at| assert!(take(&mut rows, at, State::Begun, &long).is_some()));
-        let is_kept = |at: &usize| take(&mut rows, *at, State::Completed, &empty) == news(&long);
+        round.clone().for_each(|at| assert!(take(&mut rows, at, Progress, &long).is_some()));
+        let is_kept = |at: &usize| take(&mut rows, *at, Completed, &empty) == news(&long);
         assert_eq!(round.by_ref().filter(is_kept).count(), (4 << 20) / long.bytes());
     }
 }

@@ -5,7 +5,6 @@
 //! after it ends they write nothing.
 
 mod objects;
-mod repeats;
 mod verdict;
 
 use std::borrow::Cow;
@@ -30,8 +29,7 @@ use crate::core::upstream::fact::{Fact, ObjectState, Stage};
 use crate::core::upstream::lenient::LenientCount;
 use crate::core::wire::sse::encoder::SseEncoder;
 use crate::core::wire::sse::frame::Frame;
-use objects::{FailedGroup, FailureSample, MAX_NAMED, failed_object};
-use repeats::SeenFailures;
+use objects::{FailedGroup, FailureSample, MAX_NAMED, SeenFailures, failed_object};
 
 /// The maximum number of renamed virtual machines, and the maximum length of each name in bytes.
 const MAX_RENAMED: usize = 4096;
@@ -83,8 +81,6 @@ pub struct Normalizer {
     /// Why the run was skipped, unless the backend lacks the sync.
     why_skipped: Option<String>,
     summary: ResultSummary,
-    /// The first failed objects of the leg, with their errors.
-    failed_objects: Vec<FailedGroup>,
     /// The first and the last failed objects of the run.
     failure_sample: FailureSample,
     /// The failures that the session has not taken yet.
@@ -97,8 +93,6 @@ pub struct Normalizer {
     stage_errors: Vec<String>,
     /// The number of failures that concern no single object.
     stage_error_count: u64,
-    /// The failures of the leg that were already written.
-    seen_failures: SeenFailures,
     /// The number of events that produced no step: those of no use to clients, and duplicates.
     dropped: u64,
     /// The number of events that could not be parsed.
@@ -112,6 +106,10 @@ struct LegState {
     /// The stage of this leg, in a run of several legs.
     stage: Option<Kind>,
     before: Count,
+    /// The first failed objects, with their errors.
+    failed_objects: Vec<FailedGroup>,
+    /// The failures that were already written.
+    seen_failures: SeenFailures,
     aborted: Option<Failure>,
     stage_error: Option<Failure>,
     terminal: Option<TerminalEvent>,
@@ -135,14 +133,12 @@ impl Normalizer {
             skipped: Vec::new(),
             why_skipped: None,
             summary: ResultSummary::default(),
-            failed_objects: Vec::new(),
             failure_sample: FailureSample::default(),
             new_failures: Vec::new(),
             node: None,
             renamed: HashMap::new(),
             stage_errors: Vec::new(),
             stage_error_count: 0,
-            seen_failures: SeenFailures::default(),
             dropped: 0,
             unreadable: 0,
             leg: LegState::default(),
@@ -186,8 +182,6 @@ impl Normalizer {
     pub fn begin_leg(&mut self, kinds: &[Kind], out: &mut Vec<Frame>) {
         let stage = kinds.first().copied().filter(|kind| *kind != self.kind);
         self.leg = LegState { stage, before: self.tally.counts().total(), ..LegState::default() };
-        self.failed_objects.clear();
-        self.seen_failures.clear();
         if let Some(kind) = kinds.first() {
             self.stage_started(*kind, out);
         }
@@ -242,7 +236,7 @@ impl Normalizer {
                 };
                 // The failure of a part is new even for a known object, but only once.
                 let is_new_part = match &state {
-                    ObjectState::Failed { is_part: true, error } => self.seen_failures.is_first(&(
+                    ObjectState::Failed { is_part: true, error } => self.leg.seen_failures.is_first(&(
                         object,
                         scope.cluster.as_deref(),
                         scope.owner.as_deref(),
@@ -386,7 +380,7 @@ impl Normalizer {
     }
 
     fn stage_error(&mut self, failure: Failure, out: &mut Vec<Frame>) {
-        let is_first = self.seen_failures.is_first(&(&failure.step, &failure.error, &failure.detail));
+        let is_first = self.leg.seen_failures.is_first(&(&failure.step, &failure.error, &failure.detail));
         self.stage_error_count += 1;
         if is_first {
             let step = if failure.step.is_empty() { self.kind.row().step } else { &failure.step };

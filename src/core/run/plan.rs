@@ -166,8 +166,7 @@ fn choose_channel(
         && row.command.is_some()
         && capabilities.socket == SocketSupport::Presumed
         && (capabilities.dialect().is_some() || capabilities.release.is_none());
-    let json =
-        whole && row.json.zip(capabilities.release).is_some_and(|(works, release)| works.covers(release));
+    let json = whole && capabilities.release.is_some_and(|release| row.has_json(release));
     [(Channel::Native, native), (Channel::Websocket, websocket), (Channel::Json, json)]
         .into_iter()
         .find(|(channel, there)| *there && choice.allows(*channel))

@@ -342,7 +342,9 @@ impl Session {
         match self.current() {
             Some(leg) if leg.channel == Channel::Websocket => {
                 self.phase = Phase::Socket(SocketLeg::opened(leg, now));
-                self.before_greeting(out);
+                if self.setup.dialect.is_some_and(Dialect::wants_key) {
+                    self.send_key(out);
+                }
             }
             _ => {
                 self.phase = Phase::Stream(Box::new(SseParser::new(self.setup.limits.event_bytes)));

@@ -115,7 +115,7 @@ impl Dialect {
             }
             command => vec![command, WsCommand::SyncNodes],
         };
-        let texts = commands.into_iter().map(WsCommand::text).chain([BARRIER]);
+        let texts = commands.into_iter().map(WsCommand::as_str).chain([BARRIER]);
         let frame = |text: &str| {
             if self.correlates() {
                 serde_json::json!({ "command": text, "run_id": run_id }).to_string()
@@ -131,7 +131,7 @@ impl Dialect {
         match echoed {
             None => InvalidCommand::Barrier,
             Some(BARRIER) => InvalidCommand::Barrier,
-            Some(text) if text == command.text() => {
+            Some(text) if text == command.as_str() => {
                 if self.denies_full_update() && command == WsCommand::FullUpdate {
                     InvalidCommand::Nothing
                 } else {

@@ -22,7 +22,7 @@ use crate::core::domain::refusal::Refusal;
 use crate::core::http::limit::Limit;
 use crate::core::http::query::{BridgeParameters, Query};
 use crate::core::legacy_client::ClientCommand;
-use crate::core::legacy_client::{self, CommandEnding, GREETING, LegacyClient};
+use crate::core::legacy_client::{self, GREETING, LegacyClient};
 use crate::core::run::normalizer::Normalizer;
 use crate::core::text::plain;
 use crate::core::text::redact::Redactor;
@@ -206,9 +206,9 @@ impl LegacySocketSession {
         let mut page = LegacyClient::new(command, run_id);
         io.send(page.greeting()).await?;
         let failure = match self.watch(io, command, &mut page).await? {
-            Ok(()) => match page.ending() {
-                None | Some(CommandEnding::Done) => return Ok(()),
-                Some(CommandEnding::Failed { reason }) => reason,
+            Ok(()) => match page.ending {
+                None | Some(Ok(())) => return Ok(()),
+                Some(Err(reason)) => reason,
             },
             Err(refusal) => {
                 telemetry::RequestRefused { path: PATH, refusal: &refusal }.emit();

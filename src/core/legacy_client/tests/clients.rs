@@ -70,7 +70,6 @@ fn the_barrier_of_a_bridge_is_answered_so_that_it_knows_it() {
         };
         assert_eq!((text.as_str(), &echoed), (BARRIER, &run_id));
         let answers = unknown_command_frames(&text, run_id.as_deref());
-        assert_eq!(answers.len(), 2);
         let WsMessage::Invalid { command } = dialect::parse_frame(&answers[0]) else { panic!("{answers:?}") };
         assert_eq!(
             dialect.classify_invalid(WsCommand::FullUpdate, command.as_deref()),
@@ -82,17 +81,16 @@ fn the_barrier_of_a_bridge_is_answered_so_that_it_knows_it() {
 
 #[test]
 fn an_unknown_command_is_not_repeated_as_markup() {
-    let [invalid, valid] =
-        <[String; 2]>::try_from(unknown_command_frames("<b onclick=\"x\">", None)).unwrap();
+    let [invalid, valid] = unknown_command_frames("<b onclick=\"x\">", None);
     assert_eq!(invalid, "Invalid command: &lt;b onclick=&quot;x&quot;&gt;");
     assert_eq!(
         valid,
         "Valid commands: 'Sync Nodes', 'Sync Virtual Machines', 'Full Update Sync', 'Full Update'"
     );
-    let [long, _] = <[String; 2]>::try_from(unknown_command_frames(&"<".repeat(10_000), None)).unwrap();
+    let [long, _] = unknown_command_frames(&"<".repeat(10_000), None);
     assert_harmless(&long);
     assert_eq!(long.chars().count(), "Invalid command: ".len() + 200);
-    let [invalid, valid] = <[String; 2]>::try_from(unknown_command_frames("x", Some("run-1234"))).unwrap();
+    let [invalid, valid] = unknown_command_frames("x", Some("run-1234"));
     assert_eq!(invalid, r#"{"message":"Invalid sync command","run_id":"run-1234"}"#);
     assert!(
         valid.starts_with(r#"{"message":"Valid commands: "#) && valid.ends_with(r#","run_id":"run-1234"}"#)

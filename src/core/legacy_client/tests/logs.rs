@@ -11,13 +11,13 @@ use serde_json::value::RawValue;
 use crate::core::domain::channel::Channel;
 use crate::core::domain::event::StepStatus;
 use crate::core::domain::kind::{Kind, SyncEndpoint, WsCommand};
-use crate::core::legacy_client::{ClientCommand, parse_command, unknown_command_frames};
-use crate::core::legacy_client::{GREETING, LegacyClient};
+use crate::core::legacy_client::{
+    ClientCommand, GREETING, LegacyClient, parse_command, unknown_command_frames,
+};
 use crate::core::run::normalizer::NormalizerOptions;
 use crate::core::run::plan::{Leg, RunPlan};
-use crate::core::run::session::PendingRun;
 use crate::core::run::session::{
-    CloseReason, Session, SessionEvent, SessionLimits, SessionOutput, SessionSetup,
+    CloseReason, PendingRun, Session, SessionEvent, SessionLimits, SessionOutput, SessionSetup,
 };
 use crate::core::upstream::dialect::{BARRIER, Dialect};
 use crate::core::upstream::lenient::LenientText;
@@ -63,13 +63,21 @@ pub(super) fn frame(event: &[u8]) -> Frame {
 pub(super) fn objects(log: &Log) -> BTreeMap<(String, String), bool> {
     let mut objects = BTreeMap::new();
     for step in events(log, "step") {
-        let text = |key: &str| step[key].as_str().map(str::to_owned);
+        let text = |key: &str| step[key].as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
         let (Some(word), Some(name)) = (text("step"), text("rowid")) else { continue };
         if matches!(word.as_str(), "device" | "virtual_machine") {
             *objects.entry((word, name)).or_default() |= step["status"] == "completed";
         }
     }
     objects
+}
+
+/// The number of objects of a type in a log, and how many of them completed.
+pub(super) fn count_objects(log: &Log, object: &str) -> (usize, usize) {
+    let objects = objects(log);
+    let ends: Vec<bool> =
+        objects.iter().filter(|((word, _), _)| word == object).map(|(_, done)| *done).collect();
+    (ends.len(), ends.iter().filter(|done| **done).count())
 }
 
 /// The data of the events named `name`.
@@ -79,8 +87,8 @@ pub(super) fn events(log: &Log, name: &str) -> Vec<Value> {
     data.map(|data| serde_json::from_str(data).unwrap()).collect()
 }
 
-/// A session of one leg, and its log.
-pub(super) struct Driven {
+/// A full update of one leg, and its log.
+struct Driven {
     session: Session,
     out: SessionOutput,
     log: Log,
@@ -88,11 +96,11 @@ pub(super) struct Driven {
 }
 
 impl Driven {
-    pub(super) fn new(kind: Kind, channel: Channel, dialect: Dialect) -> Self {
-        let command = kind.row().command.filter(|_| channel == Channel::Websocket);
-        let kinds = match (kind, channel) {
-            (Kind::FullUpdate, Channel::Websocket) => vec![Kind::Devices, Kind::VirtualMachines],
-            _ => vec![kind],
+    fn new(channel: Channel, dialect: Dialect) -> Self {
+        let kind = Kind::FullUpdate;
+        let (command, kinds) = match channel {
+            Channel::Websocket => (kind.row().command, vec![Kind::Devices, Kind::VirtualMachines]),
+            _ => (None, vec![kind]),
         };
         let endpoint = SyncEndpoint::for_kind(kind);
         let long = Duration::from_secs(600);
@@ -127,11 +135,9 @@ impl Driven {
 
     fn event(&mut self, event: SessionEvent<'_>) {
         self.session.handle(Duration::from_secs(1), event, &mut self.out);
-        let out = std::mem::take(&mut self.out);
-        for frame in out.frames {
-            self.log.push(frame.with_payload().to_vec());
-        }
-        self.sent.extend(out.send);
+        let SessionOutput { frames, send, .. } = std::mem::take(&mut self.out);
+        self.log.extend(frames.iter().map(|frame| frame.with_payload().to_vec()));
+        self.sent.extend(send);
     }
 
     fn over(mut self) -> Log {
@@ -146,8 +152,8 @@ impl Driven {
 }
 
 /// The log of a job over `/ws`, from a recording.
-pub(super) fn log_of_socket(recording: &str, kind: Kind, dialect: Dialect) -> Log {
-    let mut driven = Driven::new(kind, Channel::Websocket, dialect);
+pub(super) fn log_of_socket(recording: &str, dialect: Dialect) -> Log {
+    let mut driven = Driven::new(Channel::Websocket, dialect);
     for line in recording.lines().skip(1) {
         let line: Value = serde_json::from_str(line).unwrap();
         match (line["dir"].as_str().unwrap(), line["kind"].as_str().unwrap()) {
@@ -166,8 +172,8 @@ pub(super) fn log_of_socket(recording: &str, kind: Kind, dialect: Dialect) -> Lo
 }
 
 /// The log of a job over a native stream, from a recording.
-pub(super) fn log_of_stream(recording: &str, kind: Kind) -> Log {
-    let mut driven = Driven::new(kind, Channel::Native, Dialect::V0_0_7);
+pub(super) fn log_of_stream(recording: &str) -> Log {
+    let mut driven = Driven::new(Channel::Native, Dialect::V0_0_7);
     for line in recording.lines().skip(1) {
         let line: Value = serde_json::from_str(line).unwrap();
         if let (Some("body"), Some(text)) = (line["kind"].as_str(), line["text"].as_str()) {
@@ -180,23 +186,21 @@ pub(super) fn log_of_stream(recording: &str, kind: Kind) -> Log {
 
 /// The log of a bridge in front of this one. It receives the frames that pages receive; `log` is the log of this
 /// bridge.
-pub(super) fn relayed(log: &Log, kind: Kind, dialect: Dialect) -> Log {
-    let mut driven = Driven::new(kind, Channel::Websocket, dialect);
-    let mut answered = 0;
+pub(super) fn relayed(log: &Log, dialect: Dialect) -> Log {
+    let mut driven = Driven::new(Channel::Websocket, dialect);
     let mut answers: Vec<String> = Vec::new();
+    if !dialect.wants_key() {
+        answers.extend(GREETING.map(str::to_owned));
+    }
     for _ in 0..4 {
-        let commands: Vec<ClientCommand> =
-            driven.sent[answered..].iter().map(|frame| parse_command(frame)).collect();
-        answered = driven.sent.len();
-        if !dialect.wants_key() && answers.is_empty() {
-            answers.extend(GREETING.map(str::to_owned));
-        }
-        for command in commands {
-            match command {
+        for frame in std::mem::take(&mut driven.sent) {
+            match parse_command(&frame) {
                 ClientCommand::Key(_) => answers.extend(GREETING.map(str::to_owned)),
-                ClientCommand::Sync { command, run_id } => answers.extend(page(log, command, run_id).0),
+                ClientCommand::Sync { command, run_id } => {
+                    answers.extend(page(log, command, run_id.as_deref()).0);
+                }
                 ClientCommand::Unknown { text, run_id } => {
-                    answers.extend(unknown_command_frames(&text, run_id.as_deref()))
+                    answers.extend(unknown_command_frames(&text, run_id.as_deref()));
                 }
             }
         }
@@ -208,11 +212,11 @@ pub(super) fn relayed(log: &Log, kind: Kind, dialect: Dialect) -> Log {
 }
 
 /// All frames that a page receives for a log.
-pub(super) fn page(log: &Log, command: WsCommand, run_id: Option<String>) -> (Vec<String>, LegacyClient) {
-    let mut page = LegacyClient::new(command, run_id);
+pub(super) fn page(log: &Log, command: WsCommand, run_id: Option<&str>) -> (Vec<String>, LegacyClient) {
+    let mut page = LegacyClient::new(command, run_id.map(str::to_owned));
     let mut out = page.greeting();
     for frame in log {
-        assert_eq!(page.ending(), None, "complete is the last frame");
+        assert_eq!(page.ending, None, "complete is the last frame");
         page.push_frame(&self::frame(frame), &mut out);
     }
     (out, page)

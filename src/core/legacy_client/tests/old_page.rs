@@ -41,15 +41,12 @@ pub(super) struct OldPage {
 
 impl OldPage {
     pub(super) fn reading(frames: &[String]) -> Self {
-        let mut page = Self::default();
-        for frame in frames {
-            page.read(frame);
-        }
+        let mut page = Self { list: frames.to_vec(), ..Self::default() };
+        frames.iter().for_each(|frame| page.read(frame));
         page
     }
 
-    pub(super) fn read(&mut self, frame: &str) {
-        self.list.push(frame.to_owned());
+    fn read(&mut self, frame: &str) {
         let Ok(frame) = serde_json::from_str::<Value>(frame) else { return };
         if frame["end"] == true {
             let name = text(frame.get("object"));

@@ -1,10 +1,9 @@
 //! Properties that hold for any log.
 
-use super::logs::Log;
-use super::old_page::OldPage;
+use super::logs::{self, Log, count_objects};
+use super::old_page::{MACHINE, OldPage, assert_harmless};
 use crate::core::domain::kind::WsCommand;
-use crate::core::legacy_client::LegacyClient;
-use crate::core::legacy_client::{parse_command, unknown_command_frames};
+use crate::core::legacy_client::{LegacyClient, parse_command, unknown_command_frames};
 
 // In a module, so that the layer rules apply only to the core itself.
 mod any {
@@ -38,22 +37,8 @@ mod any {
     }
 
     fn payload() -> impl Strategy<Value = Value> {
-        let keys = prop::sample::select(vec![
-            "completed",
-            "sync_status",
-            "rowid",
-            "name",
-            "netbox_id",
-            "status",
-            "device",
-            "cluster",
-            "role",
-            "vm_interfaces",
-            "warning",
-            "error",
-            "vm",
-            "object",
-        ]);
+        let other_keys = ["completed", "rowid", "warning", "error", "vm", "object"];
+        let keys = prop::sample::select([&MACHINE[..], &other_keys].concat());
         prop_oneof![
             3 => prop::collection::hash_map(keys, value(), 0..5)
                 .prop_map(|data| json!({"object": "device", "type": "create", "data": data})),
@@ -103,21 +88,6 @@ mod any {
         })
     }
 
-    /// The objects of a type in a log, and how many of them completed.
-    fn count_objects(log: &Log, object: &str) -> (usize, usize) {
-        let mut seen = std::collections::BTreeMap::new();
-        for frame in log {
-            let data =
-                std::str::from_utf8(frame).ok().and_then(|text| text.strip_prefix("event: step\ndata: "));
-            let step: Value = data.and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
-            let rowid = step["rowid"].as_str().filter(|rowid| !rowid.trim().is_empty());
-            if let (true, Some(rowid)) = (step["step"] == object, rowid) {
-                *seen.entry(rowid.to_owned()).or_insert(false) |= step["status"] == "completed";
-            }
-        }
-        (seen.len(), seen.values().filter(|done| **done).count())
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -131,7 +101,7 @@ mod any {
             let mut page = LegacyClient::new(command, run_id);
             let mut out = page.greeting();
             for frame in &log {
-                page.push_frame(&super::super::logs::frame(frame), &mut out);
+                page.push_frame(&logs::frame(frame), &mut out);
             }
             let shown = OldPage::reading(&out);
             shown.check();
@@ -146,7 +116,7 @@ mod any {
         ) {
             let _ = parse_command(&text);
             for answer in unknown_command_frames(&text, run_id.as_deref()) {
-                super::super::old_page::assert_harmless(&answer);
+                assert_harmless(&answer);
             }
         }
     }

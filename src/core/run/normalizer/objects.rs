@@ -1,7 +1,9 @@
 //! Objects: how they are counted, and which steps they produce.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash};
 
 use super::Normalizer;
 use crate::core::domain::counting::CountSource;
@@ -52,6 +54,24 @@ impl FailureSample {
             self.last.pop_front();
         }
         self.last.push_back(failed);
+    }
+}
+
+/// The number of failures that are remembered. Beyond it, every failure counts as new.
+const MAX_SEEN: usize = 4096;
+
+/// The failures that were already written, as hashes of their content.
+#[derive(Debug, Default)]
+pub(super) struct SeenFailures(HashSet<u64>);
+
+impl SeenFailures {
+    /// Records `failure`. Returns whether it is new.
+    pub(super) fn is_first(&mut self, failure: &(impl Hash + ?Sized)) -> bool {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(failure);
+        if self.0.len() >= MAX_SEEN {
+            return !self.0.contains(&hash);
+        }
+        self.0.insert(hash)
     }
 }
 
@@ -127,20 +147,18 @@ impl Normalizer {
 
     /// Writes that `count` unnamed objects failed.
     pub(super) fn apply_unnamed(&mut self, object: Object, count: u64, error: &str, out: &mut Vec<Frame>) {
-        let failed =
-            FailedObject { object: unnamed_message(count, object.as_str()), error: error.to_owned() };
-        self.new_failures.push(ObjectFailure {
+        let described = unnamed_message(count, object.as_str());
+        let step = Step::stage(object.as_str(), StepStatus::Failed, format!("Failed: {described}"));
+        self.write(&Step { error: Some(error.into()), ..step }, out);
+        let failure = ObjectFailure {
             object,
             name: String::new(),
             cluster: None,
             owner: None,
             count,
             error: plain(error, SENTENCE).into_owned(),
-        });
-        let message = format!("Failed: {}", failed.object);
-        let step = Step::stage(object.as_str(), StepStatus::Failed, message);
-        self.write(&Step { error: Some(error.into()), ..step }, out);
-        self.record_failure(FailedGroup { count, object: failed });
+        };
+        self.record_failure(FailedObject { object: described, error: error.to_owned() }, failure);
     }
 
     /// What the state of an object means for the counts.
@@ -219,8 +237,7 @@ impl Normalizer {
                         error: plain(&error, SENTENCE).into_owned(),
                     };
                     let object = FailedObject { object: described, error: failure.error.clone() };
-                    self.new_failures.push(failure);
-                    self.record_failure(FailedGroup { count: 1, object });
+                    self.record_failure(object, failure);
                 }
                 (StepStatus::Failed, message, Some(error))
             }
@@ -229,9 +246,11 @@ impl Normalizer {
         Step { step: word, status, message: Cow::Owned(message), rowid, error, payload: None }
     }
 
-    fn record_failure(&mut self, failed: FailedGroup) {
-        if self.failed_objects.len() < MAX_NAMED {
-            self.failed_objects.push(failed.clone());
+    fn record_failure(&mut self, object: FailedObject, failure: ObjectFailure) {
+        let failed = FailedGroup { count: failure.count, object };
+        self.new_failures.push(failure);
+        if self.leg.failed_objects.len() < MAX_NAMED {
+            self.leg.failed_objects.push(failed.clone());
         }
         self.failure_sample.push(failed);
     }
@@ -263,5 +282,23 @@ fn describe_checked(object: Object, scope: &Scope<'_>, name: &str) -> String {
     match &scope.owner {
         Some(owner) if object.is_scoped() => format!("{} of {name} on {owner}", object.plural()),
         _ => format!("{} of {name}", object.plural()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_new_once_and_always_where_too_many_are_known() {
+        let mut repeats = SeenFailures::default();
+        for failure in 0..MAX_SEEN {
+            assert!(repeats.is_first(&failure));
+            assert!(!repeats.is_first(&failure));
+        }
+        for _ in 0..2 {
+            assert!(repeats.is_first(&MAX_SEEN));
+            assert!(!repeats.is_first(&0_usize));
+        }
     }
 }

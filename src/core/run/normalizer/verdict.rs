@@ -89,38 +89,31 @@ impl Normalizer {
 
     fn objects_failed(&self, kind: Kind) -> Option<Failure> {
         let Count { seen, completed, failed, .. } = self.tally.counts().total().since(self.leg.before);
-        let object_type = self.failed_object();
-        let has_trouble = self.leg.stage_error.is_some() && self.policy(None) == ObjectFailures::Any;
-        let is_failure = object_type.is_some() || has_trouble;
-        if let (true, 0, None, Some(stage_error)) = (is_failure, failed, object_type, &self.leg.stage_error) {
-            return Some(with_reason(stage_error.clone()));
-        }
-        is_failure.then(|| {
-            let error = match object_type {
-                Some((Object::Backup, Count { seen, failed: 0, .. })) => format!(
-                    "The backend confirmed none of the backups that it found ({seen}, each once for every node that \
-                     sees it)."
-                ),
-                Some((object, Count { seen, failed: 0, .. })) => {
-                    let row = Kind::all().map(Kind::row).find(|row| row.object == object);
-                    let after = row.and_then(|row| row.after).filter(|_| self.tally.has_skipped(object));
-                    let skipped =
-                        after.map(|kind| format!(" and skipped them. Sync {} first", kind.row().title));
-                    let (plural, skipped) = (object.plural(), skipped.unwrap_or_default());
-                    format!("The backend confirmed none of {seen} {plural}{skipped}.")
-                }
-                Some((object, Count { seen, completed: 0, failed, .. })) => {
-                    format!("{failed} of {seen} {object} objects failed, none completed.")
-                }
-                Some((object, Count { seen, completed, failed, .. })) => {
-                    format!("{failed} of {seen} {object} objects failed, {completed} completed.")
-                }
-                None => format!("{failed} of {seen} objects failed, {completed} completed."),
-            };
-            let failures = summarize_failures(&self.failed_objects, detail::DETAIL, failed);
-            let detail = if failures.is_empty() { error.clone() } else { format!("{error} {failures}") };
-            Failure { step: kind.row().step.to_owned(), error, detail }
-        })
+        let trouble = self.leg.stage_error.as_ref().filter(|_| self.policy(None) == ObjectFailures::Any);
+        let error = match (self.failed_object(), trouble) {
+            (None, None) => return None,
+            (None, Some(stage_error)) if failed == 0 => return Some(with_reason(stage_error.clone())),
+            (None, Some(_)) => format!("{failed} of {seen} objects failed, {completed} completed."),
+            (Some((Object::Backup, Count { seen, failed: 0, .. })), _) => format!(
+                "The backend confirmed none of the backups that it found ({seen}, each once for every node that sees it)."
+            ),
+            (Some((object, Count { seen, failed: 0, .. })), _) => {
+                let row = Kind::all().map(Kind::row).find(|row| row.object == object);
+                let after = row.and_then(|row| row.after).filter(|_| self.tally.has_skipped(object));
+                let skipped = after.map(|kind| format!(" and skipped them. Sync {} first", kind.row().title));
+                let (plural, skipped) = (object.plural(), skipped.unwrap_or_default());
+                format!("The backend confirmed none of {seen} {plural}{skipped}.")
+            }
+            (Some((object, Count { seen, completed: 0, failed, .. })), _) => {
+                format!("{failed} of {seen} {object} objects failed, none completed.")
+            }
+            (Some((object, Count { seen, completed, failed, .. })), _) => {
+                format!("{failed} of {seen} {object} objects failed, {completed} completed.")
+            }
+        };
+        let failures = summarize_failures(&self.leg.failed_objects, detail::DETAIL, failed);
+        let detail = if failures.is_empty() { error.clone() } else { format!("{error} {failures}") };
+        Some(Failure { step: kind.row().step.to_owned(), error, detail })
     }
 
     /// Whether the objects of `kind` can fail the run even if the backend reports success. Some backends report

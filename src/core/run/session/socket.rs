@@ -67,21 +67,22 @@ impl SocketLeg {
     /// of the next command shows that the previous one has returned.
     fn ended_before(&mut self, object: Object, name: &str, state: &ObjectState<'_>) -> Vec<Kind> {
         let Some(running) = self.first_unended() else { return Vec::new() };
-        let is_next = match (running, object) {
+        match (running, object) {
             (Kind::Devices, Object::Device) if self.devices.iter().any(|device| device == name) => {
-                // "Sync Nodes" again: between the two, a sync of virtual machines has found none. A second frame that
-                // begins no device is of the same command: 0.0.1b1 confirms each device.
-                let is_begun = matches!(state, ObjectState::Processing);
-                return if is_begun { self.kinds.clone() } else { Vec::new() };
+                match state {
+                    // "Sync Nodes" again: between the two, a sync of virtual machines has found none. A second frame that
+                    // begins no device is of the same command: 0.0.1b1 confirms each device.
+                    ObjectState::Processing => self.kinds.clone(),
+                    _ => Vec::new(),
+                }
             }
             (Kind::Devices, Object::Device) => {
                 self.devices.push(name.to_owned());
-                false
+                Vec::new()
             }
-            (Kind::Devices, object) => object == Object::VirtualMachine,
-            (_, object) => object == Object::Device,
-        };
-        if is_next { vec![running] } else { Vec::new() }
+            (Kind::Devices, Object::VirtualMachine) | (_, Object::Device) => vec![running],
+            _ => Vec::new(),
+        }
     }
 
     /// The first stage that has not ended.
@@ -98,14 +99,7 @@ impl Session {
         }
     }
 
-    /// Sends what the backend expects before its greeting.
-    pub(super) fn before_greeting(&mut self, out: &mut SessionOutput) {
-        if self.setup.dialect.is_some_and(Dialect::wants_key) {
-            self.send_key(out);
-        }
-    }
-
-    fn send_key(&mut self, out: &mut SessionOutput) {
+    pub(super) fn send_key(&mut self, out: &mut SessionOutput) {
         let Some(key) = &self.setup.credential else { return };
         out.send.push(Dialect::key_frame(key.expose()));
         if let Some(socket) = self.socket() {
@@ -183,7 +177,7 @@ impl Session {
             {
                 InvalidCommand::Barrier if stage == CommandState::Running => self.returned(dialect, now, out),
                 InvalidCommand::Command => {
-                    let error = format!("The backend does not know the command {:?}.", command.text());
+                    let error = format!("The backend does not know the command {:?}.", command.as_str());
                     self.command_failed(now, error, None, out);
                 }
                 _ => {}
@@ -305,12 +299,11 @@ impl Session {
         let stages: Vec<String> =
             incomplete.iter().map(|(stage, status)| format!("{stage} {status}")).collect();
         let stages = if stages.is_empty() { "without saying which".to_owned() } else { stages.join(", ") };
-        let error = if ok {
-            format!("The backend did not complete every stage of the full update: {stages}.")
-        } else {
-            format!("The backend ended the full update as failed: {stages}.")
+        let what = match ok {
+            true => "did not complete every stage of the full update",
+            false => "ended the full update as failed",
         };
-        self.command_failed(now, error, None, out);
+        self.command_failed(now, format!("The backend {what}: {stages}."), None, out);
     }
 
     fn command_failed(&mut self, now: Duration, error: String, why: Option<&str>, out: &mut SessionOutput) {
