@@ -29,7 +29,7 @@ pub(super) fn identity(certificate: &Path, key: &Path) -> Result<SingleCertAndKe
         Some(Some(parsed.subject_public_key_info()) == public)
     };
     let Some(belongs) = chain.first().and_then(of_key) else {
-        return Err(TlsError::BadCertificate { path: certificate.to_owned(), position: 1 });
+        return Err(TlsError::BadCertificate(certificate.to_owned(), 1));
     };
     if !belongs {
         let (certificate, key) = (certificate.to_owned(), key.to_owned());
@@ -50,7 +50,7 @@ pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
                 return Err(TlsError::OldCertificate(path.to_owned()));
             }
             Some(_) => {}
-            None => return Err(TlsError::BadCertificate { path: path.to_owned(), position: at + 1 }),
+            None => return Err(TlsError::BadCertificate(path.to_owned(), at + 1)),
         }
     }
     Ok(chain)
@@ -62,7 +62,7 @@ pub(super) fn authorities(path: &Path) -> Result<(Vec<CertificateDer<'static>>, 
     let mut roots = RootCertStore::empty();
     for (at, der) in found.iter().enumerate() {
         let added = roots.add(der.clone());
-        added.map_err(|_| TlsError::BadCertificate { path: path.to_owned(), position: at + 1 })?;
+        added.map_err(|_| TlsError::BadCertificate(path.to_owned(), at + 1))?;
     }
     Ok((found, roots))
 }
@@ -87,8 +87,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 }
 
 fn read(holds: FileRole, path: &Path) -> Result<Vec<u8>, TlsError> {
-    let text = std::fs::read(path);
-    let text = text.map_err(|source| TlsError::Unreadable { holds, path: path.to_owned(), source })?;
+    let text = std::fs::read(path).map_err(|source| TlsError::Unreadable(holds, path.to_owned(), source))?;
     if text.trim_ascii().is_empty() {
         return Err(TlsError::Empty(holds, path.to_owned()));
     }

@@ -49,5 +49,5 @@ pub fn server(files: &ServerFiles) -> Result<Arc<ServerConfig>, TlsError> {
 pub fn read_certificate(files: &ServerFiles) -> Result<Certificate, TlsError> {
     let chain = files::chain(&files.certificate)?;
     let own = chain.first().and_then(describe);
-    own.ok_or_else(|| TlsError::BadCertificate { path: files.certificate.clone(), position: 1 })
+    own.ok_or_else(|| TlsError::BadCertificate(files.certificate.clone(), 1))
 }

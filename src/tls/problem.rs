@@ -36,15 +36,8 @@ impl FileRole {
 #[non_exhaustive]
 pub enum TlsError {
     /// A file could not be read.
-    #[error("cannot read the {holds} {path:?}: {source}{}", advice(source))]
-    Unreadable {
-        /// Its role.
-        holds: FileRole,
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
+    #[error("cannot read the {role} {path:?}: {}{}", .2, advice(.2), role = .0, path = .1)]
+    Unreadable(FileRole, PathBuf, #[source] io::Error),
     /// A file is empty, or contains only white space.
     #[error("{path:?} is empty: {}", .0.expected(), path = .1)]
     Empty(FileRole, PathBuf),
@@ -72,14 +65,9 @@ pub enum TlsError {
          with its certificate"
     )]
     P521Key(PathBuf),
-    /// A certificate is not X.509, or has unsupported contents.
-    #[error("certificate {position} in {path:?} cannot be used: it is damaged or not X.509; replace it")]
-    BadCertificate {
-        /// The file.
-        path: PathBuf,
-        /// Its position in the file, from 1.
-        position: usize,
-    },
+    /// The certificate at this position in the file, from 1, is not X.509, or has unsupported contents.
+    #[error("certificate {1} in {0:?} cannot be used: it is damaged or not X.509; replace it")]
+    BadCertificate(PathBuf, usize),
     /// The certificate has a version that no client accepts.
     #[error(
         "the certificate in {0:?} is of X.509 version 1, which has no host names: make it again with \

@@ -69,11 +69,7 @@ fn a_file_that_cannot_be_read_is_named_with_the_reason() {
     let files = case.files(Certificate, nowhere);
     let text = case.text(&read_certificate(&files).unwrap_err());
     assert_eq!(text, format!("cannot read the certificate {gone}"));
-    let refused = TlsError::Unreadable {
-        holds: Key,
-        path: PathBuf::from("/etc/key"),
-        source: io::Error::from(io::ErrorKind::PermissionDenied),
-    };
+    let refused = TlsError::Unreadable(Key, "/etc/key".into(), io::ErrorKind::PermissionDenied.into());
     assert_eq!(
         refused.to_string(),
         "cannot read the private key \"/etc/key\": permission denied; let the user read it that the bridge \
@@ -82,114 +78,57 @@ fn a_file_that_cannot_be_read_is_named_with_the_reason() {
 }
 
 #[test]
-fn an_empty_file_is_distinguished_from_one_with_other_content() {
+fn a_file_with_other_contents_is_refused_with_the_remedy_and_nothing_of_it_is_repeated() {
     let case = Case::new();
-    for (role, contents) in [
-        (Certificate, "it must hold the certificate in PEM, and behind it those of its issuers"),
-        (Key, "it must hold the private key of the certificate in PEM"),
-        (Authorities, "it must hold one or more CA certificates in PEM"),
-    ] {
-        for nothing in ["", " \r\n\n"] {
-            assert_eq!(case.refusal(role, nothing), format!("\"file\" is empty: {contents}"));
-        }
-        for text in ["something", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"] {
-            assert_eq!(case.refusal(role, text), format!("there is no {role} in \"file\": {contents}"));
-        }
-    }
-}
-
-#[test]
-fn what_stands_in_a_file_instead_is_recognised() {
-    let case = Case::new();
-    let (pem, secret) = (case.leaf.certificate.pem(), case.leaf.key.serialize_pem());
-    let request = rcgen::CertificateParams::default().serialize_request(&case.leaf.key).unwrap();
-    let wide = [0xfeff].into_iter().chain(pem.encode_utf16()).flat_map(u16::to_le_bytes).collect();
-    let ssh = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
-    let der = "it seems to be DER; turn it into PEM with \"openssl";
-    for (role, text, hint) in [
-        (Certificate, secret.into(), "it holds a private key; the two files may be swapped"),
-        (Key, pem.into(), "it holds a certificate; the two files may be swapped"),
-        (Certificate, case.leaf.der().to_vec(), &format!("{der} x509 -inform der -in OLD -out NEW\"")),
-        (Key, case.leaf.key.serialize_der(), &format!("{der} pkey -inform der -in OLD -out NEW\"")),
-        (Key, ssh.into(), "what it holds is a key of SSH"),
-        (
-            Certificate,
-            request.pem().unwrap().into(),
-            "it holds a request for one; what the CA made of it is wanted",
-        ),
-        (Authorities, wide, "it is text in UTF-16, as Windows writes it; save it as UTF-8 or ASCII"),
-    ] {
-        assert_eq!(case.refusal(role, text), format!("there is no {role} in \"file\": {hint}"));
-    }
-}
-
-#[test]
-fn a_key_that_cannot_be_used_is_refused_with_the_remedy() {
-    let encrypted = "the private key in \"file\" is encrypted, and the bridge cannot ask for its passphrase: write it \
-                     out with \"openssl pkey -in OLD -out NEW\" into a file that only the bridge can read";
-    for (text, expected) in [
-        ("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n", encrypted),
-        (
-            "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nMIIB\n-----END \
-             EC PRIVATE KEY-----\n",
-            encrypted,
-        ),
-        (
-            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
-            "the private key in \"file\" cannot be used: it must be RSA with 2048 to 4096 bits, ECDSA with P-256 or \
-             P-384, or Ed25519; make a new one, with its certificate",
-        ),
-        (
-            include_str!("p521.pem"),
-            "the private key in \"file\" is ECDSA with P-521, which is not supported: make a new one with P-256 or \
-             P-384, with its certificate",
-        ),
-    ] {
-        assert_eq!(Case::new().refusal(Key, text), expected);
-    }
-}
-
-#[test]
-fn a_damaged_file_is_refused_and_nothing_of_it_is_repeated() {
-    let case = Case::new();
-    let secret = case.leaf.key.serialize_pem();
+    let (pem_text, secret) = (case.leaf.certificate.pem(), case.leaf.key.serialize_pem());
     let body: String = secret.lines().filter(|line| !line.starts_with('-')).collect();
-    let end = "-----END PRIVATE KEY-----";
-    let half = case.leaf.certificate.pem().replace("-----END CERTIFICATE-----", "");
-    let no_end = "it has a BEGIN line without its END line";
-    for (role, text, why) in [
-        (Key, secret.replace(end, ""), no_end),
-        (Key, secret.replace('\n', ""), no_end),
-        (Key, secret.replacen("-----\n", "", 1), "it has a BEGIN line that is not whole"),
-        (Key, secret.replacen('M', "?", 1), "what stands between a BEGIN and an END line is not base64"),
-        (Certificate, half.clone(), no_end),
-        (Authorities, half, no_end),
-    ] {
-        let error = case.error(role, case.folder.write("file", &text));
+    let half = |pem: &str| pem.split("-----END").next().unwrap().as_bytes().to_vec();
+    let block =
+        |name: &str, body: &str| format!("-----BEGIN {name}-----\n{body}\n-----END {name}-----\n").into();
+    let request = rcgen::CertificateParams::default().serialize_request(&case.leaf.key).unwrap();
+    let wide = [0xfeff].into_iter().chain(pem_text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    let encrypted = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nMIIB";
+    let other = [
+        ("nothing", Vec::new()),
+        ("white space", b" \r\n\n".to_vec()),
+        ("another text", b"something".to_vec()),
+        ("another block", block("PUBLIC KEY", "AAAA")),
+    ];
+    let other =
+        other.into_iter().flat_map(|(name, text)| FileRole::ALL.map(|role| (role, name, text.clone())));
+    let mut texts = String::new();
+    for (role, name, text) in other.chain([
+        (Certificate, "a key", secret.clone().into()),
+        (Certificate, "DER", case.leaf.der().to_vec()),
+        (Certificate, "a request", request.pem().unwrap().into()),
+        (Certificate, "a part", half(&pem_text)),
+        (Certificate, "a damaged certificate", pem(b"0").into()),
+        (Certificate, "a certificate and a damaged one", (pem_text.clone() + &pem(b"0")).into()),
+        (Certificate, "version 1", pem(&version_1(case.leaf.der())).into()),
+        (Key, "a certificate", pem_text.clone().into()),
+        (Key, "DER", case.leaf.key.serialize_der()),
+        (Key, "a key of SSH", block("OPENSSH PRIVATE KEY", "AAAA")),
+        (Key, "an encrypted key", block("ENCRYPTED PRIVATE KEY", "MIIB")),
+        (Key, "an encrypted key in the older form", block("EC PRIVATE KEY", encrypted)),
+        (Key, "no key in its block", block("PRIVATE KEY", "AAAA")),
+        (Key, "a key on P-521", include_bytes!("p521.pem").to_vec()),
+        (Key, "a part", half(&secret)),
+        (Key, "one line", secret.replace('\n', "").into()),
+        (Key, "a first line that is not whole", secret.replacen("-----\n", "", 1).into()),
+        (Key, "a wrong character", secret.replacen('M', "?", 1).into()),
+        (Authorities, "a part", half(&pem_text)),
+        (Authorities, "a damaged certificate", pem(b"0").into()),
+        (Authorities, "a certificate and a damaged one", (pem_text.clone() + &pem(b"0")).into()),
+        (Authorities, "UTF-16", wide),
+    ]) {
+        let error = case.error(role, case.folder.write("file", text));
         for shown in [format!("{error:?}"), error.to_string()] {
             let mut parts = body.as_bytes().windows(8).map(|part| std::str::from_utf8(part).unwrap());
-            assert!(parts.all(|part| !shown.contains(part)));
+            assert!(parts.all(|part| !shown.contains(part)), "{role}, {name}");
         }
-        let expected = format!("\"file\" is damaged: {why}; copy it again, every line of it");
-        assert_eq!(case.text(&error), expected);
+        texts += &format!("{role}, {name}:\n    {}\n", case.text(&error));
     }
-}
-
-#[test]
-fn what_is_pem_and_no_certificate_is_refused() {
-    let case = Case::new();
-    let own = case.leaf.certificate.pem();
-    for (text, position) in [(pem(b"0"), 1), (own + &pem(b"0"), 2)] {
-        let why = "cannot be used: it is damaged or not X.509; replace it";
-        for role in [Certificate, Authorities] {
-            assert_eq!(case.refusal(role, &text), format!("certificate {position} in \"file\" {why}"));
-        }
-    }
-    assert_eq!(
-        case.refusal(Certificate, pem(&version_1(case.leaf.der()))),
-        "the certificate in \"file\" is of X.509 version 1, which has no host names: make it again with \"openssl req \
-         -x509 -addext subjectAltName=DNS:HOST\""
-    );
+    insta::assert_snapshot!(texts);
 }
 
 #[test]

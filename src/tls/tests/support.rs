@@ -80,15 +80,6 @@ pub(super) fn premature(params: &mut CertificateParams) {
     params.not_before = date_time_ymd(4000, 1, 1);
 }
 
-/// Asserts that `text` is `expected`, or begins with it if that ends in `…`.
-#[track_caller]
-pub(super) fn assert_text(text: &str, expected: &str) {
-    match expected.strip_suffix('…') {
-        Some(start) => assert!(text.starts_with(start), "{text}\nis not\n{expected}"),
-        None => assert_eq!(text, expected),
-    }
-}
-
 /// A directory with files.
 pub(super) struct Folder(TempDir);
 
@@ -125,9 +116,15 @@ pub(super) fn server_with(
 ) -> Arc<ServerConfig> {
     let secret = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let signing = provider().key_provider.load_private_key(secret).unwrap();
-    let identity = SingleCertAndKey::from(CertifiedKey::new(vec![certificate.clone()], signing));
+    server_of(version, CertifiedKey::new(vec![certificate.clone()], signing))
+}
+
+pub(super) fn server_of(
+    version: &'static SupportedProtocolVersion,
+    identity: CertifiedKey,
+) -> Arc<ServerConfig> {
     let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[version]).unwrap();
-    Arc::new(builder.with_no_client_auth().with_cert_resolver(Arc::new(identity)))
+    Arc::new(builder.with_no_client_auth().with_cert_resolver(Arc::new(SingleCertAndKey::from(identity))))
 }
 
 /// A client with the given version and protocols that accepts any certificate.

@@ -63,66 +63,50 @@ async fn what_a_certificate_says_cannot_write_into_a_terminal_or_a_log() {
         expected: ServerName::try_from(HOST).unwrap(),
         presented: vec!["DnsName(\"x\r\ny\u{1b}[0m\")".to_owned(), "Unsupported(0x01)".to_owned()],
     });
-    assert_text(&why, "its certificate is for x\\r\\ny\\u{1b}[0m, not for pve1.example.org: …");
+    let start = "its certificate is for x\\r\\ny\\u{1b}[0m, not for pve1.example.org: ";
+    assert!(why.starts_with(start), "{why}");
 }
 
 #[test]
-fn alerts_and_the_rarer_faults_of_a_certificate_are_explained() {
+fn every_error_of_a_handshake_with_a_backend_is_explained() {
     use AlertDescription as Alert;
+    use CertificateError as Fault;
 
     let late = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
-    let unsupported = CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
-        signature_algorithm_id: Vec::new(),
-        public_key_algorithm_id: Vec::new(),
-    };
-    let incompatible = PeerIncompatible::NoCipherSuitesInCommon;
-    let alert = Error::AlertReceived;
-    for (error, expected) in [
-        (
-            alert(Alert::CertificateRequired),
-            "it requires a client certificate: set backend.client_certificate…",
-        ),
-        (alert(Alert::BadCertificate), "it refused the client certificate (BadCertificate): set backend.…"),
-        (alert(Alert::CertificateExpired), "it refused the client certificate (CertificateExpired): …"),
-        (
-            alert(Alert::HandshakeFailure),
-            "it refused the TLS handshake: it may require a client certificate (…",
-        ),
-        (alert(Alert::ProtocolVersion), "it speaks neither TLS 1.2 nor TLS 1.3: upgrade it…"),
-        (alert(Alert::NoApplicationProtocol), "it does not speak HTTP/1.1 over TLS: switch that on…"),
-        (alert(Alert::UnrecognisedName), "it does not know the requested server name: use its own in …"),
-        (alert(Alert::InternalError), "it broke off the TLS handshake (InternalError): its log says why…"),
-        (
-            CertificateError::Expired.into(),
-            "its certificate has expired: renew it, or pin it in backend.pin…",
-        ),
-        (
-            CertificateError::ExpiredContext { time: late, not_after: late }.into(),
-            "its certificate expired at 9999-12-31T23:59:59Z: …",
-        ),
-        (CertificateError::NotValidYet.into(), "its certificate is not valid yet: check the clocks…"),
-        (
-            CertificateError::NotValidForName.into(),
-            "its certificate is for another name: use that name in backend.url…",
-        ),
-        (
-            CertificateError::InvalidPurpose.into(),
-            "its certificate is not one for servers (extendedKeyUsage): replace…",
-        ),
-        (
-            unsupported.into(),
-            "its certificate is signed in a way that is not supported, such as SHA-1 or ECDSA with P-521: replace \
-             it, or pin it in …",
-        ),
-        (CertificateError::Revoked.into(), "its certificate cannot be used: Revoked…"),
-        (
-            Error::PeerIncompatible(incompatible),
-            "it offers no TLS that is safe (NoCipherSuitesInCommon): let it speak TLS 1.2 or 1.3",
-        ),
-        (Error::General("a\nb".to_owned()), "the TLS handshake failed: unexpected error: a\\nb"),
-    ] {
-        assert_text(&explained(error), expected);
-    }
+    let tls = |error: Error| io::Error::new(io::ErrorKind::InvalidData, error);
+    let alerts = [
+        Alert::CertificateRequired,
+        Alert::BadCertificate,
+        Alert::CertificateExpired,
+        Alert::HandshakeFailure,
+        Alert::ProtocolVersion,
+        Alert::NoApplicationProtocol,
+        Alert::UnrecognisedName,
+        Alert::InternalError,
+    ];
+    let faults = [
+        Fault::Expired,
+        Fault::ExpiredContext { time: late, not_after: late },
+        Fault::NotValidYet,
+        Fault::NotValidForName,
+        Fault::InvalidPurpose,
+        Fault::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            signature_algorithm_id: Vec::new(),
+            public_key_algorithm_id: Vec::new(),
+        },
+        Fault::Revoked,
+    ];
+    let others = [
+        tls(Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon)),
+        tls(Error::General("a\nb".to_owned())),
+        io::Error::other(io::Error::other(tls(Fault::UnknownIssuer.into()))),
+        io::ErrorKind::ConnectionReset.into(),
+        io::ErrorKind::TimedOut.into(),
+    ];
+    let errors = alerts.map(|alert| tls(Error::AlertReceived(alert))).into_iter();
+    let errors = errors.chain(faults.map(|fault| tls(fault.into()))).chain(others);
+    let texts = errors.map(|error| format!("{error:?}\n    {}\n", explain(Remote::Backend, &error)));
+    insta::assert_snapshot!(texts.collect::<String>());
 }
 
 #[test]
@@ -138,21 +122,6 @@ fn a_client_key_that_may_be_too_short_is_distinguished_from_another_authority() 
     );
     let why = explained(CertificateError::UnknownIssuer);
     assert!(why.contains("tls.client_ca names the authorities") && !why.contains("RSA"), "{why}");
-}
-
-#[test]
-fn errors_are_found_however_deep_they_lie_and_those_outside_tls_are_reported_unchanged() {
-    let unknown = io::Error::new(io::ErrorKind::InvalidData, Error::from(CertificateError::UnknownIssuer));
-    for (error, expected) in [
-        (io::Error::other(io::Error::other(unknown)), "its certificate was not issued by an authority…"),
-        (
-            io::ErrorKind::ConnectionReset.into(),
-            "it closed the connection during the TLS handshake: if it speaks plain…",
-        ),
-        (io::ErrorKind::TimedOut.into(), "timed out"),
-    ] {
-        assert_text(&explain(Remote::Backend, &error), expected);
-    }
 }
 
 #[test]
