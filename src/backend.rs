@@ -32,6 +32,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::{BackendConfig, Limits};
 use crate::core::domain::credential::ApiKey;
+use crate::core::domain::refusal::Refusal;
 use crate::core::http::url::BackendUrl;
 use crate::core::remote::Remote;
 use crate::telemetry::{self, BackendMetrics};
@@ -42,7 +43,7 @@ pub use capabilities::{CapabilitiesCache, KEY_STATUS};
 pub use connect_error::ConnectError;
 pub use exchange::{BackendResponse, RequestError, Tunnel, reason};
 pub use forward::ForwardError;
-pub use gate::{AuthFailure, BackoffReason, RequestGate, UNSEEN_KEY};
+pub use gate::{AuthFailure, RequestGate, UNSEEN_KEY};
 pub use id::BackendId;
 pub use probe::{ProbeError, ProbeResponse};
 pub use proxmox_endpoints::{ProxmoxEndpoints, Unselectable};
@@ -52,6 +53,7 @@ pub use socket::{BackendSocket, SocketOpenError, open};
 pub use upload::UploadError;
 
 use auth_backoff::{Admission, KeyHash, Throttled};
+use breaker::whole_seconds;
 use connect::Dialer;
 use forward::Pool;
 
@@ -242,24 +244,24 @@ impl Backend {
 
     /// Admits a request of `client` with `key` when the key may be tried. The attempt is held until the backend has
     /// answered the key.
-    pub async fn admit(&self, client: IpAddr, key: KeyHash) -> Result<Option<KeyAttempt>, BackoffReason> {
+    pub async fn admit(&self, client: IpAddr, key: KeyHash) -> Result<Option<KeyAttempt>, Refusal> {
         let limits = self.limits();
         let deadline = Instant::now() + limits.probe;
         loop {
-            if let Some(reason) = self.gate.backoff_for(Some(client), key) {
-                return Err(reason);
+            if let Some(refusal) = self.gate.backoff_for(Some(client), key) {
+                return Err(refusal);
             }
             let changed = self.gate.backoff.changed();
             match self.gate.backoff.admit(client, key, limits) {
                 Admission::Accepted => return Ok(None),
                 Admission::Attempt(key_attempt) => return Ok(Some(key_attempt)),
                 _ if self.cached_capabilities().wants_key() == Some(false) => return Ok(None),
-                Admission::Refused(again) => return Err(BackoffReason::WrongKeys(again)),
+                Admission::Refused(again) => return Err(Refusal::wrong_keys(whole_seconds(again))),
                 Admission::Busy => {}
             }
             // A wrong key is answered at once, even while the request with a valid key takes long.
             if timeout_at(deadline, changed).await.is_err() {
-                return Err(BackoffReason::Unanswered(limits.probe));
+                return Err(Refusal::key_unanswered(&humantime::format_duration(limits.probe).to_string()));
             }
         }
     }

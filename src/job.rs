@@ -28,5 +28,4 @@ pub use log::{Batch, Cursor, FIRST, JobLog, LogMemory};
 pub use recordings::recordings;
 pub use registry::{AdmitError, AttachOptions, Attached, BackendLoad, Registry, Replay, retention};
 pub use request::{EventSelection, JobKey, SyncRequest};
-pub use runner::backoff_refusal;
 pub use secrets::SecretStore;

@@ -54,8 +54,8 @@ impl Breaker {
         };
         let left = self.open_for.saturating_sub(opened.elapsed());
         if !left.is_zero() || inner.probing {
-            // In whole seconds, as clients see it.
-            let again = Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0));
+            // As clients see it.
+            let again = Duration::from_secs(whole_seconds(left));
             return Err(ConnectError::Down(Box::new(last.clone()), again));
         }
         inner.probing = true;
@@ -137,6 +137,11 @@ impl Drop for Attempt<'_> {
     }
 }
 
+/// Rounds up to whole seconds, so that a retry is not too early.
+pub(super) fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::time::advance;
@@ -185,5 +190,12 @@ mod tests {
         advance(Duration::from_secs(5)).await;
         drop(breaker.attempt().unwrap());
         assert!(breaker.attempt().is_ok());
+    }
+
+    #[test]
+    fn the_time_until_a_retry_is_rounded_up_to_whole_seconds() {
+        for (millis, seconds) in [(1_000, 1), (1_001, 2), (1_999, 2)] {
+            assert_eq!(whole_seconds(Duration::from_millis(millis)), seconds);
+        }
     }
 }

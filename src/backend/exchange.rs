@@ -5,6 +5,7 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use http::response::Parts;
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyDataStream, BodyExt, Empty};
@@ -47,13 +48,8 @@ pub enum RequestError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The connection broke before a response arrived.
-    #[error("the connection broke before the backend answered ({})", describe_failure(Remote::Backend, .source, .url, ConnectionUse::Fresh))]
-    Broken {
-        /// The URL of the backend.
-        url: BackendUrl,
-        /// The error.
-        source: hyper::Error,
-    },
+    #[error("the connection broke before the backend answered ({})", describe_failure(Remote::Backend, .1, .0, ConnectionUse::Fresh))]
+    Broken(BackendUrl, #[source] hyper::Error),
     /// The request is not valid HTTP.
     #[error("not a request that HTTP can carry ({0})")]
     Request(#[from] http::Error),
@@ -68,55 +64,34 @@ impl Backend {
         target: &str,
         identity: &RequestIdentity,
     ) -> Result<BackendResponse, RequestError> {
-        let request = self.request(method, target, identity)?.map(|()| Empty::<Bytes>::new());
-        let (response, connection) = self.dispatch(request).await?;
-        Ok(BackendResponse::new(response, connection))
+        self.dispatch(self.request(method, target, identity)?).await
     }
 
-    /// Sends `request` on a new connection and waits for the response head. The task drives the connection; dropping
-    /// it closes the connection.
-    pub(super) async fn dispatch<B>(
-        &self,
-        request: Request<B>,
-    ) -> Result<(Response<Incoming>, JoinSet<()>), RequestError>
-    where
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    /// Sends `request` on a new connection and waits for the response head.
+    pub(super) async fn dispatch(&self, request: Request<()>) -> Result<BackendResponse, RequestError> {
         let link = self.dialer.connect().await?;
-        let broken = |source| RequestError::Broken { url: self.url().clone(), source };
+        let broken = |error| RequestError::Broken(self.url().clone(), error);
         let (mut sender, connection) = http1::handshake(TokioIo::new(link)).await.map_err(broken)?;
         let (ended, end) = oneshot::channel();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             // An error of the connection also ends the body, where it is reported.
             if let Err(error) = connection.with_upgrades().await {
                 let _ = ended.send(error);
             }
         });
-        match sender.send_request(request).await {
-            Ok(response) => Ok((response, tasks)),
+        let response = match sender.send_request(request.map(|()| Empty::<Bytes>::new())).await {
+            Ok(response) => response,
             // The connection ended before the request was sent. Its own error is the cause.
-            Err(error) if error.is_canceled() => Err(broken(end.await.unwrap_or(error))),
-            Err(error) => Err(broken(error)),
-        }
+            Err(error) if error.is_canceled() => return Err(broken(end.await.unwrap_or(error))),
+            Err(error) => return Err(broken(error)),
+        };
+        let (Parts { status, headers, extensions, .. }, body) = response.into_parts();
+        Ok(BackendResponse { status, headers, body, peeked: None, extensions, connection: task })
     }
 }
 
 impl BackendResponse {
-    pub(super) fn new(response: Response<Incoming>, connection: JoinSet<()>) -> Self {
-        let (head, body) = response.into_parts();
-        Self {
-            status: head.status,
-            headers: head.headers,
-            body,
-            peeked: None,
-            extensions: head.extensions,
-            connection,
-        }
-    }
-
     /// Returns whether the body is an event stream, by its `Content-Type` or by its first bytes. Fails if the body
     /// breaks before that is known.
     pub async fn is_event_stream(&mut self) -> Result<bool, hyper::Error> {

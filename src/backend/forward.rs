@@ -10,8 +10,8 @@ use futures::future::BoxFuture;
 use http::header::TRANSFER_ENCODING;
 use http::{Extensions, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
+use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{self, Client};
@@ -126,13 +126,11 @@ impl Backend {
         let target = request.uri().path_and_query().cloned();
         *request.uri_mut() = target.map_or_else(|| Uri::from_static("/"), Uri::from);
         *request.version_mut() = Version::HTTP_11;
-        let request = request.map(|()| Empty::<Bytes>::new());
         let response = async {
-            let (response, connection) = self.dispatch(request).await.map_err(|error| match error {
+            self.dispatch(request).await.map_err(|error| match error {
                 RequestError::Connect(error) => self.unreachable(error),
                 error => self.broken(error.to_string()),
-            })?;
-            Ok(BackendResponse::new(response, connection))
+            })
         };
         self.await_response_head(response, &UploadProgress::new(Instant::now().into())).await
     }

@@ -14,8 +14,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::auth_backoff::{AuthBackoff, KeyHash, Throttled};
+use super::breaker::whole_seconds;
 use super::response_cache::ResponseCache;
 use crate::config::Limits;
+use crate::core::domain::refusal::Refusal;
 
 /// The maximum number of entries of each kind.
 const MAX_REMEMBERED: usize = 4096;
@@ -43,21 +45,6 @@ pub struct AuthFailure<'a> {
     pub generation: u64,
 }
 
-/// Why a request is held back, and for how long.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BackoffReason {
-    /// The backend has refused this key.
-    Refused(Duration),
-    /// The backend has refused requests without a key.
-    KeyMissing(Duration),
-    /// The backend has rate-limited this client.
-    Limited(Duration),
-    /// The backend has not answered pending requests whose keys may be wrong, within this time.
-    Unanswered(Duration),
-    /// This client, or all of them together, tried too many wrong keys.
-    WrongKeys(Duration),
-}
-
 /// The requests that one backend is not sent.
 #[derive(Debug, Default)]
 pub struct RequestGate {
@@ -71,18 +58,18 @@ pub struct RequestGate {
 }
 
 impl RequestGate {
-    /// The reason why a request of `client` with `key` is held back, if it is.
-    pub fn backoff_for(&self, client: Option<IpAddr>, key: KeyHash) -> Option<BackoffReason> {
-        let left =
-            |until: &Instant| Some(until.duration_since(Instant::now())).filter(|left| !left.is_zero());
-        if let Some(left) = self.refused.lock().get(&key).and_then(left) {
-            return Some(if key.is_some() {
-                BackoffReason::Refused(left)
-            } else {
-                BackoffReason::KeyMissing(left)
-            });
+    /// The answer to a request of `client` with `key` that is held back.
+    pub fn backoff_for(&self, client: Option<IpAddr>, key: KeyHash) -> Option<Refusal> {
+        let left = |until: &Instant| {
+            let left = until.duration_since(Instant::now());
+            (!left.is_zero()).then(|| whole_seconds(left))
+        };
+        let refused = self.refused.lock().get(&key).and_then(left);
+        match (refused, key) {
+            (Some(left), Some(_)) => Some(Refusal::key_refused_recently(left)),
+            (Some(left), None) => Some(Refusal::key_missing_recently(left)),
+            (None, _) => self.limited.lock().get(&client?).and_then(left).map(Refusal::rate_limited),
         }
-        self.limited.lock().get(&client?).and_then(left).map(BackoffReason::Limited)
     }
 
     /// The generation of the keys, for the [`AuthFailure`] of a request that begins now.
@@ -132,24 +119,20 @@ impl RequestGate {
     }
 }
 
+/// Inserts `key` until `ttl` has passed. Expired entries are removed, or all of them if that is not enough: a repeated
+/// request does no harm.
 fn insert_expiring<K: Eq + Hash>(entries: &Mutex<HashMap<K, Instant>>, key: K, ttl: Duration) {
     if ttl.is_zero() {
         return;
     }
-    let mut entries = entries.lock();
-    let now = Instant::now();
-    evict(&mut entries, |until| *until > now);
-    entries.insert(key, now + ttl);
-}
-
-/// Removes expired entries, or all of them if that is not enough: a repeated request does no harm.
-fn evict<K: Eq + Hash, V>(entries: &mut HashMap<K, V>, is_fresh: impl Fn(&V) -> bool) {
+    let (mut entries, now) = (entries.lock(), Instant::now());
     if entries.len() >= MAX_REMEMBERED / 4 {
-        entries.retain(|_, value| is_fresh(value));
+        entries.retain(|_, until| *until > now);
     }
     if entries.len() >= MAX_REMEMBERED {
         entries.clear();
     }
+    entries.insert(key, now + ttl);
 }
 
 #[cfg(test)]
@@ -170,7 +153,10 @@ mod tests {
     async fn a_key_is_refused_for_a_while_or_until_keys_change() {
         let gate = RequestGate::default();
         refuse(&gate, Some([1; 32]), KEEP);
-        assert_eq!(gate.backoff_for(None, Some([1; 32])), Some(BackoffReason::Refused(KEEP)));
+        assert_eq!(
+            gate.backoff_for(None, Some([1; 32])),
+            Some(Refusal::key_refused_recently(KEEP.as_secs()))
+        );
         assert_eq!(gate.backoff_for(None, Some([2; 32])), None);
         assert_eq!(gate.backoff_for(None, None), None);
         advance(KEEP).await;
@@ -194,11 +180,11 @@ mod tests {
         limited(other, "60", "Too many renderings at once.");
         limited(one, "60", "Rate limit exceeded. Please try again later.");
         advance(Duration::from_secs(20)).await;
-        let again = Duration::from_secs(40);
-        assert_eq!(gate.backoff_for(Some(one), None), Some(BackoffReason::Limited(again)));
+        let again = 40;
+        assert_eq!(gate.backoff_for(Some(one), None), Some(Refusal::rate_limited(again)));
         assert_eq!(gate.backoff_for(Some(other), None), None, "that was about one path");
         limited(other, "18446744073709551615", "Rate limit exceeded.");
-        assert_eq!(gate.backoff_for(Some(other), None), Some(BackoffReason::Limited(LONGEST_WAIT)));
+        assert_eq!(gate.backoff_for(Some(other), None), Some(Refusal::rate_limited(LONGEST_WAIT.as_secs())));
     }
 
     #[tokio::test(start_paused = true)]
@@ -215,13 +201,17 @@ mod tests {
         assert_eq!(gate.backoff_for(None, Some([1; 32])), None);
     }
 
-    #[test]
-    fn no_more_is_remembered_than_there_is_room_for() {
-        let mut known: HashMap<usize, bool> = (0..MAX_REMEMBERED).map(|key| (key, true)).collect();
-        evict(&mut known, |fresh| *fresh);
-        assert!(known.is_empty());
-        let mut known: HashMap<usize, bool> = (0..MAX_REMEMBERED).map(|key| (key, key == 7)).collect();
-        evict(&mut known, |fresh| *fresh);
-        assert_eq!(known.len(), 1);
+    #[tokio::test(start_paused = true)]
+    async fn no_more_is_remembered_than_there_is_room_for() {
+        for (lasting, expected) in [(MAX_REMEMBERED, 1), (1, 2)] {
+            let known: Mutex<HashMap<usize, Instant>> = Mutex::default();
+            for key in 0..MAX_REMEMBERED {
+                let ttl = if key < lasting { 2 * KEEP } else { KEEP };
+                known.lock().insert(key, Instant::now() + ttl);
+            }
+            advance(KEEP).await;
+            insert_expiring(&known, MAX_REMEMBERED, KEEP);
+            assert_eq!(known.lock().len(), expected, "{lasting}");
+        }
     }
 }

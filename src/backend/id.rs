@@ -45,8 +45,8 @@ impl Configured {
 impl BackendId {
     /// The identity of the backend in `config`.
     pub fn new(config: &BackendConfig) -> Self {
-        let BackendConfig { name, listen, hosts, .. } = config.clone();
-        Self::with_config(config.url.clone(), Some(Configured { name, listen, hosts }))
+        let (name, hosts) = (config.name.clone(), config.hosts.clone());
+        Self::with_config(config.url.clone(), Some(Configured { name, listen: config.listen, hosts }))
     }
 
     /// The identity of the backend at `url`, whatever its name.

@@ -67,7 +67,7 @@ impl Backend {
             let mut exchange = match self.send(Method::GET, path, identity).await {
                 Ok(exchange) => exchange,
                 Err(RequestError::Connect(error)) => return Err(ProbeError::Connect(error)),
-                Err(RequestError::Broken { source, .. }) => return Err(self.probe_error(&source)),
+                Err(RequestError::Broken(_, error)) => return Err(self.probe_error(&error)),
                 Err(RequestError::Request(error)) => return Err(ProbeError::Broken(error.to_string())),
             };
             let compressed = exchange.error_response(b"").compressed();

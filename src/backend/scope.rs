@@ -84,11 +84,8 @@ impl Backend {
         };
         if plugin_keys {
             ids = backend_ids(&rows, &ids).map_err(|why| Refusal::not_scoped(&why))?;
-            scoped = with_parameter(
-                &without_parameter(&scoped, ENDPOINT_IDS),
-                ENDPOINT_IDS,
-                &comma_separated(&ids),
-            );
+            let others = without_parameter(&scoped, ENDPOINT_IDS);
+            scoped = with_parameter(&others, ENDPOINT_IDS, &comma_separated(&ids));
         }
         match (selector, ids.as_slice()) {
             (EndpointSelector::Unchanged, _) => {}
@@ -98,11 +95,9 @@ impl Backend {
             (_, [id]) => {
                 let row = self.get_json(&format!("{ENDPOINTS}/{id}"), identity).await?;
                 let Some(name) = row.as_ref().and_then(|row| row["name"].as_str()) else {
-                    let why = format!(
-                        "The backend has no Proxmox endpoint with the id {id}; its {ENDPOINTS} lists those that it \
-                         has."
-                    );
-                    return Err(Refusal::not_scoped(&why));
+                    return Err(Refusal::not_scoped(&format!(
+                        "The backend has no Proxmox endpoint with the id {id}; its {ENDPOINTS} lists those that it has."
+                    )));
                 };
                 scoped = with_parameter(&scoped, "name", name);
             }

@@ -4,8 +4,6 @@ mod prepare;
 mod queue;
 mod work;
 
-pub use prepare::backoff_refusal;
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -21,7 +21,6 @@ use crate::core::domain::credential::ApiKey;
 use crate::core::domain::refusal::Refusal;
 use crate::core::http::limit::Limit;
 use crate::core::remote::Remote;
-use crate::job::backoff_refusal;
 use crate::proxy::credentials::{KEYS, REGISTER, request_key};
 use crate::respond::{self, Body, BoxError};
 
@@ -102,7 +101,7 @@ async fn admit_hash(
     hash: Option<[u8; 32]>,
 ) -> OrResponse<Option<KeyAttempt>> {
     let admitted = context.backend.admit(context.forwarded.client, hash).await;
-    admitted.map_err(|reason| refusal_response(parts.uri.path(), &backoff_refusal(&reason)))
+    admitted.map_err(|refusal| refusal_response(parts.uri.path(), &refusal))
 }
 
 /// Checks in the backend's first frame on such a WebSocket whether the key was refused. The attempt lasts until then.

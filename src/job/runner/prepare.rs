@@ -1,8 +1,6 @@
 //! Detects the capabilities of the backend, and plans how to drive it.
 
-use std::time::Duration;
-
-use crate::backend::{BackoffReason, KeyAttempt, ScopedQuery};
+use crate::backend::{KeyAttempt, ScopedQuery};
 use crate::config::ShimsConfig;
 use crate::core::compat::plugin::{Inventory, cannot_read};
 use crate::core::compat::scope::{cannot_detect_end, harms_others, prunes, prunes_nothing};
@@ -77,8 +75,7 @@ async fn choose_plan(
         return Err(Refusal::awaits_restart(&why, retry_after));
     }
     if let Some(client) = request.client() {
-        let admitted = request.backend.admit(client, job.key.credential()).await;
-        *key_attempt = admitted.map_err(|reason| backoff_refusal(&reason))?;
+        *key_attempt = request.backend.admit(client, job.key.credential()).await?;
     }
     let choice = config.channel;
     let (choice, known) = match over_socket(job, request, choice, key_attempt).await? {
@@ -266,21 +263,6 @@ async fn over_socket(
     Ok(plan(request.endpoint, &capabilities, socket).is_ok_and(|_| is_known).then_some(capabilities))
 }
 
-/// The refusal for a request that the gate of the backend holds back.
-pub fn backoff_refusal(reason: &BackoffReason) -> Refusal {
-    // Rounded up to whole seconds, so that a retry is not too early.
-    let whole = |time: &Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
-    match reason {
-        BackoffReason::Refused(again) => Refusal::key_refused_recently(whole(again)),
-        BackoffReason::KeyMissing(again) => Refusal::key_missing_recently(whole(again)),
-        BackoffReason::Limited(again) => Refusal::rate_limited(whole(again)),
-        BackoffReason::Unanswered(after) => {
-            Refusal::key_unanswered(&humantime::format_duration(*after).to_string())
-        }
-        BackoffReason::WrongKeys(again) => Refusal::wrong_keys(whole(again)),
-    }
-}
-
 async fn unsupported(request: &SyncRequest, unsupported: NoChannel) -> Result<Preparation, Refusal> {
     let config = request.backend.config();
     // The refusal lists the available syncs, which takes more requests.
@@ -297,18 +279,5 @@ pub(super) fn options(job: &Job, request: &SyncRequest) -> NormalizerOptions {
         all_events: request.selection.all_events,
         payloads: request.selection.payloads,
         redactor: job.redactor.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_until_a_retry_is_rounded_up_to_whole_seconds() {
-        for (millis, seconds) in [(1_000, "1"), (1_001, "2"), (1_999, "2")] {
-            let reason = BackoffReason::Limited(Duration::from_millis(millis));
-            assert_eq!(backoff_refusal(&reason).retry_after.as_deref(), Some(seconds));
-        }
     }
 }

@@ -27,7 +27,7 @@ use crate::core::run::normalizer::Normalizer;
 use crate::core::text::plain;
 use crate::core::text::redact::Redactor;
 use crate::deadline::{GRACE, timeout};
-use crate::job::{AttachOptions, Attached, Watcher, backoff_refusal};
+use crate::job::{AttachOptions, Attached, Watcher};
 use crate::proxy::coalesce::note_answer;
 use crate::proxy::credentials::request_key;
 use crate::proxy::quota::acquire_key;
@@ -165,8 +165,7 @@ impl LegacySocketSession {
         let RequestContext { backend, forwarded, .. } = &self.context;
         let hash = self.context.key_hash(key);
         let admitted = backend.admit(forwarded.client, Some(hash)).await;
-        let _trial =
-            admitted.map_err(|reason| SessionEnd::Close(KEY_REFUSED, backoff_refusal(&reason).text()))?;
+        let _trial = admitted.map_err(|refusal| SessionEnd::Close(KEY_REFUSED, refusal.text()))?;
         let mut passed_on = HeaderMap::new();
         forwarded.apply(&mut passed_on);
         let identity = RequestIdentity { key: Some(key.clone()), forwarded_headers: passed_on };
