@@ -15,13 +15,13 @@ mod write_timeout;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::FusedFuture;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::app::{ClientListener, ReloadReply, Reloader};
@@ -34,7 +34,7 @@ use crate::telemetry;
 use crate::tls::{TlsError, Trust};
 
 use certificate::Certificates;
-use files::FileReader;
+use files::READ_TIMEOUT;
 use listener::ListenerSet;
 use role::ListenerRole;
 
@@ -142,19 +142,12 @@ impl Server {
         for (role, address, listener) in bound {
             listeners.open(role, address, listener, certificates.config_for(role));
         }
-        certificates.log_validity(SystemTime::now());
+        certificates.log_validity();
         telemetry::ConfigReloaded::in_force_now();
         log_startup(&proxy.app.state().config);
         listeners.log_addresses();
-        Ok(Self {
-            listeners,
-            proxy,
-            certificates,
-            reloads,
-            source: None,
-            reloading: reload::PendingReload::default(),
-            background: JoinSet::new(),
-        })
+        let (reloading, background) = (reload::PendingReload::default(), JoinSet::new());
+        Ok(Self { listeners, proxy, certificates, reloads, source: None, reloading, background })
     }
 
     /// Sets the function that reads the configuration on a reload. It is called on another thread.
@@ -283,15 +276,14 @@ impl Server {
         for backend in remotes.filter(|remote| remote.url().is_tls()) {
             let reading = Arc::clone(&backend);
             self.background.spawn(async move {
-                let mut reader = FileReader::Idle;
-                reader.begin(move || reading.reload_files());
-                if reader.read().await.is_err() {
+                let read = timeout(READ_TIMEOUT, spawn_blocking(move || reading.reload_files())).await;
+                if !read.is_ok_and(|read| read.is_ok()) {
                     let name = backend.config().name.as_str();
                     let owner = match backend.remote() {
                         Remote::Backend => telemetry::FilesOf::Backend(name),
                         Remote::Netbox => telemetry::FilesOf::Netbox(name),
                     };
-                    telemetry::CertificatesOverdue { owner, limit: files::READ_TIMEOUT }.emit();
+                    telemetry::CertificatesOverdue { owner, limit: READ_TIMEOUT }.emit();
                 }
             });
         }
@@ -308,8 +300,8 @@ impl Server {
     /// The status for the supervisor.
     fn status(&self) -> String {
         let state = self.proxy.app.state();
-        let addresses: Vec<String> =
-            self.addresses().into_iter().map(|(key, address)| format!("{key} {address}")).collect();
+        let addresses = self.addresses().into_iter().map(|(key, address)| format!("{key} {address}"));
+        let addresses: Vec<String> = addresses.collect();
         format!("In front of {}; {}.", state.names(), addresses.join(", "))
     }
 }

@@ -76,20 +76,20 @@ impl Certificates {
                 newer.reader = std::mem::take(&mut before.reader);
             }
         }
-        self.log_validity(SystemTime::now());
+        self.log_validity();
     }
 
     /// Logs the expiry of each certificate that has been replaced or has expired since the last call.
-    pub(super) fn log_validity(&mut self, now: SystemTime) {
+    pub(super) fn log_validity(&mut self) {
         for certificate in &mut self.0 {
-            certificate.log_validity(now);
+            certificate.log_validity();
         }
     }
 
     /// Starts to check whether files have changed, on one thread per certificate: if the files of one hang, the
     /// others are still read.
     pub(super) fn look(&mut self) {
-        self.log_validity(SystemTime::now());
+        self.log_validity();
         for certificate in self.0.iter_mut().filter(|certificate| certificate.reader.is_idle()) {
             let rereading = certificate.reload_task();
             certificate.reader.begin(rereading);
@@ -105,7 +105,7 @@ impl Certificates {
             Ok(None) => {}
             Ok(Some(reread)) => {
                 certificate.apply_reload(reread);
-                certificate.log_validity(SystemTime::now());
+                certificate.log_validity();
             }
             Err(_) => {
                 let owner = telemetry::FilesOf::Listener(certificate.owner.certificate_key());
@@ -126,7 +126,8 @@ impl ServerCertificate {
     }
 
     /// Logs the expiry of the certificate if it was replaced or has expired since the last call.
-    fn log_validity(&mut self, now: SystemTime) {
+    fn log_validity(&mut self) {
+        let now = SystemTime::now();
         let shown = self.certificate.as_ref();
         let validity = match shown {
             Some(shown) if now < shown.not_before => Validity::NotYet,

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::FutureExt;
 use http::header::CONNECTION;
 use http::uri::Scheme;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -117,13 +118,12 @@ async fn served(
     connection: ConnectionContext,
 ) -> Result<(), BoxError> {
     let ConnectionContext { address, role, listen_address, proxy, limits, mut closing } = connection;
-    let entrance = match role {
-        ListenerRole::Clients(entrance) => entrance,
-        ListenerRole::Admin | ListenerRole::Netbox(_) => ClientListener::Shared,
-    };
     let peer = Peer {
         address,
-        listener: entrance,
+        listener: match role {
+            ListenerRole::Clients(listener) => listener,
+            ListenerRole::Admin | ListenerRole::Netbox(_) => ClientListener::Shared,
+        },
         scheme,
         listen_address,
         request: 0,
@@ -142,8 +142,7 @@ async fn served(
     };
     let io = Http1Guard::new(io, address, limits.bounds(), limits.client_head, signals);
     let watched = Arc::clone(&activity);
-    let revoked = access_revoked(Arc::clone(&proxy), role, address);
-    let mut revoked = std::pin::pin!(revoked);
+    let mut revoked = std::pin::pin!(access_revoked(Arc::clone(&proxy), role, address));
     let requests = AtomicU64::new(0);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let request_number = requests.fetch_add(1, Ordering::Relaxed) + 1;
@@ -194,8 +193,7 @@ async fn served(
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .max_send_buf_size(SEND_BUFFER);
-    let served = builder.serve_connection_with_upgrades(io, service);
-    let mut served = std::pin::pin!(served);
+    let mut served = std::pin::pin!(builder.serve_connection_with_upgrades(io, service));
     // When the shutdown of the connection began.
     let mut closed: Option<Instant> = None;
     loop {
@@ -299,9 +297,7 @@ where
     fn execute(&self, stream: F) {
         let mut streams = self.0.lock();
         while streams.try_join_next().is_some() {}
-        streams.spawn(async move {
-            stream.await;
-        });
+        streams.spawn(stream.map(drop));
     }
 }
 

@@ -54,10 +54,11 @@ pub(super) enum ConnectionTimeout {
 impl Inner {
     /// When the connection will exceed a limit, and which one, as known now.
     fn due(&self, limits: &Limits, closing: Option<Instant>) -> Option<(Instant, ConnectionTimeout)> {
-        let waits = self.open.values().flatten().min().map(|since| *since + limits.client_write);
-        let idle =
-            || self.open.is_empty().then(|| (self.idle_until(limits, closing), ConnectionTimeout::Idle));
-        waits.map(|at| (at, ConnectionTimeout::Write)).or_else(idle)
+        if self.open.is_empty() {
+            return Some((self.idle_until(limits, closing), ConnectionTimeout::Idle));
+        }
+        let since = *self.open.values().flatten().min()?;
+        Some((since + limits.client_write, ConnectionTimeout::Write))
     }
 
     /// How long the connection is kept while it is idle.
@@ -83,8 +84,8 @@ pub(super) struct ActiveRequest {
 
 impl Default for ConnectionActivity {
     fn default() -> Self {
-        let inner =
-            Inner { next: 0, open: BTreeMap::new(), idle: Instant::now(), is_last: false, is_http_2: false };
+        let open = BTreeMap::new();
+        let inner = Inner { next: 0, open, idle: Instant::now(), is_last: false, is_http_2: false };
         Self { inner: Mutex::new(inner), ended: Notify::new() }
     }
 }

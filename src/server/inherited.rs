@@ -54,8 +54,8 @@ impl InheritedListeners {
 
     /// The name of a listener that was not taken.
     pub(super) fn unused_key(&self) -> Option<&'static str> {
-        let rest = [("listen", &self.listen), ("admin", &self.admin)];
-        rest.into_iter().find(|(_, socket)| socket.is_some()).map(|(name, _)| name)
+        let clients = self.listen.as_ref().map(|_| "listen");
+        clients.or_else(|| self.admin.as_ref().map(|_| "admin"))
     }
 
     /// Takes the listener for `key`, if there is one.
