@@ -11,8 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::support::bridge::{
-    Answer, BridgedReplay, Client, DEVICES, KEY, STORAGE, TestBridge, WITH_KEY, config, fast, ledger,
-    recorded, recordings,
+    Answer, BridgedReplay, Client, DEVICES, KEY, STORAGE, TestBridge, WITH_KEY, config, data_dir, fast,
+    ledger, poll_until, recorded, recordings,
 };
 use crate::support::manual::ManualBackend;
 use crate::support::session::stream::{self, Event};
@@ -53,6 +53,12 @@ impl StreamReader {
             self.body.extend(chunk);
         }
         self
+    }
+
+    /// Completes the next run of `backend`, and reads to the clean end.
+    async fn completed(self, backend: &mut ManualBackend) -> String {
+        backend.next_stream().await.complete().await;
+        self.rest().await
     }
 
     /// Reads to the clean end.
@@ -134,8 +140,7 @@ async fn another_scope_is_another_job_that_waits_for_its_turn_and_says_so() {
     assert!(stream.target.starts_with(&format!("{DEVICES}?proxmox_endpoint_ids=1")), "{}", stream.target);
     second.until("Starting devices synchronization.").await;
     stream.complete().await;
-    backend.next_stream().await.complete().await;
-    let third = third.rest().await;
+    let third = third.completed(&mut backend).await;
     assert!(third.contains("and for 1 more that waits."), "{third}");
     for body in [first.rest().await, third] {
         assert_eq!(stream::read(body.as_bytes()).last().unwrap().data["ok"], true);
@@ -165,11 +170,9 @@ async fn a_fresh_sync_is_refused_while_one_runs() {
     let answer = front.get(&fresh, &[]).await;
     assert_eq!((answer.status, answer.header(JOB)), (409, Some(reader.job.as_str())));
     assert!(answer.detail().contains(&reader.job), "{}", answer.text());
-    backend.next_stream().await.complete().await;
-    reader.rest().await;
+    reader.completed(&mut backend).await;
     let reader = StreamReader::open(&front, &fresh, &[]).await;
-    backend.next_stream().await.complete().await;
-    reader.rest().await;
+    reader.completed(&mut backend).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -269,7 +272,7 @@ async fn a_job_without_watchers_is_cancelled_after_the_grace_period() {
     for (policy, seconds) in [("grace", 60), ("cancel", 0)] {
         let folder = tempfile::tempdir().unwrap();
         let mut backend = ManualBackend::start().await;
-        let settings = [("jobs.on_disconnect", policy), ("data_dir", folder.path().to_str().unwrap())];
+        let settings = [("jobs.on_disconnect", policy), data_dir(&folder)];
         let front = front(&backend, &settings).await;
         let mut reader = StreamReader::open(&front, DEVICES, &[]).await;
         let mut stream = backend.next_stream().await;
@@ -290,7 +293,7 @@ async fn a_job_without_watchers_is_cancelled_after_the_grace_period() {
 async fn a_job_continues_without_watchers_if_configured() {
     let folder = tempfile::tempdir().unwrap();
     let mut backend = ManualBackend::start().await;
-    let settings = [("jobs.on_disconnect", "continue"), ("data_dir", folder.path().to_str().unwrap())];
+    let settings = [("jobs.on_disconnect", "continue"), data_dir(&folder)];
     let front = front(&backend, &settings).await;
     let reader = StreamReader::open(&front, DEVICES, &[]).await;
     let mut stream = backend.next_stream().await;
@@ -413,7 +416,7 @@ async fn a_late_watcher_of_a_job_with_many_failures_gets_the_number_of_evicted_f
 async fn a_job_that_has_ended_is_replayed_from_the_ledger_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let mut backend = ManualBackend::start().await;
-    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let settings = [data_dir(&folder)];
     let before = front(&backend, &settings).await;
     let reader = StreamReader::open(&before, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
     let job = reader.job.clone();
@@ -436,13 +439,12 @@ async fn a_job_that_has_ended_is_replayed_from_the_ledger_after_a_restart() {
 async fn a_job_whose_query_holds_a_secret_is_resumed_from_the_ledger_which_does_not_have_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut backend = ManualBackend::start().await;
-    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let settings = [data_dir(&folder)];
     let before = front(&backend, &settings).await;
     let target = format!("{DEVICES}?api_key={KEY}&a=1");
     let reader = StreamReader::open(&before, &target, &[]).await;
     let job = reader.job.clone();
-    backend.next_stream().await.complete().await;
-    reader.rest().await;
+    reader.completed(&mut backend).await;
     before.stop().await;
     assert_eq!(recorded(folder.path()).await[0].query, "api_key=[hidden]&a=1");
     let after = front(&backend, &settings).await;
@@ -461,7 +463,7 @@ async fn ready(front: &TestBridge) -> Answer {
 async fn a_bridge_that_stops_lets_jobs_end_begins_none_and_then_ends_them_in_good_order() {
     let folder = tempfile::tempdir().unwrap();
     let mut backend = ManualBackend::start().await;
-    let settings = [("data_dir", folder.path().to_str().unwrap()), ("backend.concurrency", "2")];
+    let settings = [data_dir(&folder), ("backend.concurrency", "2")];
     let mut front = front(&backend, &settings).await;
     let ends = StreamReader::open(&front, DEVICES, &[]).await;
     let ending = backend.next_stream().await;
@@ -518,15 +520,14 @@ async fn without_a_ledger_jobs_go_on_or_are_refused_and_readiness_says_why() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ledger.sqlite3"), [b'x'; 5000]).unwrap();
         let mut backend = ManualBackend::start().await;
-        let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.without_ledger", policy)];
+        let settings = [data_dir(&folder), ("jobs.without_ledger", policy)];
         let front = front(&backend, &settings).await;
         let readiness = ready(&front).await;
         assert_eq!(readiness.status, status, "{policy}");
         assert!(readiness.json()["ledger"]["reason"].is_string(), "{}", readiness.text());
         if status == 200 {
             let reader = StreamReader::open(&front, DEVICES, &[]).await;
-            backend.next_stream().await.complete().await;
-            assert!(reader.rest().await.contains("\"ok\": true"));
+            assert!(reader.completed(&mut backend).await.contains("\"ok\": true"));
         } else {
             let answer = front.get(DEVICES, &[]).await;
             assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")));
@@ -538,7 +539,7 @@ async fn without_a_ledger_jobs_go_on_or_are_refused_and_readiness_says_why() {
 #[tokio::test(start_paused = true)]
 async fn what_was_refused_before_it_began_is_recorded_with_the_backends_detail() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let settings = [data_dir(&folder)];
     let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let pair = BridgedReplay::start(recordings("0.0.11.post2", &[]), options, &settings).await;
     let headers = [("X-Proxbox-API-Key", "wrong"), ("X-Proxbox-Actor", "ada")];
@@ -572,11 +573,7 @@ async fn a_run_is_recorded_without_the_key_and_can_be_replayed() {
         [("0.0.2.post1", "websocket"), ("0.0.30.post2", "native"), ("0.0.11.post2", "websocket")]
     {
         let folder = tempfile::tempdir().unwrap();
-        let settings = [
-            ("data_dir", folder.path().to_str().unwrap()),
-            ("jobs.recording", "on"),
-            ("backend.channel", channel),
-        ];
+        let settings = [data_dir(&folder), ("jobs.recording", "on"), ("backend.channel", channel)];
         let mine = WITH_KEY;
         let pair = BridgedReplay::start(recordings(version, &[]), fast(), &settings).await;
         let answer = pair.front.get(DEVICES, &mine).await;
@@ -602,11 +599,7 @@ async fn a_run_is_recorded_without_the_key_and_can_be_replayed() {
 #[tokio::test(start_paused = true)]
 async fn a_recording_is_bounded_and_says_where_it_stops() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = [
-        ("data_dir", folder.path().to_str().unwrap()),
-        ("jobs.recording", "on"),
-        ("limits.recording_bytes", "65536"),
-    ];
+    let settings = [data_dir(&folder), ("jobs.recording", "on"), ("limits.recording_bytes", "65536")];
     let mut backend = ManualBackend::start().await;
     let front = front(&backend, &settings).await;
     let reader = StreamReader::open(&front, DEVICES, &[]).await;
@@ -659,20 +652,14 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
         let age = Duration::from_secs(if is_young { 0 } else { 14 * 24 * 60 * 60 });
         made.set_modified(std::time::SystemTime::now() - age).unwrap();
     }
-    let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
+    let settings = [data_dir(&folder), ("jobs.recording", "on")];
     let front = front(&backend, &settings).await;
-    let cleaned = async {
-        while file(without_log).exists() || file(cut_off).exists() {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), cleaned).await.unwrap();
+    poll_until(async || (!file(without_log).exists() && !file(cut_off).exists()).then_some(())).await;
     assert_eq!([&file(unknown), &file(with_log), &recordings].map(|path| mode(path)), [0o600, 0o600, 0o700]);
 
     let reader = StreamReader::open(&front, DEVICES, &[]).await;
     let job = reader.job.parse().unwrap();
-    backend.next_stream().await.complete().await;
-    reader.rest().await;
+    reader.completed(&mut backend).await;
     assert_eq!(mode(&proxbox_bridge::job::recordings(folder.path(), job).next().unwrap()), 0o600);
 }
 
@@ -680,16 +667,14 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
 async fn a_cleaning_keeps_the_recording_of_a_running_job_that_is_not_in_the_ledger() {
     let folder = tempfile::tempdir().unwrap();
     let mut backend = ManualBackend::start().await;
-    let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
+    let settings = [data_dir(&folder), ("jobs.recording", "on")];
     let front = front(&backend, &settings).await;
     let reader = StreamReader::open(&front, DEVICES, &[]).await;
     let job = reader.job.parse().unwrap();
     let mut stream = backend.next_stream().await;
     stream.device("pve1", "completed").await;
     let recording = || proxbox_bridge::job::recordings(folder.path(), job).next();
-    while recording().is_none() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    poll_until(async || recording()).await;
     // The ledger becomes one that is older than the job.
     let rows = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     rows.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('begun', zeroblob(8))", []).unwrap();
@@ -705,7 +690,7 @@ async fn a_cleaning_keeps_the_recording_of_a_running_job_that_is_not_in_the_ledg
 async fn an_actor_in_latin1_is_recorded_as_the_text_that_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &[("data_dir", folder.path().to_str().unwrap())]).await;
+    let front = front(&backend, &[data_dir(&folder)]).await;
     for actor in [&b"caf\xe9"[..], "café".as_bytes()] {
         let request = format!("GET {DEVICES} HTTP/1.1\r\nHost: {}\r\nX-Proxbox-Actor: ", front.address);
         let request = [request.as_bytes(), actor, b"\r\n\r\n"].concat();
@@ -745,7 +730,7 @@ async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after
     ledger.put(JobUpdate::new(other, whole)).await.unwrap();
     ledger.put(JobUpdate::new(record, (1..=5).map(frame).collect())).await.unwrap();
     ledger.close().await;
-    let front = front(&manual, &[("data_dir", folder.path().to_str().unwrap())]).await;
+    let front = front(&manual, &[data_dir(&folder)]).await;
     let from = |number: u64| format!("{DEVICES}?bridge.last_event_id={id}.{number}");
     for (number, steps) in [(3, 2), (5, 0), (7, 0), (8, 0)] {
         let answer = front.get(&from(number), &[]).await;
@@ -765,13 +750,12 @@ async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after
 async fn a_job_that_began_before_the_ledger_was_open_is_resumed_by_its_own_client_and_so_are_older_ones() {
     let folder = tempfile::tempdir().unwrap();
     let mut backend = ManualBackend::start().await;
-    let settings = [("data_dir", folder.path().to_str().unwrap()), ("limits.replay", "0s")];
+    let settings = [data_dir(&folder), ("limits.replay", "0s")];
     let key = [("X-Proxbox-API-Key", "a-key-of-a-client")];
     let ended = async |front: &TestBridge, backend: &mut ManualBackend| {
         let reader = StreamReader::open(front, DEVICES, &key).await;
         let job = reader.job.clone();
-        backend.next_stream().await.complete().await;
-        reader.rest().await;
+        reader.completed(backend).await;
         job
     };
     let started = front(&backend, &settings).await;
@@ -786,12 +770,7 @@ async fn a_job_that_began_before_the_ledger_was_open_is_resumed_by_its_own_clien
     let stream = backend.next_stream().await;
     other.execute_batch("ROLLBACK").unwrap();
     drop(other);
-    let available = async {
-        while ready(&late).await.json()["ledger"]["available"] != true {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), available).await.unwrap();
+    poll_until(async || (ready(&late).await.json()["ledger"]["available"] == true).then_some(())).await;
     stream.complete().await;
     reader.rest().await;
     let newer = ended(&late, &mut backend).await;
@@ -821,8 +800,7 @@ async fn resuming_with_payloads_a_job_without_payloads_gets_a_notice() {
         let front = front(&backend, &[("limits.replay", replay)]).await;
         let reader = StreamReader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
         let job = reader.job.clone();
-        backend.next_stream().await.complete().await;
-        reader.rest().await;
+        reader.completed(&mut backend).await;
         for wanted in ["", "&bridge.payload=1"] {
             let target = format!("{DEVICES}?bridge.last_event_id={job}.1{wanted}");
             let answer = front.get(&target, &[]).await;
@@ -874,7 +852,7 @@ async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_dele
     let folder = tempfile::tempdir().unwrap();
     let mut backend = ManualBackend::start().await;
     let data = folder.path().join("data");
-    let front = front(&backend, &[("data_dir", data.to_str().unwrap())]).await;
+    let front = front(&backend, &[data_dir(&data)]).await;
     let reader = StreamReader::open(&front, STORAGE, &[]).await;
     let ended = reader.job.clone();
     backend.next_stream().await.complete().await;
@@ -886,12 +864,7 @@ async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_dele
         let connection = rusqlite::Connection::open(data.join("ledger.sqlite3")).ok()?;
         connection.query_row("SELECT count(*) FROM jobs", [], |row| row.get::<_, i64>(0)).ok()
     };
-    let anew = async {
-        while rows() != Some(2) {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), anew).await.unwrap();
+    poll_until(async || rows().filter(|rows| *rows == 2)).await;
     let ready = ready(&front).await;
     let reasons = ready.json()["reasons"].to_string();
     assert_eq!(ready.status, 200, "{reasons}");
@@ -915,7 +888,7 @@ async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_dele
 async fn nothing_runs_without_a_record_where_that_is_forbidden_also_when_it_is_new_that_there_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let mut backend = ManualBackend::start().await;
-    let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.without_ledger", "refuse")];
+    let settings = [data_dir(&folder), ("jobs.without_ledger", "refuse")];
     let front = front(&backend, &settings).await;
     let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
@@ -938,8 +911,7 @@ async fn no_client_attaches_to_a_job_that_is_being_cancelled() {
         stream.wait_disconnected().await;
         let again = StreamReader::open(&front, DEVICES, &[]).await;
         assert_ne!(again.job, cancelled);
-        backend.next_stream().await.complete().await;
-        assert!(again.rest().await.contains("\"ok\": true"));
+        assert!(again.completed(&mut backend).await.contains("\"ok\": true"));
     }
 }
 

@@ -14,9 +14,8 @@ mod stalls;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
-use crate::support::bridge::{Answer, Client};
+use crate::support::bridge::{Answer, Client, poll_until};
 use crate::support::process::Process;
 
 const OLD: &str = "0.0.2.post1";
@@ -67,17 +66,4 @@ impl RunningBridge {
 
 fn ledger(data: &Path) -> std::path::PathBuf {
     data.join("data")
-}
-
-/// Polls `attempt` until it gives a value.
-async fn poll_until<T>(attempt: impl AsyncFn() -> Option<T>) -> T {
-    let attempt = async {
-        loop {
-            if let Some(answer) = attempt().await {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), attempt).await.expect("it comes about")
 }

@@ -4,18 +4,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use proxbox_bridge::ledger::JobId;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::support::bridge::{KEY, dechunked};
+use crate::support::bridge::{Client, WITH_KEY, dechunked};
 
 /// How long a test waits for data.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// All bytes that one client received of one stream.
 pub struct CrashReader {
-    stream: TcpStream,
+    client: Client,
     raw: Vec<u8>,
     over: bool,
 }
@@ -23,10 +21,8 @@ pub struct CrashReader {
 impl CrashReader {
     /// Requests the stream at `path`.
     pub async fn open(address: SocketAddr, path: &str) -> Self {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nX-Proxbox-API-Key: {KEY}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        Self { stream, raw: Vec::new(), over: false }
+        let client = Client::send(address, "GET", path, &WITH_KEY).await;
+        Self { client, raw: Vec::new(), over: false }
     }
 
     /// Reads until `enough`. Returns `false` if the stream ended before that.
@@ -36,7 +32,7 @@ impl CrashReader {
             if self.over || self.has_ended() {
                 return false;
             }
-            let read = timeout_at(limit, self.stream.read_buf(&mut self.raw)).await;
+            let read = timeout_at(limit, self.client.read_some(&mut self.raw)).await;
             let read = read.unwrap_or_else(|_| panic!("that does not come: {:?}", self.events()));
             // A reset ends the stream like a close: the bytes received before are kept.
             self.over = read.map_or(true, |bytes| bytes == 0);

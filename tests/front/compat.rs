@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use tokio::time::Duration;
 
 use super::reload::{ReloadableBridge, file};
-use crate::support::bridge::{Answer, Client, DEVICES, KEY, MACHINES, STORAGE, TestBridge, WITH_KEY, config};
+use crate::support::bridge::{
+    Answer, Client, DEVICES, KEY, MACHINES, STORAGE, TestBridge, WITH_KEY, config, data_dir,
+};
 use crate::support::scripted::{Backend, Body, ReceivedRequest, answer};
 use crate::support::session::stream::{self, Event};
 
@@ -827,7 +829,7 @@ async fn a_row_of_0_0_2_that_is_pushed_again_is_left_alone_and_a_new_one_waits_f
     let serving = rows.clone();
     let backend = Backend::start(move |request| serving.clone().answer(request)).await;
     let folder = tempfile::tempdir().unwrap();
-    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let settings = [data_dir(&folder)];
     let front = TestBridge::start(config(backend.address, &settings)).await;
 
     let mut pushed = Rows::row(1, 80);
@@ -952,7 +954,7 @@ async fn a_pending_backend_restart_survives_a_bridge_restart_with_another_url() 
     rows.0.lock().unwrap().push(Rows::row(1, 80));
     let backend = Backend::start(move |request| rows.clone().answer(request)).await;
     let folder = tempfile::tempdir().unwrap();
-    let data_dir = ("data_dir", folder.path().to_str().unwrap());
+    let data_dir = data_dir(&folder);
     let front = TestBridge::start(config(backend.address, &[data_dir])).await;
     assert_eq!(push(&front, "PUT", "/netbox/endpoint/1", &Rows::row(1, 8080)).await.status, 200);
     front.stop().await;
@@ -1006,7 +1008,7 @@ async fn a_stream_that_is_not_announced_as_one_is_read_where_it_can_be_nothing_e
     {
         let (backend, _front) = with_stream(headers, STREAM).await;
         let folder = tempfile::tempdir().unwrap();
-        let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
+        let settings = [data_dir(&folder), ("jobs.recording", "on")];
         let front = TestBridge::start(config(backend.address, &settings)).await;
         let answer = front.get(DEVICES, &WITH_KEY).await;
         assert_eq!(answer.status, 200, "{}", answer.text());

@@ -1,10 +1,7 @@
 //! Every request of `fixtures/hostile`, sent to the real listener.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
-use crate::support::bridge::{TestBridge, config};
-use crate::support::hostile::{HostileCase, table};
+use crate::support::bridge::{Client, TestBridge, config};
+use crate::support::hostile::table;
 use crate::support::scripted::{Backend, answer};
 
 /// One answer of the listener.
@@ -37,25 +34,16 @@ fn answers(bytes: &[u8]) -> Vec<ParsedResponse> {
     found
 }
 
-/// What the listener answers to `case`: up to `most` answers, or to its end; and whether it ended.
-async fn sent(front: &TestBridge, case: &HostileCase, most: usize) -> (Vec<ParsedResponse>, bool) {
-    let mut stream = TcpStream::connect(front.address).await.unwrap();
-    for piece in case.pieces() {
-        // It may have closed already, which is what it should do.
-        if stream.write_all(&piece).await.is_err() {
-            break;
-        }
-    }
+/// The answers to `client`: the first `most`, or all up to the end of the connection; and whether it ended.
+async fn received(mut client: Client, most: usize) -> (Vec<ParsedResponse>, bool) {
     let mut bytes = Vec::new();
-    loop {
-        if case.status.is_none() && answers(&bytes).len() >= most {
-            return (answers(&bytes), false);
+    while answers(&bytes).len() < most {
+        if client.read_some(&mut bytes).await.is_ok_and(|read| read > 0) {
+            continue;
         }
-        match stream.read_buf(&mut bytes).await {
-            Ok(0) | Err(_) => return (answers(&bytes), true),
-            Ok(_) => {}
-        }
+        return (answers(&bytes), true);
     }
+    (answers(&bytes), false)
 }
 
 pub(super) async fn metric(front: &TestBridge, reason: &str) -> u64 {
@@ -83,7 +71,15 @@ async fn every_hostile_request_gets_its_answer_and_the_connection_ends_with_it()
             Some(reason) => metric(&front, reason).await,
             None => 0,
         };
-        let (responses, ended) = sent(&front, case, accepted).await;
+        let mut client = Client::raw(front.address, b"").await;
+        for piece in case.pieces() {
+            // It may have closed already, which is what it should do.
+            if client.try_write(&piece).await.is_err() {
+                break;
+            }
+        }
+        let most = if case.status.is_none() { accepted } else { usize::MAX };
+        let (responses, ended) = received(client, most).await;
         assert!(backend.requests().len() <= accepted, "{name}: {:?}", backend.requests());
         let Some(status) = case.status else {
             assert_eq!(responses.len(), accepted, "{name}: {responses:?}");
@@ -108,16 +104,14 @@ async fn a_head_that_does_not_come_in_time_is_answered_and_silence_is_just_close
     let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     let began = tokio::time::Instant::now();
-    let mut stream = TcpStream::connect(front.address).await.unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ").await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
+    let slow = Client::raw(front.address, b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ").await;
+    let text = String::from_utf8(slow.rest().await).unwrap();
     assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
     assert!(text.contains("limits.client_head"), "{text}");
     assert!((15..=16).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
 
-    let mut stream = TcpStream::connect(front.address).await.unwrap();
-    assert_eq!(stream.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    let mut silent = Client::raw(front.address, b"").await;
+    assert_eq!(silent.read_some(&mut Vec::new()).await.unwrap_or(0), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,12 +119,9 @@ async fn a_stream_request_with_a_body_is_refused_without_a_backend_request() {
     let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     for length in ["Content-Length: 2\r\n\r\nhi", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"] {
-        let mut stream = TcpStream::connect(front.address).await.unwrap();
         let head = format!("GET /full-update/stream HTTP/1.1\r\nHost: a\r\n{length}");
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
+        let answer = Client::raw(front.address, head.as_bytes()).await.answer().await;
+        assert_eq!(answer.status, 400, "{answer:?}");
     }
     assert!(backend.requests().is_empty());
 }
@@ -145,13 +136,9 @@ async fn a_malformed_body_after_a_good_request_fails_only_its_own_request() {
     })
     .await;
     let front = TestBridge::start(config(backend.address, &[])).await;
-    let mut stream = TcpStream::connect(front.address).await.unwrap();
     let both = b"POST /good HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\
                  POST /bad HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
-    stream.write_all(both).await.unwrap();
-    let mut bytes = Vec::new();
-    let _ = stream.read_to_end(&mut bytes).await;
-    let responses = answers(&bytes);
+    let (responses, _) = received(Client::raw(front.address, both).await, usize::MAX).await;
     assert_eq!((responses[0].status, responses[0].body.as_str()), (200, "/good"), "{responses:?}");
     assert!(responses[1..].iter().all(|answer| answer.status == 400), "{responses:?}");
 }
@@ -161,15 +148,11 @@ async fn an_ignored_upgrade_ends_the_connection_on_either_listener() {
     let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
     let front = TestBridge::start(config(backend.address, &[])).await;
     for (address, path) in [(front.address, "/x"), (front.admin, "/livez")] {
-        let mut stream = TcpStream::connect(address).await.unwrap();
         let both = format!(
             "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n\
              GET {path} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"
         );
-        stream.write_all(both.as_bytes()).await.unwrap();
-        let mut bytes = Vec::new();
-        let _ = stream.read_to_end(&mut bytes).await;
-        let responses = answers(&bytes);
+        let (responses, _) = received(Client::raw(address, both.as_bytes()).await, usize::MAX).await;
         assert_eq!(responses.len(), 1, "{responses:?}");
         assert!(responses[0].head.contains("\r\nconnection: close"), "{responses:?}");
     }
@@ -179,10 +162,7 @@ async fn an_ignored_upgrade_ends_the_connection_on_either_listener() {
 async fn an_http_1_0_request_without_a_host_is_forwarded_with_one() {
     let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
     let front = TestBridge::start(config(backend.address, &[])).await;
-    let mut stream = TcpStream::connect(front.address).await.unwrap();
-    stream.write_all(b"GET /x HTTP/1.0\r\n\r\n").await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    assert!(text.contains(" 200 "), "{text}");
+    let answer = Client::raw(front.address, b"GET /x HTTP/1.0\r\n\r\n").await.answer().await;
+    assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(backend.last().header("host"), Some(backend.address.to_string().as_str()));
 }

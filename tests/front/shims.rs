@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::bridge::{
-    Answer, BridgedReplay, Client, KEY, TestBridge, WITH_KEY, config, fast, recordings,
+    Answer, BridgedReplay, Client, KEY, TestBridge, WITH_KEY, config, data_dir, fast, recordings,
 };
 use crate::support::scripted::{Backend, answer};
 
@@ -67,7 +67,7 @@ async fn a_plugin_of_today_can_begin_a_sync_on_a_backend_that_knows_no_keys() {
 #[tokio::test(start_paused = true)]
 async fn a_key_that_was_registered_outlives_the_bridge_and_a_configured_one_needs_no_registration() {
     let folder = tempfile::tempdir().unwrap();
-    let data = [("data_dir", folder.path().to_str().unwrap())];
+    let data = [data_dir(&folder)];
     let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &data).await;
     assert_eq!(register(&pair.front, KEY).await.status, 201);
     let address = pair.backend.local_addr();

@@ -11,7 +11,8 @@ use tokio::time::{Duration, Instant, advance};
 
 use super::{JOB, StreamReader, front, ledger, recorded};
 use crate::support::bridge::{
-    BridgedReplay, DEVICES, FULL_UPDATE, STORAGE, TestBridge, WITH_KEY, config, configured, fast, recordings,
+    BridgedReplay, DEVICES, FULL_UPDATE, STORAGE, TestBridge, WITH_KEY, config, configured, data_dir, fast,
+    poll_until, recordings,
 };
 use crate::support::manual::{ManualBackend, ManualStream};
 
@@ -267,7 +268,7 @@ async fn a_new_configuration_gives_further_places_and_takes_away_none_that_is_ta
 #[tokio::test(start_paused = true)]
 async fn a_place_stays_taken_over_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let settings = [data_dir(&folder)];
     let mut backend = ManualBackend::with_release(OLD).await;
     let before = front(&backend, &settings).await;
     let (job, began) = cut(&before, &mut backend, DEVICES).await;
@@ -278,8 +279,7 @@ async fn a_place_stays_taken_over_a_restart() {
     let mut reader = open(&after, DEVICES).await;
     reader.until(&format!("may still be at work on job {job}, up to ")).await;
     assert!(backend.is_idle(), "two runs at once");
-    backend.next_stream().await.complete().await;
-    assert!(reader.rest().await.contains("\"ok\": true"));
+    assert!(reader.completed(&mut backend).await.contains("\"ok\": true"));
     after.stop().await;
     let records = recorded(folder.path()).await;
     assert_eq!(records[0].cooldown, None, "it has completed");
@@ -309,16 +309,17 @@ async fn a_ledger_that_works_only_later_gives_the_places_back() {
     let killed = killed(&backend, folder.path()).await;
     let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let front = front(&backend, &[("data_dir", folder.path().to_str().unwrap())]).await;
+    let front = front(&backend, &[data_dir(&folder)]).await;
     assert!(cooling_down(&front).await.is_empty());
     let (job, _) = cut(&front, &mut backend, DEVICES).await;
     assert_eq!(cooling_down(&front).await, [job.as_str()]);
     other.execute_batch("ROLLBACK").unwrap();
-    while !cooling_down(&front).await.contains(&killed.id.to_string()) {
-        // The ledger retries.
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    let held = cooling_down(&front).await;
+    // The ledger retries.
+    let held = poll_until(async || {
+        let held = cooling_down(&front).await;
+        held.contains(&killed.id.to_string()).then_some(held)
+    })
+    .await;
     assert_eq!(held.len(), 2);
     assert!(held.contains(&job), "it has a permit already, and keeps it");
 
@@ -326,9 +327,8 @@ async fn a_ledger_that_works_only_later_gives_the_places_back() {
     let copy = folder.path().join("copy");
     other.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
     std::fs::rename(copy, folder.path().join("ledger.sqlite3")).unwrap();
-    while !front.admin_request("GET", "/readyz", &[]).await.text().contains("was replaced") {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    let ready = async || front.admin_request("GET", "/readyz", &[]).await;
+    poll_until(async || ready().await.text().contains("was replaced").then_some(())).await;
     assert_eq!(cooling_down(&front).await, held);
 }
 
@@ -337,7 +337,7 @@ async fn what_ran_when_the_bridge_was_killed_takes_its_place_after_the_restart()
     let folder = tempfile::tempdir().unwrap();
     let mut backend = ManualBackend::with_release(OLD).await;
     let killed = killed(&backend, folder.path()).await;
-    let front = front(&backend, &[("data_dir", folder.path().to_str().unwrap())]).await;
+    let front = front(&backend, &[data_dir(&folder)]).await;
     let began = Instant::now();
     assert_eq!(cooling_down(&front).await, [killed.id.to_string()]);
     let seconds = waits(&front, &mut backend, began).await;
@@ -350,7 +350,7 @@ async fn what_ran_under_another_name_of_the_same_address_takes_its_place_after_t
     let backend = ManualBackend::with_release(OLD).await;
     let killed = killed(&backend, folder.path()).await;
     let url = format!("http://localhost:{}", backend.address.port());
-    let settings = [("data_dir", folder.path().to_str().unwrap()), ("backend.url", url.as_str())];
+    let settings = [data_dir(&folder), ("backend.url", url.as_str())];
     let front = front(&backend, &settings).await;
     assert_eq!(cooling_down(&front).await, [killed.id.to_string()]);
 }
@@ -428,7 +428,7 @@ async fn a_cooldown_of_zero_waits_for_nothing() {
 #[tokio::test(start_paused = true)]
 async fn an_operator_frees_a_place_at_once_and_for_good() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let settings = [data_dir(&folder)];
     let mut backend = ManualBackend::with_release(OLD).await;
     let before = front(&backend, &settings).await;
     let (job, began) = cut(&before, &mut backend, DEVICES).await;

@@ -1,14 +1,14 @@
 //! Resuming a job that only the ledger holds: which clients may.
 
 use super::{StreamReader, front};
-use crate::support::bridge::DEVICES;
+use crate::support::bridge::{DEVICES, data_dir};
 use crate::support::manual::ManualBackend;
 
 #[tokio::test(start_paused = true)]
 async fn a_recorded_job_is_resumed_by_a_request_for_the_same_with_the_same_key_and_by_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let mut backend = ManualBackend::start().await;
-    let settings = [("data_dir", folder.path().to_str().unwrap()), ("limits.replay", "0s")];
+    let settings = [data_dir(&folder), ("limits.replay", "0s")];
     let front = front(&backend, &settings).await;
     let backups = |vm: u64| format!("/virtualization/virtual-machines/{vm}/backups/create/stream");
     let snapshots = "/virtualization/virtual-machines/7/snapshots/create/stream?a=1".to_owned();
@@ -16,8 +16,7 @@ async fn a_recorded_job_is_resumed_by_a_request_for_the_same_with_the_same_key_a
     let key = ("X-Proxbox-API-Key", "the-key-of-a-client");
     let first = StreamReader::open(&front, &own, &[key]).await;
     let job = first.job.clone();
-    backend.next_stream().await.complete().await;
-    first.rest().await;
+    first.completed(&mut backend).await;
 
     let last = format!("{job}.1");
     let last = ("Last-Event-ID", last.as_str());
@@ -31,8 +30,7 @@ async fn a_recorded_job_is_resumed_by_a_request_for_the_same_with_the_same_key_a
     ] {
         let reader = StreamReader::open(&front, &target, headers).await;
         assert_ne!(reader.job, job, "{target}");
-        backend.next_stream().await.complete().await;
-        let text = reader.rest().await;
+        let text = reader.completed(&mut backend).await;
         assert!(text.contains("is unknown here, has expired, or is of another job"), "{target}: {text}");
     }
     let again = StreamReader::open(&front, &own, &[last, key]).await;
@@ -48,12 +46,11 @@ async fn a_recorded_job_is_resumed_on_its_own_backend_under_any_name_and_on_no_o
     let name = format!("http://localhost:{}", own.address.port());
     for (recorded, resumed) in [(&address, &name), (&name, &address)] {
         let folder = tempfile::tempdir().unwrap();
-        let data_dir = ("data_dir", folder.path().to_str().unwrap());
+        let data_dir = data_dir(&folder);
         let before = front(&own, &[data_dir, ("backend.url", recorded)]).await;
         let first = StreamReader::open(&before, DEVICES, &[]).await;
         let job = first.job.clone();
-        own.next_stream().await.complete().await;
-        first.rest().await;
+        first.completed(&mut own).await;
         before.stop().await;
 
         let last = format!("{job}.1");
@@ -61,8 +58,7 @@ async fn a_recorded_job_is_resumed_on_its_own_backend_under_any_name_and_on_no_o
         let elsewhere = front(&other, &[data_dir]).await;
         let reader = StreamReader::open(&elsewhere, DEVICES, &last).await;
         assert_ne!(reader.job, job);
-        other.next_stream().await.complete().await;
-        reader.rest().await;
+        reader.completed(&mut other).await;
         elsewhere.stop().await;
 
         let renamed = front(&own, &[data_dir, ("backend.url", resumed)]).await;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::document::{Api, ids, path};
-use crate::support::bridge::{TestBridge, config};
+use crate::support::bridge::{TestBridge, config, data_dir};
 use crate::support::manual::{ManualBackend, ManualStream};
 
 const VMS: &str = "/sync/virtual-machines/";
@@ -15,7 +15,7 @@ const VMS: &str = "/sync/virtual-machines/";
 /// A bridge that keeps its ledger in `data`, in front of a backend that is played by hand.
 async fn start(data: &Path, settings: &[(&str, &str)]) -> (ManualBackend, TestBridge) {
     let backend = ManualBackend::with_release("0.0.30.post2").await;
-    let settings = [settings, &[("data_dir", data.to_str().unwrap())]].concat();
+    let settings = [settings, &[data_dir(&data)]].concat();
     let front = TestBridge::start(config(backend.address, &settings)).await;
     (backend, front)
 }
@@ -75,8 +75,7 @@ async fn failed_objects_are_listed_while_the_job_runs_and_after_a_restart() {
     drop(api);
     front.stop().await;
 
-    let front =
-        TestBridge::start(config(backend.address, &[("data_dir", folder.path().to_str().unwrap())])).await;
+    let front = TestBridge::start(config(backend.address, &[data_dir(&folder)])).await;
     let api = Api::new(&front).await;
     let mut found = Vec::new();
     let mut next = json!(format!("{target}?limit=2"));

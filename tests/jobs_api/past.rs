@@ -1,13 +1,13 @@
 //! Ended jobs: lists, filters, logs and recordings, and their removal.
 
-use std::time::Duration;
-
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::document::{Api, ids, path};
 use super::{NEW, OLD};
-use crate::support::bridge::{BridgedReplay, Client, TestBridge, WITH_KEY, config, fast, recordings};
+use crate::support::bridge::{
+    BridgedReplay, Client, TestBridge, WITH_KEY, config, data_dir, fast, poll_until, recordings,
+};
 use crate::support::session::stream;
 
 const SOMEONE: &str = "01890000-0000-7000-8000-000000000000";
@@ -168,7 +168,7 @@ async fn events_of_the_backends_own_types_reach_only_readers_that_want_them() {
 #[tokio::test(start_paused = true)]
 async fn after_a_restart_the_ledger_tells_of_the_jobs() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let settings = [data_dir(&folder)];
     let BridgedReplay { backend, front } =
         BridgedReplay::start(recordings(OLD, &[]), fast(), &settings).await;
     let (before, events) = {
@@ -211,7 +211,7 @@ async fn after_a_restart_the_ledger_tells_of_the_jobs() {
 async fn the_recording_of_a_job_is_served_if_recording_is_on() {
     let folder = tempfile::tempdir().unwrap();
     for recording in ["off", "on"] {
-        let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", recording)];
+        let settings = [data_dir(&folder), ("jobs.recording", recording)];
         let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &settings).await;
         let api = Api::new(&pair.front).await;
         let job = api.start("/sync/full-update/", &WITH_KEY).await;
@@ -234,7 +234,7 @@ async fn the_recording_of_a_job_is_served_if_recording_is_on() {
 #[tokio::test(start_paused = true)]
 async fn rows_that_no_bridge_wrote_are_left_out_and_everything_else_is_listed() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let settings = [data_dir(&folder)];
     let BridgedReplay { backend, front } =
         BridgedReplay::start(recordings(OLD, &[]), fast(), &settings).await;
     let mut jobs = Vec::new();
@@ -268,7 +268,7 @@ async fn rows_that_no_bridge_wrote_are_left_out_and_everything_else_is_listed() 
 #[tokio::test(start_paused = true)]
 async fn a_bridge_starts_and_serves_whatever_stands_in_its_ledger() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let settings = [data_dir(&folder)];
     let BridgedReplay { backend, mut front } =
         BridgedReplay::start(recordings(OLD, &[]), fast(), &settings).await;
     for (number, text) in [(i64::MIN, "x''"), (-1, "x'ff'"), (i64::MAX, "'{}'")] {
@@ -310,8 +310,7 @@ fn damage(file: &std::path::Path, number: i64, text: &str) {
 #[tokio::test(start_paused = true)]
 async fn an_operator_has_old_records_removed_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let settings =
-        [("data_dir", folder.path().to_str().unwrap()), ("limits.replay", "0s"), ("jobs.recording", "on")];
+    let settings = [data_dir(&folder), ("limits.replay", "0s"), ("jobs.recording", "on")];
     let BridgedReplay { backend, front } =
         BridgedReplay::start(recordings(OLD, &[]), fast(), &settings).await;
     {
@@ -340,12 +339,7 @@ async fn an_operator_has_old_records_removed_at_once() {
         }
         logs
     };
-    let cleaned = async {
-        while logs().await != 2 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), cleaned).await.unwrap();
+    poll_until(async || (logs().await == 2).then_some(())).await;
     let cleaned = front.admin_request("POST", "/clean", &[]).await;
     assert_eq!(
         (cleaned.status, cleaned.detail().as_str()),

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::OLD;
 use super::document::{Api, path, served};
-use crate::support::bridge::{BridgedReplay, Client, fast, recordings};
+use crate::support::bridge::{BridgedReplay, Client, data_dir, fast, recordings};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -20,7 +20,7 @@ fn read(path: &str) -> String {
 #[tokio::test(start_paused = true)]
 async fn the_document_has_every_path_that_is_served_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
+    let settings = [data_dir(&folder), ("jobs.recording", "on")];
     let pair = BridgedReplay::start(recordings(OLD, &[]), fast(), &settings).await;
     let api = Api::new(&pair.front).await;
     let mut described = api.document().paths();

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::{OLD, RunningBridge};
-use crate::support::bridge::{BridgedReplay, Client, DEVICES, fast, recordings};
+use crate::support::bridge::{BridgedReplay, Client, DEVICES, fast, poll_until, recordings};
 use crate::support::manual::ManualBackend;
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn a_bridge_is_ready_and_says_why_it_is_not_any_more() {
     let stream = backend.next_stream().await;
     assert_eq!(client.head().await.0, 200);
     bridge.process.terminate();
-    let reasons = super::poll_until(async || {
+    let reasons = poll_until(async || {
         let answer = bridge.admin("GET", "/readyz").await;
         (answer.status == 503).then(|| answer.json()["reasons"].clone())
     })
@@ -37,7 +37,7 @@ async fn a_backend_that_is_not_there_is_a_reason_for_who_asks() {
     assert_eq!((reached.status, &reached.json()["backends"][0]["available"]), (200, &true.into()));
     drop(backend);
     // What was found out a moment ago is news for a second.
-    let gone = super::poll_until(async || {
+    let gone = poll_until(async || {
         let answer = front.admin_request("GET", "/readyz?backend", &[]).await;
         (answer.status == 503).then_some(answer)
     })
@@ -72,7 +72,7 @@ async fn the_command_asks_the_bridge_that_runs() {
     assert_eq!(code, Some(0));
     assert!(said.starts_with("{\"ready\":true"), "{said}");
     drop(backend);
-    let (said, why) = super::poll_until(async || {
+    let (said, why) = poll_until(async || {
         let (code, said, why) = health(bridge.process.admin.to_string(), &["--backends"]).await;
         (code == Some(1)).then_some((said, why))
     })

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{OLD, RunningBridge, poll_until};
-use crate::support::bridge::{FULL_UPDATE, fast, recordings, replayed};
+use super::{OLD, RunningBridge};
+use crate::support::bridge::{FULL_UPDATE, fast, poll_until, recordings, replayed};
 use crate::support::manual::ManualBackend;
 use proxbox_bridge::replay::ReplayOptions;
 

@@ -4,7 +4,9 @@ use rcgen::{CertificateParams, KeyPair};
 use tokio::net::TcpListener;
 
 use super::{OLD, RunningBridge};
-use crate::support::bridge::{BridgedReplay, Client, DEVICES, FULL_UPDATE, fast, recordings, replayed};
+use crate::support::bridge::{
+    BridgedReplay, Client, DEVICES, FULL_UPDATE, fast, poll_until, recordings, replayed,
+};
 use crate::support::manual::ManualBackend;
 use proxbox_bridge::replay::ReplayOptions;
 
@@ -102,11 +104,11 @@ async fn what_runs_waits_and_is_watched_now_can_be_seen() {
         bridge.wait_for_value(series, wanted).await;
     }
     // The backend is silent, and readers get heartbeats.
-    super::poll_until(async || (bridge.value("heartbeats_total").await >= 1.0).then_some(())).await;
+    poll_until(async || (bridge.value("heartbeats_total").await >= 1.0).then_some(())).await;
     let age = bridge.value("job_frame_age_seconds").await;
     assert!(age > 0.5);
     stream.device("pve2", "progress").await;
-    super::poll_until(async || (bridge.value("job_frame_age_seconds").await < age).then_some(())).await;
+    poll_until(async || (bridge.value("job_frame_age_seconds").await < age).then_some(())).await;
     drop(attached);
     bridge.wait_for_value("watchers_dropped_total{reason=\"left\"}", 1.0).await;
     stream.complete().await;

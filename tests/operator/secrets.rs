@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
-use super::{RunningBridge, TOKEN, poll_until};
-use crate::support::bridge::{Answer, Client, DEVICES, STORAGE};
+use super::{RunningBridge, TOKEN};
+use crate::support::bridge::{Answer, Client, DEVICES, STORAGE, poll_until};
 use crate::support::scripted::{Backend, Body, answer};
 
 pub(super) const CLIENT: &str = "client-key/with+\"quotes\"-0123456789";

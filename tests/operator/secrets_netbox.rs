@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::secrets::{CLIENT, files, hides_all, repeating, request_with_key};
-use super::{RunningBridge, TOKEN, poll_until};
-use crate::support::bridge::{Answer, Client, DEVICES};
+use super::{RunningBridge, TOKEN};
+use crate::support::bridge::{Answer, Client, DEVICES, poll_until};
 use crate::support::netbox::{NetBox, PROXMOX_ENDPOINTS, Received, SYNC_PROCESSES, json_answer, row};
 use crate::support::scripted::{Backend, Body, answer, full_body};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{RunningBridge, poll_until};
-use crate::support::bridge::{Client, DEVICES};
+use super::RunningBridge;
+use crate::support::bridge::{Client, DEVICES, poll_until};
 use crate::support::manual::{ManualBackend, ManualStream};
 
 #[path = "../bench/memory/backend.rs"]

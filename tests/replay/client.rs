@@ -7,12 +7,11 @@ use std::time::Duration;
 use futures::{SinkExt as _, StreamExt as _};
 use proxbox_bridge::recording::{Direction, Headers, Protocol, RecordedEvent, RecordedKey, Recording};
 use proxbox_bridge::replay::{Library, ReplayHandle, ReplayOptions, Speed};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::bridge::{dechunked, replayed};
+use crate::support::bridge::{Answer, Client, dechunked, replayed};
 
 pub const OLD: &str = "0.0.2.post1";
 pub const WITH_KEYS: &str = "0.0.11.post2";
@@ -104,55 +103,43 @@ pub fn command(mut recording: Recording, command: &str, answers: &[&str]) -> Rec
     recording.with(end, Direction::Ctl, RecordedEvent::Returned)
 }
 
-/// All bytes of a response, until the server closed the connection.
-pub struct RawResponse {
-    pub head: String,
-    /// As sent: with its chunks.
-    pub raw: Vec<u8>,
+const RIGHT_KEY: (&str, &str) = ("X-Proxbox-API-Key", "right");
+
+/// Sends a request on a connection that the server closes afterwards.
+pub async fn send(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]) -> Client {
+    Client::send(address, method, target, &[&[("Connection", "close")], headers].concat()).await
 }
 
-impl RawResponse {
-    pub fn status(&self) -> u16 {
-        self.head[9..12].parse().unwrap()
+/// The response, and whether its body ended as its framing requires.
+async fn received(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> (Answer, bool) {
+    let mut client = send(address, method, target, headers).await;
+    let (status, headers) = within_deadline(client.head()).await;
+    let mut answer = Answer { status, headers, body: within_deadline(client.rest()).await };
+    if answer.header("transfer-encoding") != Some("chunked") {
+        return (answer, true);
     }
-
-    pub fn has(&self, header: &str) -> bool {
-        self.head.split("\r\n").any(|line| line == header)
-    }
-
-    /// The body without its chunks, and whether the last chunk was there.
-    pub fn dechunked(&self) -> (Vec<u8>, bool) {
-        dechunked(&self.raw)
-    }
-
-    pub fn text(&self) -> String {
-        let chunked = self.has("transfer-encoding: chunked");
-        let bytes = if chunked { self.dechunked().0 } else { self.raw.clone() };
-        String::from_utf8(bytes).unwrap()
-    }
+    let (body, ended) = dechunked(&answer.body);
+    answer.body = body;
+    (answer, ended)
 }
 
-pub async fn send(address: SocketAddr, method: &str, target: &str, headers: &[&str]) -> TcpStream {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let mut request = format!("{method} {target} HTTP/1.1\r\nhost: backend\r\nconnection: close\r\n");
-    for header in headers {
-        request += &format!("{header}\r\n");
-    }
-    stream.write_all(format!("{request}\r\n").as_bytes()).await.unwrap();
-    stream
+pub async fn request(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+    received(address, method, target, headers).await.0
 }
 
-pub async fn request(address: SocketAddr, method: &str, target: &str, headers: &[&str]) -> RawResponse {
-    let mut stream = send(address, method, target, headers).await;
-    let mut bytes = Vec::new();
-    within_deadline(stream.read_to_end(&mut bytes)).await.unwrap();
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
-    let raw = bytes.split_off(end);
-    RawResponse { head: String::from_utf8(bytes).unwrap(), raw }
+pub async fn get(address: SocketAddr, target: &str) -> Answer {
+    request(address, "GET", target, &[RIGHT_KEY]).await
 }
 
-pub async fn get(address: SocketAddr, target: &str) -> RawResponse {
-    request(address, "GET", target, &["X-Proxbox-API-Key: right"]).await
+/// The body of the response to a `GET`, and whether it ended cleanly.
+pub async fn get_body(address: SocketAddr, target: &str) -> (Vec<u8>, bool) {
+    let (answer, ended) = received(address, "GET", target, &[RIGHT_KEY]).await;
+    (answer.body, ended)
 }
 
 /// A client on `/ws`.

@@ -2,7 +2,6 @@ use crate::support::bridge::replayed;
 use futures::SinkExt as _;
 use proxbox_bridge::recording::{Direction, Headers, Protocol, RecordedEvent, RecordedKey, Recording};
 use proxbox_bridge::replay::{ReplayOptions, ServerEvent, Side, Speed};
-use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -235,17 +234,19 @@ async fn a_refused_handshake_is_an_answer_with_a_body() {
         .with(9.0, Direction::In, RecordedEvent::Body(body.into()))
         .with(9.0, Direction::In, RecordedEvent::End);
     let server = serve(OLD, vec![refused], AT_ONCE).await;
-    let upgrade =
-        ["upgrade: websocket", "sec-websocket-version: 13", "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA=="];
+    let upgrade = [
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="),
+    ];
     let reply = request(server.local_addr(), "GET", "/ws?type=qemu", &upgrade).await;
-    assert_eq!((reply.status(), reply.text().as_str()), (400, body));
+    assert_eq!((reply.status, reply.text()), (400, body));
     let reply = request(server.local_addr(), "GET", "/elsewhere", &upgrade).await;
-    assert_eq!((reply.status(), reply.text().as_str()), (403, ""));
-    assert_eq!(request(server.local_addr(), "GET", "/ws", &[]).await.status(), 404);
+    assert_eq!((reply.status, reply.text()), (403, ""));
+    assert_eq!(request(server.local_addr(), "GET", "/ws", &[]).await.status, 404);
 
     // A client that would go on using the connection cannot.
-    let mut kept = send(server.local_addr(), "GET", "/ws", &upgrade).await;
-    within_deadline(kept.read_to_end(&mut Vec::new())).await.unwrap();
+    within_deadline(send(server.local_addr(), "GET", "/ws", &upgrade).await.rest()).await;
     let entries = server.log().wait_for(|it| it.len() == 12).await;
     assert!(entries.contains(&ServerEvent::Closed { connection: 3, by: Side::Server }), "{entries:?}");
 }

@@ -38,6 +38,24 @@ pub async fn unused_address() -> SocketAddr {
 pub const TOKEN: &str = "operators-0123456789abcdef";
 const TOKEN_FILE: &str = "token of operators";
 
+/// The setting that keeps the ledger in `folder`.
+pub fn data_dir(folder: &impl AsRef<Path>) -> (&'static str, &str) {
+    ("data_dir", folder.as_ref().to_str().unwrap())
+}
+
+/// Polls `attempt` until it gives a value. Fails a test for which it does not within a minute.
+pub async fn poll_until<T>(attempt: impl AsyncFn() -> Option<T>) -> T {
+    let attempts = async {
+        loop {
+            if let Some(answer) = attempt().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), attempts).await.expect("it comes about")
+}
+
 /// The recordings of one version, with those named by `uses` in place of the usual ones.
 pub fn recordings(version: &str, uses: &[&str]) -> Library {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/recordings").join(version);
@@ -305,7 +323,12 @@ impl Client {
     }
 
     pub async fn write(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.unwrap();
+        self.try_write(bytes).await.unwrap();
+    }
+
+    /// Writes to a connection that the other side may have closed.
+    pub async fn try_write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes).await
     }
 
     pub async fn line(&mut self) -> String {
@@ -354,6 +377,11 @@ impl Client {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).await.unwrap();
         bytes
+    }
+
+    /// Reads what there is next, behind what `into` has already, and returns the number of bytes.
+    pub async fn read_some(&mut self, into: &mut Vec<u8>) -> std::io::Result<usize> {
+        self.stream.read_buf(into).await
     }
 
     /// Reads until the other side closes.
