@@ -10,12 +10,12 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use super::rows::{MAX_OBJECTS, MAX_PENDING_CELLS, RowUpdate};
-use crate::core::domain::event::{Failure, Step, StepStatus, StreamEnd};
+use crate::core::domain::event::StepStatus::{self, Completed, Failed, Progress, Started};
+use crate::core::domain::event::{Failure, Step, StreamEnd};
 use crate::core::legacy_client::*;
 use crate::core::upstream::dialect::{self, Dialect, WsMessage};
 use crate::core::upstream::fact::{Fact, ObjectState};
 use crate::core::wire::sse::encoder::SseEncoder;
-use StepStatus::{Completed, Failed, Progress, Started};
 use logs::{Log, RUN_ID};
 use old_page::OldPage;
 
