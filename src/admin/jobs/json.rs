@@ -70,21 +70,7 @@ struct RequesterObject<'a> {
 struct JobData<'a> {
     #[serde(serialize_with = "counts")]
     counts: &'a [(Object, Count)],
-    failed_objects: Vec<FailedObjectJson<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct CountObject {
-    seen: u64,
-    completed: u64,
-    failed: u64,
-    unconfirmed: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct FailedObjectJson<'a> {
-    object: &'a str,
-    error: &'a str,
+    failed_objects: &'a [FailedObject],
 }
 
 impl<'a> JobObject<'a> {
@@ -98,7 +84,6 @@ impl<'a> JobObject<'a> {
         let total = progress.counts.total();
         let duration = record.started.zip(finished).map(|(started, finished)| finished.since(started));
         let failed = end.map_or(&[] as &[_], |end| &end.failed_objects);
-        let of = |FailedObject { object, error }: &'a FailedObject| FailedObjectJson { object, error };
         Self {
             id: record.id.to_string(),
             url: format!("/jobs/{}", record.id),
@@ -112,7 +97,7 @@ impl<'a> JobObject<'a> {
             completed: time(finished),
             user: who.actor.as_deref(),
             error: failure.map_or("", |failure| &failure.detail),
-            data: JobData { counts: &progress.counts.0, failed_objects: failed.iter().map(of).collect() },
+            data: JobData { counts: &progress.counts.0, failed_objects: failed },
             failed_total: total.failed,
             failed_left_out: left_out(record),
             unconfirmed_total: total.unconfirmed,
@@ -171,8 +156,5 @@ fn seconds(time: Duration) -> f64 {
 
 /// In the order in which the backend reported them.
 fn counts<S: Serializer>(counts: &[(Object, Count)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(counts.iter().map(|(object, count)| {
-        let Count { seen, completed, failed, unconfirmed } = *count;
-        (object.as_str(), CountObject { seen, completed, failed, unconfirmed })
-    }))
+    serializer.collect_map(counts.iter().map(|(object, count)| (object.as_str(), count)))
 }

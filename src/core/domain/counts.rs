@@ -1,11 +1,11 @@
 //! The numbers of seen, completed, failed and unconfirmed objects of a run, by object type.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::object::Object;
 
 /// The counts of one object type.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// Objects that the backend announced or reported.
     pub seen: u64,

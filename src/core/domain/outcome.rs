@@ -1,5 +1,7 @@
 //! Outcomes and causes of runs.
 
+use serde::{Deserialize, Serialize};
+
 use super::event::Failure;
 use crate::core::domain::counts::Counts;
 use crate::core::domain::object::Object;
@@ -124,7 +126,7 @@ impl RunReport {
 }
 
 /// A failed object.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedObject {
     /// Its type and name.
     pub object: String,

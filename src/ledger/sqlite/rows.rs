@@ -13,47 +13,10 @@ use crate::core::domain::counts::{Count, Counts};
 use crate::core::domain::event::Failure;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
-use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
+use crate::core::domain::outcome::{Cause, Outcome};
 use crate::core::wire::sse::frame::FrameName;
 use crate::ledger::retention::milliseconds;
 use crate::ledger::{Cooldown, JobEnd, JobId, JobProgress, Record, Requester, Stored, Timestamp};
-
-/// The columns of a record, in the order of [`values`].
-pub(super) const COLUMNS: [&str; 33] = [
-    "id",
-    "backend",
-    "kind",
-    "vm",
-    "channels",
-    "dialect",
-    "query",
-    "fingerprint",
-    "address",
-    "actor",
-    "queued",
-    "started",
-    "updated",
-    "first_frame",
-    "counts",
-    "failed_total",
-    "failed_left_out",
-    "frames_in",
-    "bytes_in",
-    "frames_out",
-    "bytes_out",
-    "watchers",
-    "attaches",
-    "cooldown_least",
-    "cooldown_until",
-    "cancelled_by",
-    "finished",
-    "outcome",
-    "cause",
-    "failure_step",
-    "failure_error",
-    "failure_detail",
-    "failed_objects",
-];
 
 /// Why a row is not a valid record.
 #[derive(Debug, thiserror::Error)]
@@ -99,16 +62,8 @@ pub(super) fn read_all<T>(
 #[derive(Serialize, Deserialize)]
 struct CountRow {
     object: String,
-    seen: u64,
-    completed: u64,
-    failed: u64,
-    unconfirmed: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct FailedObjectRow {
-    object: String,
-    error: String,
+    #[serde(flatten)]
+    count: Count,
 }
 
 /// The number of a frame or a failure as a column, with its order preserved.
@@ -143,79 +98,63 @@ fn json<T: Serialize>(value: &T) -> rusqlite::Result<Value> {
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-/// The columns of `record`, in the order of [`COLUMNS`].
-pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 33]> {
-    let Record {
-        id,
-        backend,
-        kind,
-        vm,
-        channels,
-        dialect,
-        query,
-        requester: who,
-        queued,
-        started,
-        progress,
-        cooldown,
-        cancelled_by,
-        end,
-    } = record;
-    let counts: Vec<CountRow> = progress
-        .counts
+/// Defines the columns of a record: the name and the value of each.
+macro_rules! columns {
+    (|$record:ident, $end:ident, $failure:ident| $($name:ident = $value:expr;)*) => {
+        /// The columns of a record, in the order of [`values`].
+        pub(super) const COLUMNS: [&str; [$(stringify!($name)),*].len()] = [$(stringify!($name)),*];
+
+        /// The columns of `record`, in the order of [`COLUMNS`].
+        pub(super) fn values($record: &Record) -> rusqlite::Result<[Value; COLUMNS.len()]> {
+            let $end = $record.end.as_ref();
+            let $failure = $end.and_then(|end| end.failure.as_ref());
+            Ok([$($value),*])
+        }
+    };
+}
+
+columns! { |record, end, failure|
+    id = text(record.id.to_string());
+    backend = text(record.backend.to_string());
+    kind = text(record.kind.as_str());
+    vm = optional(record.vm, number);
+    channels = json(&record.channels)?;
+    dialect = optional(record.dialect.as_ref(), |dialect| text(dialect.to_string()));
+    query = text(&record.query);
+    fingerprint = optional(record.requester.fingerprint.as_ref(), text);
+    address = optional(record.requester.address.as_ref(), text);
+    actor = optional(record.requester.actor.as_ref(), text);
+    queued = moment(record.queued);
+    started = optional(record.started, moment);
+    updated = optional(record.progress.updated, moment);
+    first_frame = optional(record.progress.first_frame, duration_value);
+    counts = json(&count_rows(&record.progress.counts))?;
+    failed_total = Value::Integer(sequence(record.progress.counts.total().failed));
+    failed_left_out = number(record.progress.failed_left_out);
+    frames_in = number(record.progress.frames_in);
+    bytes_in = number(record.progress.bytes_in);
+    frames_out = number(record.progress.frames_out);
+    bytes_out = number(record.progress.bytes_out);
+    watchers = number(record.progress.watchers);
+    attaches = number(record.progress.attaches);
+    cooldown_least = optional(record.cooldown.map(|cooldown| cooldown.least), duration_value);
+    cooldown_until = optional(record.cooldown.map(|cooldown| cooldown.until), moment);
+    cancelled_by = optional(record.cancelled_by.as_ref(), text);
+    finished = optional(end.map(|end| end.finished), moment);
+    outcome = optional(end.map(|end| end.outcome.as_str()), text);
+    cause = optional(end.and_then(|end| end.cause).map(Cause::as_str), text);
+    failure_step = optional(failure.map(|failure| &failure.step), text);
+    failure_error = optional(failure.map(|failure| &failure.error), text);
+    failure_detail = optional(failure.map(|failure| &failure.detail), text);
+    failed_objects = json(&end.map_or(&[] as &[_], |end| &end.failed_objects))?;
+}
+
+fn count_rows(counts: &Counts) -> Vec<CountRow> {
+    counts
         .0
         .iter()
-        .map(|(object, count)| CountRow {
-            object: object.as_str().to_owned(),
-            seen: count.seen,
-            completed: count.completed,
-            failed: count.failed,
-            unconfirmed: count.unconfirmed,
-        })
-        .collect();
-    let end = end.as_ref();
-    let failed: Vec<FailedObjectRow> = end
-        .map(|end| end.failed_objects.as_slice())
-        .unwrap_or_default()
-        .iter()
-        .map(|failed| FailedObjectRow { object: failed.object.clone(), error: failed.error.clone() })
-        .collect();
-    let failure = end.and_then(|end| end.failure.as_ref());
-    Ok([
-        text(id.to_string()),
-        text(backend.to_string()),
-        text(kind.as_str()),
-        optional(*vm, number),
-        json(channels)?,
-        optional(dialect.as_ref(), |dialect| text(dialect.to_string())),
-        text(query),
-        optional(who.fingerprint.as_ref(), text),
-        optional(who.address.as_ref(), text),
-        optional(who.actor.as_ref(), text),
-        moment(*queued),
-        optional(*started, moment),
-        optional(progress.updated, moment),
-        optional(progress.first_frame, duration_value),
-        json(&counts)?,
-        Value::Integer(sequence(progress.counts.total().failed)),
-        number(progress.failed_left_out),
-        number(progress.frames_in),
-        number(progress.bytes_in),
-        number(progress.frames_out),
-        number(progress.bytes_out),
-        number(progress.watchers),
-        number(progress.attaches),
-        optional(cooldown.map(|cooldown| cooldown.least), duration_value),
-        optional(cooldown.map(|cooldown| cooldown.until), moment),
-        optional(cancelled_by.as_ref(), text),
-        optional(end.map(|end| end.finished), moment),
-        optional(end.map(|end| end.outcome.as_str()), text),
-        optional(end.and_then(|end| end.cause).map(Cause::as_str), text),
-        optional(failure.map(|failure| &failure.step), text),
-        optional(failure.map(|failure| &failure.error), text),
-        optional(failure.map(|failure| &failure.detail), text),
-        json(&failed)?,
-    ])
+        .map(|(object, count)| CountRow { object: object.as_str().to_owned(), count: *count })
+        .collect()
 }
 
 /// Parses the record in a row.
@@ -244,18 +183,22 @@ fn read(row: &Row<'_>, id: &str) -> Result<Record, String> {
             updated: column::<Option<i64>>(row, "updated")?.map(Timestamp::from_i64),
             first_frame: duration(row, "first_frame")?,
             counts: counts(row)?,
-            failed_left_out: column::<i64>(row, "failed_left_out")?.cast_unsigned(),
-            frames_in: column::<i64>(row, "frames_in")?.cast_unsigned(),
-            bytes_in: column::<i64>(row, "bytes_in")?.cast_unsigned(),
-            frames_out: column::<i64>(row, "frames_out")?.cast_unsigned(),
-            bytes_out: column::<i64>(row, "bytes_out")?.cast_unsigned(),
-            watchers: column::<i64>(row, "watchers")?.cast_unsigned(),
-            attaches: column::<i64>(row, "attaches")?.cast_unsigned(),
+            failed_left_out: count(row, "failed_left_out")?,
+            frames_in: count(row, "frames_in")?,
+            bytes_in: count(row, "bytes_in")?,
+            frames_out: count(row, "frames_out")?,
+            bytes_out: count(row, "bytes_out")?,
+            watchers: count(row, "watchers")?,
+            attaches: count(row, "attaches")?,
         },
         cooldown: cooldown(row)?,
         cancelled_by: column(row, "cancelled_by")?,
         end: end(row)?,
     })
+}
+
+fn count(row: &Row<'_>, name: &str) -> Result<u64, String> {
+    column(row, name).map(i64::cast_unsigned)
 }
 
 fn cooldown(row: &Row<'_>) -> Result<Option<Cooldown>, String> {
@@ -272,7 +215,6 @@ fn duration(row: &Row<'_>, name: &str) -> Result<Option<Duration>, String> {
 fn end(row: &Row<'_>) -> Result<Option<JobEnd>, String> {
     let Some(finished) = column::<Option<i64>>(row, "finished")? else { return Ok(None) };
     let cause = column::<Option<String>>(row, "cause")?;
-    let failed: Vec<FailedObjectRow> = parsed(row, "failed_objects")?;
     let failure = match column(row, "failure_step")? {
         None => None,
         Some(step) => Some(Failure {
@@ -286,23 +228,14 @@ fn end(row: &Row<'_>) -> Result<Option<JobEnd>, String> {
         outcome: parse_name(&column::<String>(row, "outcome")?, "outcome", Outcome::from_name)?,
         cause: cause.map(|cause| parse_name(&cause, "cause", Cause::from_name)).transpose()?,
         failure,
-        failed_objects: failed
-            .into_iter()
-            .map(|FailedObjectRow { object, error }| FailedObject { object, error })
-            .collect(),
+        failed_objects: parsed(row, "failed_objects")?,
     }))
 }
 
 /// Parses the object counts in a row.
 pub(super) fn counts(row: &Row<'_>) -> Result<Counts, String> {
     let counts: Vec<CountRow> = parsed(row, "counts")?;
-    let count = |of: CountRow| {
-        let CountRow { object, seen, completed, failed, unconfirmed } = of;
-        Ok((
-            parse_name(&object, "object", Object::from_name)?,
-            Count { seen, completed, failed, unconfirmed },
-        ))
-    };
+    let count = |CountRow { object, count }| Ok((parse_name(&object, "object", Object::from_name)?, count));
     counts.into_iter().map(count).collect::<Result<_, String>>().map(Counts)
 }
 
