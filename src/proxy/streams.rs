@@ -94,7 +94,7 @@ pub(crate) fn without_chunks(version: Version) -> Option<Response<Body>> {
 /// The response to a query with a parameter that has an invalid value, or is unknown.
 pub(crate) fn invalid_query(invalid: &InvalidParameter) -> Response<Body> {
     let detail = invalid.to_string();
-    if invalid.is_known() { bad_parameter(&detail) } else { unknown_parameter(&detail) }
+    if invalid.is_known { bad_parameter(&detail) } else { unknown_parameter(&detail) }
 }
 
 /// The response to a query in which the value of a parameter is invalid or missing.

@@ -4,8 +4,6 @@
 //! `proxmox_endpoint_ids` restricts a sync; without it, the sync would write everything. In the query of a stream, the
 //! parameters that replacements for `EventSource` add are the bridge's, too.
 
-use std::fmt;
-
 /// A parsed query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
@@ -34,34 +32,18 @@ pub struct BridgeParameters {
 }
 
 /// An unknown parameter of the bridge, or an invalid value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{name}={value} is {} of this bridge. It knows bridge.ids=1, bridge.events=all, bridge.payload=1, bridge.fresh=1, \
+     bridge.last_event_id=ID and bridge.backend=NAME.",
+    if *.is_known { "no value of a parameter" } else { "no parameter" }
+)]
 pub struct InvalidParameter {
     name: String,
     value: String,
-    is_known: bool,
-}
-
-impl InvalidParameter {
     /// Whether the bridge has the parameter, and its value is invalid.
-    pub fn is_known(&self) -> bool {
-        self.is_known
-    }
+    pub is_known: bool,
 }
-
-impl fmt::Display for InvalidParameter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}={} is {} of this bridge. It knows bridge.ids=1, bridge.events=all, bridge.payload=1, \
-             bridge.fresh=1, bridge.last_event_id=ID and bridge.backend=NAME.",
-            self.name,
-            self.value,
-            if self.is_known { "no value of a parameter" } else { "no parameter" }
-        )
-    }
-}
-
-impl std::error::Error for InvalidParameter {}
 
 impl Query {
     /// Parses the query `text`.
@@ -71,23 +53,7 @@ impl Query {
     /// [`InvalidParameter`] for an unknown parameter that begins with `bridge.`. It is neither forwarded nor ignored,
     /// because both would change what the client meant.
     pub fn parse(text: &str) -> Result<Self, InvalidParameter> {
-        let mut query = Self::default();
-        let mut forwarded: Vec<&str> = Vec::new();
-        for part in text.split('&') {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            match bridge_parameter(name) {
-                Some(parameter) => {
-                    query.parameters.set(parameter, value).map_err(|UnknownParameter| InvalidParameter {
-                        name: name.to_owned(),
-                        value: value.to_owned(),
-                        is_known: KNOWN.contains(&parameter),
-                    })?
-                }
-                None => forwarded.push(part),
-            }
-        }
-        query.backend_query = forwarded.join("&");
-        Ok(query)
+        Self::parse_parts(text, |_, _| false)
     }
 
     /// Parses the query `text` of a stream. Replacements for `EventSource` send the last event as `lastEventId` or
@@ -97,25 +63,36 @@ impl Query {
     ///
     /// [`InvalidParameter`], as for [`Query::parse`].
     pub fn parse_stream(text: &str) -> Result<Self, InvalidParameter> {
-        let mut query = Self::parse(text)?;
         let mut last_event_id = None;
-        let mut forwarded: Vec<&str> = Vec::new();
-        for part in query.backend_query.split('&') {
-            match part.split_once('=').unwrap_or((part, "")) {
-                ("_", _) => {}
-                ("lastEventId" | "Last-Event-ID", value) => last_event_id = Some(value.to_owned()),
-                _ => forwarded.push(part),
+        let mut query = Self::parse_parts(text, |name, value| {
+            if matches!(name, "lastEventId" | "Last-Event-ID") {
+                last_event_id = Some(value.to_owned());
             }
-        }
-        query.backend_query = forwarded.join("&");
+            matches!(name, "lastEventId" | "Last-Event-ID" | "_")
+        })?;
         // A parameter in the URL of a client stays, while the client updates its own.
         query.parameters.last_event_id = last_event_id.or(query.parameters.last_event_id);
         Ok(query)
     }
-}
 
-/// The names of the bridge's parameters, after `bridge.`.
-const KNOWN: [&str; 6] = ["ids", "events", "payload", "fresh", "last_event_id", "backend"];
+    /// Parses `text` without the parameters that `take` returns true for.
+    fn parse_parts(text: &str, mut take: impl FnMut(&str, &str) -> bool) -> Result<Self, InvalidParameter> {
+        let mut query = Self::default();
+        let mut forwarded: Vec<&str> = Vec::new();
+        for part in text.split('&') {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            match bridge_parameter(name) {
+                Some(parameter) => query.parameters.set(parameter, value).map_err(|is_known| {
+                    InvalidParameter { name: name.to_owned(), value: value.to_owned(), is_known }
+                })?,
+                None if take(name, value) => {}
+                None => forwarded.push(part),
+            }
+        }
+        query.backend_query = forwarded.join("&");
+        Ok(query)
+    }
+}
 
 /// The name after `bridge.`. Its dot may be written as `%2E`.
 fn bridge_parameter(name: &str) -> Option<&str> {
@@ -123,10 +100,9 @@ fn bridge_parameter(name: &str) -> Option<&str> {
     rest.strip_prefix('.').or_else(|| rest.strip_prefix("%2E")).or_else(|| rest.strip_prefix("%2e"))
 }
 
-struct UnknownParameter;
-
 impl BridgeParameters {
-    fn set(&mut self, name: &str, value: &str) -> Result<(), UnknownParameter> {
+    /// Sets the parameter `name`. The error is whether only its value is invalid.
+    fn set(&mut self, name: &str, value: &str) -> Result<(), bool> {
         let flag = match value {
             "1" | "true" => Some(true),
             "0" | "false" => Some(false),
@@ -140,7 +116,7 @@ impl BridgeParameters {
             // Ids need no escaping in a query.
             ("last_event_id", _) => self.last_event_id = Some(value.to_owned()),
             ("backend", _) => self.backend = Some(value.to_owned()),
-            _ => return Err(UnknownParameter),
+            (name, _) => return Err(matches!(name, "ids" | "payload" | "fresh" | "events")),
         }
         Ok(())
     }
@@ -188,7 +164,7 @@ mod tests {
         ] {
             let refused = Query::parse(text).unwrap_err();
             assert!(refused.to_string().contains("bridge.events=all"), "{refused}");
-            assert_eq!(refused.is_known(), is_known, "{refused}");
+            assert_eq!(refused.is_known, is_known, "{refused}");
         }
     }
 }

@@ -1,36 +1,10 @@
 //! Hosts and ports (RFC 3986, section 3.2).
 
-use std::borrow::Cow;
-
-/// The scheme of a URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scheme {
-    Http,
-    Https,
-}
-
-impl Scheme {
-    pub(super) fn from_name(name: &[u8]) -> Option<Self> {
-        match name {
-            name if name.eq_ignore_ascii_case(b"http") => Some(Self::Http),
-            name if name.eq_ignore_ascii_case(b"https") => Some(Self::Https),
-            _ => None,
-        }
-    }
-
-    const fn port(self) -> u16 {
-        match self {
-            Self::Http => 80,
-            Self::Https => 443,
-        }
-    }
-}
-
 /// A host with an optional port.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Authority<'a> {
-    host: Cow<'a, [u8]>,
-    port: Option<u16>,
+    pub(super) host: &'a [u8],
+    pub(super) port: Option<u16>,
 }
 
 impl<'a> Authority<'a> {
@@ -46,20 +20,10 @@ impl<'a> Authority<'a> {
         let (host, port) = text.split_at(split);
         let port = match port {
             [] | [b':'] => None,
-            [b':', digits @ ..] => Some(number(digits)?),
+            [b':', digits @ ..] => Some(decimal(digits)?.try_into().ok()?),
             _ => return None,
         };
-        is_host(host).then_some(Self { host: Cow::Borrowed(host), port })
-    }
-
-    /// Whether both are the same host and port for the scheme `scheme`.
-    pub(super) fn is_same(&self, other: &Authority<'_>, scheme: Scheme) -> bool {
-        let port = |authority: &Authority<'_>| authority.port.unwrap_or(scheme.port());
-        self.host.eq_ignore_ascii_case(&other.host) && port(self) == port(other)
-    }
-
-    pub(super) fn into_owned(self) -> Authority<'static> {
-        Authority { host: Cow::Owned(self.host.into_owned()), port: self.port }
+        is_host(host).then_some(Self { host, port })
     }
 }
 
@@ -74,11 +38,11 @@ fn is_host(host: &[u8]) -> bool {
         && host.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'))
 }
 
-fn number(digits: &[u8]) -> Option<u16> {
-    digits.iter().try_fold(0u16, |number, byte| {
-        let digit = byte.is_ascii_digit().then(|| u16::from(byte - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    })
+/// The number that consists of `digits`, of which there must be some.
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+    // `u64::from_str` accepts a leading plus sign.
+    let digits = str::from_utf8(digits).ok()?;
+    digits.parse().ok().filter(|_| !digits.starts_with('+'))
 }
 
 #[cfg(test)]
@@ -122,16 +86,5 @@ mod tests {
         ] {
             assert!(parse(text).is_none(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_default_port_is_as_good_as_none() {
-        let same = |a: &str, b: &str, scheme| parse(a).unwrap().is_same(&parse(b).unwrap(), scheme);
-        assert!(same("A.example:80", "a.Example", Scheme::Http));
-        assert!(same("a:443", "a:", Scheme::Https));
-        assert!(same("a:0443", "a", Scheme::Https));
-        assert!(!same("a:443", "a", Scheme::Http));
-        assert!(!same("a", "a.", Scheme::Http));
-        assert!(!same("a:8800", "a", Scheme::Http));
     }
 }

@@ -1,6 +1,6 @@
 //! The headers of a request in combination: its length, host and connection.
 
-use super::authority::Authority;
+use super::authority::{Authority, decimal};
 use super::rejection::{RejectReason, Rejection};
 use super::target::AbsoluteForm;
 use crate::core::http::headers::elements;
@@ -19,6 +19,10 @@ const CONNECTION_OPTIONS: [&str; 8] = [
     "proxy-connection",
     "http2-settings",
 ];
+
+/// Headers of HTTP/1 connections, which HTTP/2 forbids (RFC 9113, section 8.2.2). `TE: trailers` is allowed.
+const HTTP_1_FIELDS: [&str; 6] =
+    ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 
 /// Headers that a `Connection` must not name. Named headers are not forwarded (RFC 9110, section 7.6.1). The bridge and
 /// the backend rely on these headers, and a client could remove those that a proxy in front has set.
@@ -64,10 +68,10 @@ pub(super) enum Framing {
 
 /// The headers of a request so far.
 #[derive(Debug)]
-pub(super) struct HeaderFields<'a> {
+pub(super) struct HeaderFields {
     version: HttpVersion,
     /// The scheme and authority in the request target.
-    absolute: Option<AbsoluteForm<'a>>,
+    absolute: Option<AbsoluteForm>,
     has_host: bool,
     content_length: Option<u64>,
     is_chunked: bool,
@@ -76,41 +80,9 @@ pub(super) struct HeaderFields<'a> {
     upgrades: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum KnownField {
-    Connection,
-    ContentLength,
-    Expect,
-    Host,
-    KeepAlive,
-    ProxyConnection,
-    Te,
-    TransferEncoding,
-    Upgrade,
-}
-
-impl KnownField {
-    const NAMES: [(&'static str, Self); 9] = [
-        ("host", Self::Host),
-        ("connection", Self::Connection),
-        ("content-length", Self::ContentLength),
-        ("transfer-encoding", Self::TransferEncoding),
-        ("expect", Self::Expect),
-        ("keep-alive", Self::KeepAlive),
-        ("proxy-connection", Self::ProxyConnection),
-        ("te", Self::Te),
-        ("upgrade", Self::Upgrade),
-    ];
-
-    fn from_name(name: &[u8]) -> Option<Self> {
-        let found = Self::NAMES.iter().find(|(field, _)| name.eq_ignore_ascii_case(field.as_bytes()));
-        found.map(|(_, field)| *field)
-    }
-}
-
-impl<'a> HeaderFields<'a> {
+impl HeaderFields {
     /// Creates an empty set of headers.
-    pub(super) fn new(version: HttpVersion, method: &[u8], absolute: Option<AbsoluteForm<'a>>) -> Self {
+    pub(super) fn new(version: HttpVersion, method: &[u8], absolute: Option<AbsoluteForm>) -> Self {
         Self {
             version,
             absolute,
@@ -125,37 +97,29 @@ impl<'a> HeaderFields<'a> {
 
     /// Adds the next header.
     pub(super) fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), Rejection> {
-        let Some(field) = KnownField::from_name(name) else { return Ok(()) };
-        let value = trim(value);
-        if self.version == HttpVersion::Http2 {
-            return self.add_to_http2(field, value);
-        }
-        match field {
-            KnownField::Host => self.add_host(value),
-            KnownField::ContentLength => self.add_content_length(value),
-            KnownField::TransferEncoding => self.add_transfer_encoding(value),
-            KnownField::Connection => check_connection(value),
-            KnownField::Expect => check_expect(value),
-            KnownField::Upgrade => {
-                self.upgrades |= self.may_upgrade && is_opaque_upgrade(value);
-                Ok(())
+        let (is_http2, value) = (self.version == HttpVersion::Http2, trim(value));
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        if is("host") {
+            self.add_host(value)
+        } else if is("content-length") {
+            self.add_content_length(value)
+        } else if is("expect") {
+            check_expect(value)
+        } else if is_http2 {
+            let is_allowed = is("te") && value.eq_ignore_ascii_case(b"trailers");
+            if is_allowed || !HTTP_1_FIELDS.into_iter().any(is) {
+                return Ok(());
             }
-            KnownField::KeepAlive | KnownField::ProxyConnection | KnownField::Te => Ok(()),
-        }
-    }
-
-    /// Adds the next header of an HTTP/2 request (RFC 9113, section 8.2.2).
-    fn add_to_http2(&mut self, field: KnownField, value: &[u8]) -> Result<(), Rejection> {
-        match field {
-            KnownField::Host => self.add_host(value),
-            KnownField::ContentLength => self.add_content_length(value),
-            KnownField::Expect => check_expect(value),
-            KnownField::Te if value.eq_ignore_ascii_case(b"trailers") => Ok(()),
-            _ => {
-                let detail =
-                    "The request has a header of HTTP/1 connections that HTTP/2 has none of; leave it out.";
-                Err(Rejection::new(RejectReason::ConnectionSpecific, detail))
-            }
+            let detail =
+                "The request has a header of HTTP/1 connections that HTTP/2 has none of; leave it out.";
+            Err(Rejection::new(RejectReason::ConnectionSpecific, detail))
+        } else if is("transfer-encoding") {
+            self.add_transfer_encoding(value)
+        } else if is("connection") {
+            check_connection(value)
+        } else {
+            self.upgrades |= is("upgrade") && self.may_upgrade && is_opaque_upgrade(value);
+            Ok(())
         }
     }
 
@@ -168,9 +132,7 @@ impl<'a> HeaderFields<'a> {
         let Some(host) = Authority::parse(value) else {
             return refused("The Host is not HOST or HOST:PORT; send one of these.");
         };
-        if let Some(AbsoluteForm { scheme, authority }) = &self.absolute
-            && !authority.is_same(&host, *scheme)
-        {
+        if self.absolute.as_ref().is_some_and(|absolute| !absolute.is_for(&host)) {
             let detail = "The target names another host than the Host does; send the same in both.";
             return Err(Rejection::new(RejectReason::Authority, detail));
         }
@@ -238,14 +200,7 @@ impl<'a> HeaderFields<'a> {
 
 /// The value of a `Content-Length`.
 pub(super) fn content_length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() {
-        return None;
-    }
-    let length = value.iter().try_fold(0u64, |length, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        length.checked_mul(10)?.checked_add(digit)
-    })?;
-    (length <= BODY_BYTES).then_some(length)
+    decimal(value).filter(|length| *length <= BODY_BYTES)
 }
 
 fn check_connection(value: &[u8]) -> Result<(), Rejection> {

@@ -13,7 +13,7 @@ const NAME_BYTES: usize = 65_535;
 #[derive(Debug, Default)]
 pub(super) struct RequestHead {
     /// The headers so far. `None` before the request line.
-    fields: Option<HeaderFields<'static>>,
+    fields: Option<HeaderFields>,
     /// The number of headers so far.
     count: usize,
 }
@@ -58,7 +58,7 @@ impl RequestHead {
 }
 
 /// Parses `METHOD TARGET HTTP/1.x`.
-fn request_line(line: &[u8], bounds: &HeadLimits) -> Result<HeaderFields<'static>, Rejection> {
+fn request_line(line: &[u8], bounds: &HeadLimits) -> Result<HeaderFields, Rejection> {
     let malformed = || {
         let detail = "The first line is not METHOD TARGET HTTP/1.1 with single spaces; send it like that.";
         Rejection::new(RejectReason::RequestLine, detail)
@@ -81,7 +81,7 @@ fn request_line(line: &[u8], bounds: &HeadLimits) -> Result<HeaderFields<'static
     };
     target::check_method(method)?;
     let absolute = target::parse(method, target, bounds)?;
-    Ok(HeaderFields::new(version, method, absolute.map(target::AbsoluteForm::into_owned)))
+    Ok(HeaderFields::new(version, method, absolute))
 }
 
 /// Splits a header or trailer line.

@@ -67,17 +67,17 @@ pub fn body_not_allowed() -> Rejection {
     Rejection::new(RejectReason::Body, "This request takes no body; send none.")
 }
 
-fn target_of<'a>(parts: &'a Parts, method: &[u8]) -> Result<Option<AbsoluteForm<'a>>, Rejection> {
+fn target_of(parts: &Parts, method: &[u8]) -> Result<Option<AbsoluteForm>, Rejection> {
     let uri = &parts.uri;
     if let Some(path) = uri.path_and_query() {
         target::check_path(method, path.as_str().as_bytes())?;
     }
     match (uri.scheme_str(), uri.authority()) {
         (None, None) => Ok(None),
-        (Some(scheme), Some(authority)) => Ok(Some(AbsoluteForm {
-            scheme: target::scheme(scheme.as_bytes())?,
-            authority: target::parse_host(authority.as_str().as_bytes())?,
-        })),
+        (Some(scheme), Some(authority)) => {
+            let default_port = target::default_port(scheme.as_bytes())?;
+            AbsoluteForm::parse(default_port, authority.as_str().as_bytes()).map(Some)
+        }
         _ => Err(target::invalid_target("The target is neither a path nor a whole URL; send a path.")),
     }
 }
