@@ -111,7 +111,12 @@ const ALL_VMS: &str = "netbox_vm_ids=,";
 /// Whether the VM stream of `release` fails without `netbox_vm_ids`: it reads a variable that is only assigned if the
 /// parameter is present.
 pub fn needs_vm_ids(release: Option<Release>) -> bool {
-    release.is_some_and(|release| release >= NEEDS_VM_IDS.0 && release.is_up_to(NEEDS_VM_IDS.1))
+    is_within(release, NEEDS_VM_IDS)
+}
+
+/// Whether `release` is known, and from `first` to `last`, both included.
+fn is_within(release: Option<Release>, (first, last): (Release, Release)) -> bool {
+    release.is_some_and(|release| release >= first && release.is_up_to(last))
 }
 
 /// The query for the native stream of `endpoint`, with `netbox_vm_ids` added if `release` fails without it.
@@ -125,8 +130,7 @@ pub fn with_vm_ids(query: &str, endpoint: SyncEndpoint, release: Option<Release>
 
 /// The notice about a release that does not detect objects deleted from NetBox.
 pub fn overlooks_deleted(release: Option<Release>) -> Option<String> {
-    let is_first = release.is_some_and(|release| release.is_up_to(Release::new(0, 0, 1)));
-    is_first.then(|| {
+    scope::is_first(release).then(|| {
         format!(
             "Notice: {} takes what it has found in NetBox since its start to be there. Restart it if some of that was deleted.",
             release_name(release)

@@ -11,8 +11,8 @@ use memchr::memmem;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
-use super::Shim;
 use super::scope::parameters;
+use super::{Shim, is_within};
 use crate::core::domain::release::Release;
 use crate::core::secret::{SecretJson, header, joined};
 
@@ -35,7 +35,7 @@ pub struct NetboxRule {
 }
 
 /// The oldest release.
-pub(super) const FIRST: Release = Release::new(0, 0, 1);
+const FIRST: Release = Release::new(0, 0, 1);
 /// The only port on which that release connects to NetBox without TLS.
 const PLAIN_PORT: u16 = 8000;
 /// The port on which backends always use TLS, regardless of their NetBox endpoint.
@@ -123,12 +123,14 @@ impl NetboxRule {
     /// Whether the rule applies to `release`. A backend sends requests to NetBox while it starts, before its release is
     /// known. The rules that are harmless for other releases apply then.
     pub fn applies_to(&self, release: Option<Release>) -> bool {
-        let Some((first, last)) = self.releases else { return true };
-        let Some(release) = release else {
+        match self.releases {
+            None => true,
             // For other releases, a replaced token is a revoked one.
-            return !matches!(self.shim, Shim::CurrentToken | Shim::CustomFields | Shim::NestedObjects);
-        };
-        release >= first && release.is_up_to(last)
+            Some(_) if release.is_none() => {
+                !matches!(self.shim, Shim::CurrentToken | Shim::CustomFields | Shim::NestedObjects)
+            }
+            Some(releases) => is_within(release, releases),
+        }
     }
 
     /// Whether jobs on `release` fail, or do less, without the rule, because today's NetBox does not support the release.
@@ -326,15 +328,15 @@ pub fn widen(written: &mut Value, current: Option<&Value>) -> bool {
         return false;
     }
     let Some(types) = written.get_mut("object_types").filter(|types| types.is_array()) else { return false };
-    let texts = |value: &Value| -> Vec<String> {
+    let texts = |value: &Value| -> BTreeSet<String> {
         let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
         texts.map(str::to_owned).collect()
     };
-    let before: BTreeSet<String> = texts(types).into_iter().collect();
-    let mut wide = before.clone();
+    let mut wide = texts(types);
+    let before = wide.len();
     wide.extend(WRITTEN.map(str::to_owned));
     wide.extend(current.map(|current| texts(&current["object_types"])).unwrap_or_default());
-    let is_wider = wide.len() > before.len();
+    let is_wider = wide.len() > before;
     if is_wider {
         *types = json!(wide);
     }
@@ -505,23 +507,18 @@ mod tests {
 
     #[test]
     fn a_rule_is_for_its_releases_alone_and_for_one_that_is_not_known() {
-        let is_for =
-            |shim, release: &str| NetboxRule::for_shim(shim).unwrap().applies_to(release.parse().ok());
-        assert!(
-            is_for(Shim::ProxmoxCredentials, "0.0.2.post1") && !is_for(Shim::ProxmoxCredentials, "0.0.3")
-        );
-        assert!(is_for(Shim::SyncProcesses, "0.0.3") && !is_for(Shim::SyncProcesses, "0.0.4"));
-        for (release, is_narrow) in
-            [("0.0.4", false), ("0.0.5", true), ("0.0.7.post1", true), ("0.0.8", false)]
-        {
-            assert_eq!(is_for(Shim::LastUpdated, release), is_narrow, "{release}");
-        }
-        assert!(is_for(Shim::NestedObjects, "0.0.2.post3") && !is_for(Shim::NestedObjects, "0.0.3"));
-        assert!(is_for(Shim::CustomFields, "0.0.1") && !is_for(Shim::CustomFields, "0.0.2"));
-        assert!(is_for(Shim::NetboxToken, "0.0.30") && is_for(Shim::LastUpdated, ""));
-        assert!(is_for(Shim::CurrentToken, "0.0.2") && !is_for(Shim::CurrentToken, "0.0.3"));
-        for shim in [Shim::CurrentToken, Shim::NestedObjects, Shim::CustomFields] {
-            assert!(!is_for(shim, ""), "{shim:?}");
+        for (shim, for_releases, not_for) in [
+            (Shim::NetboxToken, &["0.0.30"][..], &[][..]),
+            (Shim::CurrentToken, &["0.0.2"], &["0.0.3", ""]),
+            (Shim::ProxmoxCredentials, &["0.0.2.post1"], &["0.0.3"]),
+            (Shim::CustomFields, &["0.0.1"], &["0.0.2", ""]),
+            (Shim::NestedObjects, &["0.0.2.post3"], &["0.0.3", ""]),
+            (Shim::SyncProcesses, &["0.0.3"], &["0.0.4"]),
+            (Shim::LastUpdated, &["0.0.5", "0.0.7.post1", ""], &["0.0.4", "0.0.8"]),
+        ] {
+            let rule = NetboxRule::for_shim(shim).unwrap();
+            let applies = |release: &&str| rule.applies_to(release.parse().ok());
+            assert!(for_releases.iter().all(applies) && !not_for.iter().any(applies), "{shim}");
         }
         assert_eq!(NetboxRule::for_shim(Shim::Health), None);
     }

@@ -6,9 +6,9 @@ mod tests;
 
 use serde::{Serialize, Serializer};
 
-use super::netbox::{FIRST, ListenerAddress, NARROW_FIELD, WITH_SYNC_PROCESSES, cannot_reach};
-use super::scope::{EndpointSelector, harms_others, prunes_others};
-use super::{Shim, ShimAction, needs_vm_ids, release_name, resources, rows};
+use super::netbox::{ListenerAddress, NARROW_FIELD, WITH_SYNC_PROCESSES, cannot_reach};
+use super::scope::{EndpointSelector, harms_others, is_first, prunes_others};
+use super::{Shim, ShimAction, is_within, needs_vm_ids, release_name, resources, rows};
 use crate::core::domain::channel::{Channel, ChannelChoice};
 use crate::core::domain::kind::{Kind, PluginStage, SyncEndpoint};
 use crate::core::domain::release::Release;
@@ -210,24 +210,24 @@ struct ForecastBuilder<'a> {
 }
 
 impl ForecastBuilder<'_> {
-    fn answered(&mut self, request: &str) {
-        self.requests.push(JobRequest {
-            request: request.to_owned(),
-            treatment: RequestHandling::Answered,
-            why: String::new(),
-        });
-    }
-
-    /// A request whose answer needs `shim`.
-    fn shimmed(&mut self, request: &str, shim: Shim, action: ShimAction, why: String) {
-        let is_on = self.settings.is_on(shim);
-        let treatment = if is_on { RequestHandling::Shimmed(action) } else { RequestHandling::Failed };
-        let why = if is_on { why } else { format!("{why}, and shims.{shim} is off") };
+    fn push(&mut self, request: &str, treatment: RequestHandling, why: String) {
         self.requests.push(JobRequest { request: request.to_owned(), treatment, why });
     }
 
+    fn answered(&mut self, request: &str) {
+        self.push(request, RequestHandling::Answered, String::new());
+    }
+
+    /// A request whose answer needs `shim`.
+    fn shimmed(&mut self, request: &str, shim: Shim, action: ShimAction, why: &str) {
+        let is_on = self.settings.is_on(shim);
+        let treatment = if is_on { RequestHandling::Shimmed(action) } else { RequestHandling::Failed };
+        let why = if is_on { why.to_owned() } else { format!("{why}, and shims.{shim} is off") };
+        self.push(request, treatment, why);
+    }
+
     /// A request without which the job fails. Without the shim it fails for the reason `otherwise`.
-    fn required(&mut self, request: &str, (shim, action): (Shim, ShimAction), why: String, otherwise: &str) {
+    fn required(&mut self, request: &str, (shim, action): (Shim, ShimAction), why: &str, otherwise: &str) {
         if !self.settings.is_on(shim) {
             self.fatal.push(format!("{otherwise} (shims.{shim} is off)."));
         }
@@ -236,113 +236,96 @@ impl ForecastBuilder<'_> {
 
     fn preflight(&mut self) {
         let release = self.release;
+        let keys = "GET /auth/bootstrap-status, /auth/keys";
         if release < FIRST_WITH_KEY {
-            let why = "this release knows no keys".to_owned();
-            let otherwise = "The backend has no /auth/keys";
-            self.required(
-                "GET /auth/bootstrap-status, /auth/keys",
-                (Shim::Auth, ShimAction::Emulated),
-                why,
-                otherwise,
-            );
+            let shim = (Shim::Auth, ShimAction::Emulated);
+            self.required(keys, shim, "this release knows no keys", "The backend has no /auth/keys");
         } else {
-            self.answered("GET /auth/bootstrap-status, /auth/keys");
+            self.answered(keys);
         }
+        let health = "GET /health";
         if release < FIRST_WITH_VERSION {
-            let why = "this release has no /health".to_owned();
-            let otherwise = "The backend has no /health";
-            self.required("GET /health", (Shim::Health, ShimAction::Emulated), why, otherwise);
+            let shim = (Shim::Health, ShimAction::Emulated);
+            self.required(health, shim, "this release has no /health", "The backend has no /health");
         } else {
-            self.answered("GET /health");
+            self.answered(health);
         }
+        let netbox = "GET, PUT /netbox/endpoint";
         if rows::can_update_netbox(release) {
-            self.answered("GET, PUT /netbox/endpoint");
+            self.answered(netbox);
         } else {
-            let why = "the row is replaced by one with the version of its token".to_owned();
-            let otherwise = "The backend has no way to change its NetBox endpoint";
-            self.required(
-                "GET, PUT /netbox/endpoint",
-                (Shim::NetboxEndpoint, ShimAction::Translated),
-                why,
-                otherwise,
-            );
+            let shim = (Shim::NetboxEndpoint, ShimAction::Translated);
+            let why = "the row is replaced by one with the version of its token";
+            self.required(netbox, shim, why, "The backend has no way to change its NetBox endpoint");
         }
         self.fatal.extend(self.settings.netbox_listener.and_then(|listener| cannot_reach(release, listener)));
+        let proxmox = "GET, PUT /proxmox/endpoints";
         if rows::stores_proxmox(release) {
-            self.answered("GET, PUT /proxmox/endpoints");
+            self.answered(proxmox);
+        } else if self.settings.has_netbox_listener() && self.settings.is_on(Shim::ProxmoxCredentials) {
+            let shim = (Shim::ProxmoxEndpoints, ShimAction::Emulated);
+            let why = "kept in memory, and filled in where this release reads them in NetBox";
+            self.required(proxmox, shim, why, "The backend stores no Proxmox endpoints");
         } else {
-            let request = "GET, PUT /proxmox/endpoints";
-            let is_on = self.settings.is_on(Shim::ProxmoxCredentials);
-            if self.settings.has_netbox_listener() && is_on {
-                let why = "kept in memory, and filled in where this release reads them in NetBox".to_owned();
-                let otherwise = "The backend stores no Proxmox endpoints";
-                self.required(request, (Shim::ProxmoxEndpoints, ShimAction::Emulated), why, otherwise);
-            } else {
-                let why = "this release stores no Proxmox endpoints".to_owned();
-                self.fatal.push(NO_ENDPOINTS.to_owned());
-                self.shimmed(request, Shim::ProxmoxEndpoints, ShimAction::Refused, why);
-            }
+            self.fatal.push(NO_ENDPOINTS.to_owned());
+            let why = "this release stores no Proxmox endpoints";
+            self.shimmed(proxmox, Shim::ProxmoxEndpoints, ShimAction::Refused, why);
         }
     }
 
     fn local_phases(&mut self) {
         let release = self.release;
         let scoped = "GET /proxmox/cluster/status, /proxmox/nodes/";
-        match EndpointSelector::for_release(Some(release)) {
-            EndpointSelector::Unchanged => self.answered(scoped),
-            EndpointSelector::EndpointIds => {
-                let why = "requested with endpoint_ids".to_owned();
-                self.shimmed(scoped, Shim::Scope, ShimAction::Translated, why);
-            }
+        let (action, why) = match EndpointSelector::for_release(Some(release)) {
+            EndpointSelector::Unchanged => (None, ""),
+            EndpointSelector::EndpointIds => (Some(ShimAction::Translated), "requested with endpoint_ids"),
             EndpointSelector::Name => {
-                let why = "requested with the endpoint's name, one endpoint at a time".to_owned();
-                self.shimmed(scoped, Shim::Scope, ShimAction::Translated, why);
+                (Some(ShimAction::Translated), "requested with the endpoint's name, one endpoint at a time")
             }
             EndpointSelector::Address if self.settings.has_netbox_listener() => {
-                let why =
-                    "requested with the endpoint's domain or IP address, one endpoint at a time".to_owned();
-                self.shimmed(scoped, Shim::Scope, ShimAction::Translated, why);
+                let why = "requested with the endpoint's domain or IP address, one endpoint at a time";
+                (Some(ShimAction::Translated), why)
             }
             EndpointSelector::Address => {
-                let why = "this release does not support selecting a Proxmox endpoint".to_owned();
-                self.shimmed(scoped, Shim::Scope, ShimAction::Refused, why);
+                (Some(ShimAction::Refused), "this release does not support selecting a Proxmox endpoint")
             }
+        };
+        match action {
+            Some(action) => self.shimmed(scoped, Shim::Scope, action, why),
+            None => self.answered(scoped),
         }
         for inventory in Inventory::ALL {
-            let request = format!("GET {}", inventory.path());
-            if release >= inventory.first() {
+            let (path, first, what) = inventory.row();
+            let request = format!("GET {path}");
+            if release >= first {
                 self.answered(&request);
                 continue;
             }
-            let what = inventory.title();
             let why = format!("an empty list: this release cannot read {what}");
             let otherwise = format!("The backend cannot read {what}");
-            self.required(&request, (Shim::Inventory, ShimAction::Emulated), why, &otherwise);
+            self.required(&request, (Shim::Inventory, ShimAction::Emulated), &why, &otherwise);
         }
         let templates = "GET /proxmox/cluster/resources?type=vm";
         if resources::drops_template(release) {
-            let why = "templates are looked up node by node; refused if one guest stays unknown".to_owned();
+            let why = "templates are looked up node by node; refused if one guest stays unknown";
             if !self.settings.is_on(Shim::Templates) {
                 self.harm.push(format!("{DELETES} (shims.{} is off).", Shim::Templates));
             }
             self.shimmed(templates, Shim::Templates, ShimAction::Completed, why);
         } else if resources::mistakes_type(release) {
-            let why = "requested without the type, which this release gets wrong".to_owned();
-            let otherwise = "The backend cannot list guests";
-            self.required(templates, (Shim::Templates, ShimAction::Translated), why, otherwise);
+            let shim = (Shim::Templates, ShimAction::Translated);
+            let why = "requested without the type, which this release gets wrong";
+            self.required(templates, shim, why, "The backend cannot list guests");
         } else {
             self.answered(templates);
         }
         let config = "GET /proxmox/NODE/qemu/900/config, of each template";
         if resources::refuses_config(release) {
-            let why = "read from Proxmox's own path where this release refuses it".to_owned();
+            let why = "read from Proxmox's own path where this release refuses it";
             self.shimmed(config, Shim::Templates, ShimAction::Translated, why);
         } else if release < FIRST_WITH_KEY {
-            self.requests.push(JobRequest {
-                request: config.to_owned(),
-                treatment: RequestHandling::Failed,
-                why: "500: NetBox leaves a template that it has as it is, and makes no new one".to_owned(),
-            });
+            let why = "500: NetBox leaves a template that it has as it is, and makes no new one";
+            self.push(config, RequestHandling::Failed, why.to_owned());
         } else {
             self.answered(config);
         }
@@ -362,122 +345,91 @@ struct StageForecast {
 }
 
 fn forecast_stage(kind: Kind, capabilities: &Capabilities, settings: &ForecastSettings) -> StageForecast {
-    let endpoint = SyncEndpoint::for_kind(kind);
-    let title = kind.row().title;
-    let path = format!("GET {}", kind.row().stream_path);
-    let with = |treatment, why: String, ending, because| StageForecast {
-        kind,
-        request: JobRequest { request: path, treatment, why },
-        ending,
-        because,
-    };
-    if let Ok(plan) = plan(endpoint, capabilities, settings.channel) {
-        let channel = plan.legs.first().map_or(Channel::Native, |leg| leg.channel);
-        let are_kept = settings.has_netbox_listener() && settings.is_on(Shim::SyncProcesses);
-        if capabilities.release == Some(WITH_SYNC_PROCESSES) && !are_kept {
+    use JobEnding::{Completed, CompletedWithWarnings, Errored};
+    use RequestHandling::{Answered, Failed, Shimmed};
+    let release = capabilities.release;
+    let lacks = format!("This backend cannot synchronise {}", kind.row().title);
+    let are_processes_kept = settings.has_netbox_listener() && settings.is_on(Shim::SyncProcesses);
+    let plan = plan(SyncEndpoint::for_kind(kind), capabilities, settings.channel).ok();
+    let channel = plan.map(|plan| plan.legs.first().map_or(Channel::Native, |leg| leg.channel));
+    let (treatment, why, ending, because) = match channel {
+        Some(_) if release == Some(WITH_SYNC_PROCESSES) && !are_processes_kept => {
             let because = format!(
                 "proxbox-api {WITH_SYNC_PROCESSES} records every sync in NetBox under sync-processes, which \
                  today's plugin does not have. Set backend.netbox_listen."
             );
-            let why = "it fails in NetBox".to_owned();
-            return with(RequestHandling::Failed, why, JobEnding::Errored, Some(because));
+            (Failed, "it fails in NetBox".to_owned(), Errored, Some(because))
         }
-        return match channel {
-            Channel::Native if kind == Kind::VirtualMachines && needs_vm_ids(capabilities.release) => {
-                let is_on = settings.is_on(Shim::VmIds);
-                if is_on {
-                    let why = "with an empty netbox_vm_ids, without which it fails".to_owned();
-                    with(RequestHandling::Shimmed(ShimAction::Translated), why, JobEnding::Completed, None)
-                } else {
-                    let because =
-                        format!("The backend fails without netbox_vm_ids (shims.{} is off).", Shim::VmIds);
-                    with(RequestHandling::Failed, because.clone(), JobEnding::Errored, Some(because))
-                }
+        Some(Channel::Native) if kind == Kind::VirtualMachines && needs_vm_ids(release) => {
+            if settings.is_on(Shim::VmIds) {
+                let why = "with an empty netbox_vm_ids, without which it fails".to_owned();
+                (Shimmed(ShimAction::Translated), why, Completed, None)
+            } else {
+                let because =
+                    format!("The backend fails without netbox_vm_ids (shims.{} is off).", Shim::VmIds);
+                (Failed, because.clone(), Errored, Some(because))
             }
-            Channel::Native => with(RequestHandling::Answered, String::new(), JobEnding::Completed, None),
-            channel => {
-                let why = format!("driven over its {channel} channel");
-                with(RequestHandling::Shimmed(ShimAction::Translated), why, JobEnding::Completed, None)
+        }
+        Some(Channel::Native) => (Answered, String::new(), Completed, None),
+        Some(channel) => {
+            let why = format!("driven over its {channel} channel");
+            (Shimmed(ShimAction::Translated), why, Completed, None)
+        }
+        None if kind == Kind::Sdn => {
+            let why = "this backend cannot synchronise SDN, which the plugin requests only if it is enabled";
+            (Shimmed(ShimAction::Refused), why.to_owned(), Completed, None)
+        }
+        None => match (settings.unsupported, kind.row().plugin) {
+            (UnsupportedPolicy::Skip, _) | (UnsupportedPolicy::Auto, PluginStage::Required) => {
+                let why = "skipped, with a note in the log of the job".to_owned();
+                (Shimmed(ShimAction::Emulated), why, CompletedWithWarnings, Some(format!("{lacks}.")))
             }
-        };
-    }
-    if kind == Kind::Sdn {
-        let why = "this backend cannot synchronise SDN, which the plugin requests only if it is enabled";
-        return with(
-            RequestHandling::Shimmed(ShimAction::Refused),
-            why.to_owned(),
-            JobEnding::Completed,
-            None,
-        );
-    }
-    let lacks = format!("This backend cannot synchronise {title}");
-    match (settings.unsupported, kind.row().plugin) {
-        (UnsupportedPolicy::Skip, _) | (UnsupportedPolicy::Auto, PluginStage::Required) => {
-            let why = "skipped, with a note in the log of the job".to_owned();
-            with(
-                RequestHandling::Shimmed(ShimAction::Emulated),
-                why,
-                JobEnding::CompletedWithWarnings,
-                Some(format!("{lacks}.")),
-            )
-        }
-        (_, PluginStage::Optional) => {
-            let why = format!("{lacks}: 404, which the plugin takes for a warning");
-            with(
-                RequestHandling::Shimmed(ShimAction::Refused),
-                why,
-                JobEnding::CompletedWithWarnings,
-                Some(format!("{lacks}.")),
-            )
-        }
-        _ => {
-            let because = format!("{lacks}, and the full update stops there.");
-            with(
-                RequestHandling::Shimmed(ShimAction::Refused),
-                format!("{lacks}: 404"),
-                JobEnding::Errored,
-                Some(because),
-            )
-        }
-    }
+            (_, PluginStage::Optional) => {
+                let why = format!("{lacks}: 404, which the plugin takes for a warning");
+                (Shimmed(ShimAction::Refused), why, CompletedWithWarnings, Some(format!("{lacks}.")))
+            }
+            _ => {
+                let because = format!("{lacks}, and the full update stops there.");
+                (Shimmed(ShimAction::Refused), format!("{lacks}: 404"), Errored, Some(because))
+            }
+        },
+    };
+    let request = JobRequest { request: format!("GET {}", kind.row().stream_path), treatment, why };
+    StageForecast { kind, request, ending, because }
 }
 
 /// The state of NetBox that jobs on `release` require to succeed.
 fn conditions(release: Release, settings: &ForecastSettings) -> Vec<&'static str> {
-    let mut conditions = Vec::new();
-    if release.is_up_to(FIRST) {
-        conditions.push(
+    let (known, stays_wide) =
+        (Some(release), settings.has_netbox_listener() && settings.is_on(Shim::LastUpdated));
+    let selects_by_address = EndpointSelector::for_release(known) == EndpointSelector::Address;
+    let conditions = [
+        (
+            is_first(known),
             "Only one Proxmox endpoint is enabled in NetBox: with several, the end of a sync cannot be detected.",
-        );
-    }
-    let stays_wide = settings.has_netbox_listener() && settings.is_on(Shim::LastUpdated);
-    if release >= NARROW_FIELD.0 && release.is_up_to(NARROW_FIELD.1) && !stays_wide {
-        conditions.push(
+        ),
+        (
+            is_within(known, NARROW_FIELD) && !stays_wide,
             "NetBox's custom field proxmox_last_updated must stay assigned to all object types of the newest \
              plugin: this release narrows it at its start. backend.netbox_listen keeps it wide.",
-        );
-    }
-    if prunes_others(Some(release))
-        && EndpointSelector::for_release(Some(release)) != EndpointSelector::Address
-    {
-        conditions.push(
+        ),
+        (
+            prunes_others(known) && !selects_by_address,
             "With more than one Proxmox endpoint, backups and snapshots that Proxmox no longer has stay in NetBox: this \
              release would delete those of the other endpoints, too, so the bridge does not request it.",
-        );
-    }
-    if harms_others(Kind::Storage, Some(release)).is_some() {
-        conditions.push(
+        ),
+        (
+            harms_others(Kind::Storage, known).is_some(),
             "With more than one Proxmox endpoint, the stage of storages is skipped: this release would move those of the \
              other endpoints.",
-        );
-    }
-    if release >= FIRST_WITH_CLAIMS {
-        conditions.push(
+        ),
+        (
+            release >= FIRST_WITH_CLAIMS,
             "The cluster in NetBox must be linked to its Proxmox cluster in the plugin, and the backend's token be a \
              superuser's: this release touches no other cluster.",
-        );
-    }
-    conditions
+        ),
+    ];
+    conditions.into_iter().filter_map(|(applies, text)| applies.then_some(text)).collect()
 }
 
 /// Whether `kind` is the next stage of a job whose client has just run the stages `before`, in order. Jobs of several
@@ -492,9 +444,9 @@ pub fn continues_job(before: &[Kind], kind: Kind) -> bool {
 /// Proxmox data that the plugin reads at the start of a job. An empty list leaves NetBox unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inventory {
-    /// `/proxmox/firewall/summary`.
+    /// The firewall rules of clusters, nodes and guests.
     Firewalls,
-    /// `/proxmox/datacenter/cpu-models`.
+    /// The CPU models of the datacenter.
     CpuModels,
 }
 
@@ -504,31 +456,21 @@ impl Inventory {
 
     /// The path of the data.
     pub const fn path(self) -> &'static str {
-        match self {
-            Self::Firewalls => "/proxmox/firewall/summary",
-            Self::CpuModels => "/proxmox/datacenter/cpu-models",
-        }
+        self.row().0
     }
 
-    /// The first release that has the path.
-    const fn first(self) -> Release {
+    /// The path, the first release that has it, and the title.
+    const fn row(self) -> (&'static str, Release, &'static str) {
         match self {
-            Self::Firewalls => Release::new(0, 0, 13),
-            Self::CpuModels => Release::new(0, 0, 14),
-        }
-    }
-
-    const fn title(self) -> &'static str {
-        match self {
-            Self::Firewalls => "firewalls",
-            Self::CpuModels => "CPU models",
+            Self::Firewalls => ("/proxmox/firewall/summary", Release::new(0, 0, 13), "firewalls"),
+            Self::CpuModels => ("/proxmox/datacenter/cpu-models", Release::new(0, 0, 14), "CPU models"),
         }
     }
 }
 
 /// The notice about data that a backend of `release` cannot read. The plugin received an empty list for it.
 pub fn cannot_read(missing: &[Inventory], release: Option<Release>) -> Option<String> {
-    let titles: Vec<&str> = missing.iter().map(|inventory| inventory.title()).collect();
+    let titles: Vec<&str> = missing.iter().map(|inventory| inventory.row().2).collect();
     let (release, titles) = (release_name(release), titles.join(" and "));
     (!missing.is_empty())
         .then(|| format!("Notice: {release} cannot read {titles}. NetBox keeps what it has of them."))

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use super::is_within;
 use crate::core::domain::release::Release;
 
 const FIRST_WITH_TEMPLATE: Release = Release::new(0, 0, 6);
@@ -17,7 +18,7 @@ const MISTAKES_TYPE: (Release, Release) = (Release::new(0, 0, 7), Release::new(0
 
 /// Whether `release` sends Proxmox an invalid type.
 pub fn mistakes_type(release: Release) -> bool {
-    release >= MISTAKES_TYPE.0 && release.is_up_to(MISTAKES_TYPE.1)
+    is_within(Some(release), MISTAKES_TYPE)
 }
 
 /// Whether `release` omits `template`.
@@ -28,7 +29,7 @@ pub fn drops_template(release: Release) -> bool {
 /// Whether `release` answers 500 for a guest configuration with an unknown key, such as `template`. These releases
 /// also offer Proxmox's own path, except those before 0.0.7 that were installed as a package.
 pub fn refuses_config(release: Release) -> bool {
-    release >= REFUSES_CONFIG.0 && release.is_up_to(REFUSES_CONFIG.1)
+    is_within(Some(release), REFUSES_CONFIG)
 }
 
 /// Restores the configuration as Proxmox returns it from the backend's version, which adds every possible key as null

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::release_name;
+use super::{is_within, release_name};
 use crate::core::domain::kind::Kind;
 use crate::core::domain::release::Release;
 
@@ -214,15 +214,13 @@ const MOVES_STORAGES: (Release, Release) = (Release::new(0, 0, 5), Release::new(
 /// The refusal of a sync of `kind` for some Proxmox endpoints, if it would modify the others on `release` whatever the
 /// parameters.
 pub fn harms_others(kind: Kind, release: Option<Release>) -> Option<String> {
-    let (first, last) = MOVES_STORAGES;
-    let moves = release.is_some_and(|release| release >= first && release.is_up_to(last));
     let name = release_name(release);
     match kind {
         Kind::FullUpdate if prunes_others(release) => Some(format!(
             "The full update of {name} deletes the backups of other Proxmox endpoints from NetBox. Synchronise its \
              stages one by one, or all endpoints at once."
         )),
-        Kind::Storage if moves => Some(format!(
+        Kind::Storage if is_within(release, MOVES_STORAGES) => Some(format!(
             "{name} would take the storages of other Proxmox endpoints for those of this one where they have the same \
              name. Use proxbox-api 0.0.7 or newer."
         )),

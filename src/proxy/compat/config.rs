@@ -6,7 +6,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::Value;
 
-use super::upstream::{self, BackendRequest, send};
+use super::upstream::{self, get};
 use super::{count_shim, with_shim_header};
 use crate::core::compat::resources::{config, refuses_config};
 use crate::core::compat::scope::{endpoint_ids, with_parameter};
@@ -68,7 +68,7 @@ async fn read_from_proxmox(context: &RequestContext, parts: &Parts, guest: &str)
 
 /// The backend's response to `target`, if it is successful.
 async fn read(context: &RequestContext, parts: &Parts, target: &str) -> Option<Bytes> {
-    let response = send(context, parts, BackendRequest::get(target)).await;
+    let response = get(context, parts, target).await;
     let is_success = response.status().is_success();
     let (_, body) = upstream::collect(context, response).await.ok()?;
     is_success.then_some(body)

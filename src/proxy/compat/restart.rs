@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use crate::backend::{Backend, BackendId};
 use crate::job::Registry;
 use crate::private::{StateFile, Unreadable};
+use crate::proxy::request::RequestContext;
 use crate::telemetry;
 
 /// The file in `data_dir`.
@@ -75,21 +76,6 @@ impl PendingRestarts {
         let (_, is_changed) = self.urls.change_in_memory(|urls| urls.insert(url.clone()));
         self.watch(registry, backend.id().clone(), url);
         is_changed
-    }
-
-    /// Returns a guard that holds the syncs of `backend` if it is dropped: when the client disconnects, it is unknown
-    /// whether the backend has stored the new row.
-    pub(super) fn hold_if_dropped(
-        self: &Arc<Self>,
-        registry: &Arc<Registry>,
-        backend: &Arc<Backend>,
-    ) -> HoldIfDropped {
-        HoldIfDropped {
-            restarts: Arc::clone(self),
-            registry: Arc::clone(registry),
-            backend: Arc::clone(backend),
-            is_answered: false,
-        }
     }
 
     /// Lets the syncs of `backend` run again after it has opened its NetBox session through its NetBox listener: it
@@ -212,26 +198,25 @@ impl PendingRestarts {
     }
 }
 
-/// See [`PendingRestarts::hold_if_dropped`].
+/// Holds the syncs of the backend if it is dropped before the backend has answered: when the client disconnects, it is
+/// unknown whether the backend has stored the new row.
 #[derive(Debug)]
 pub(super) struct HoldIfDropped {
-    restarts: Arc<PendingRestarts>,
-    registry: Arc<Registry>,
-    backend: Arc<Backend>,
-    is_answered: bool,
+    context: RequestContext,
+    pub(super) is_answered: bool,
 }
 
 impl HoldIfDropped {
-    /// Disarms the guard: the backend has answered.
-    pub(super) fn answered(mut self) {
-        self.is_answered = true;
+    pub(super) fn new(context: &RequestContext) -> Self {
+        Self { context: context.clone(), is_answered: false }
     }
 }
 
 impl Drop for HoldIfDropped {
     fn drop(&mut self) {
-        if !self.is_answered && self.restarts.hold_in_memory(&self.registry, &self.backend) {
-            self.restarts.save_in_background();
+        let RequestContext { proxy, backend, .. } = &self.context;
+        if !self.is_answered && proxy.restarts.hold_in_memory(&proxy.app.registry, backend) {
+            proxy.restarts.save_in_background();
         }
     }
 }

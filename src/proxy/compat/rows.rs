@@ -10,7 +10,8 @@ use hyper::body::Incoming;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::upstream::{self, BackendRequest, request_identity_encoding, send};
+use super::restart::HoldIfDropped;
+use super::upstream::{self, get, request_identity_encoding, send};
 use super::{count_shim, read_body, with_shim_header};
 use crate::core::compat::netbox::{ListenerAddress, cannot_reach};
 use crate::core::compat::rows::{
@@ -92,7 +93,7 @@ pub(super) async fn answer(
                 return Ok(revoke(context, &parts, id).await);
             }
             let target = upstream::target(&parts);
-            send(context, &parts, BackendRequest { method: Method::PUT, target, body: Some(bytes) }).await
+            send(context, &parts, Method::PUT, target, Some(bytes)).await
         }
         (_, Some(id)) if pushes_netbox && (replaces_netbox || has_listener) => {
             let (pushed, _) = read(context, body).await?;
@@ -104,8 +105,7 @@ pub(super) async fn answer(
                 replace_netbox(context, &parts, id, row).await?
             } else {
                 let (method, target) = (parts.method.clone(), upstream::target(&parts));
-                let request = BackendRequest { method, target, body: Some(row.to_body()) };
-                send(context, &parts, request).await
+                send(context, &parts, method, target, Some(row.to_body())).await
             };
             // A push that the backend has refused changes nothing: the backend knows who may push.
             if has_listener && response.status().is_success() {
@@ -247,8 +247,7 @@ fn refusal(collection: &'static str, message: &str, detail: &str) -> Response<Bo
 /// pushes the endpoint again when it is enabled.
 async fn revoke(context: &RequestContext, parts: &Parts, id: &str) -> Response<Body> {
     let target = format!("{PROXMOX}/{id}");
-    let request = BackendRequest { method: Method::DELETE, target: &target, body: None };
-    let response = send(context, parts, request).await;
+    let response = send(context, parts, Method::DELETE, &target, None).await;
     if !response.status().is_success() && response.status() != StatusCode::NOT_FOUND {
         return response;
     }
@@ -269,7 +268,7 @@ async fn replace_netbox(
     let (mut old, mut is_bound) = (None, false);
     if !id.is_empty() {
         let target = format!("{NETBOX}/{id}");
-        let response = send(context, parts, BackendRequest::get(&target)).await;
+        let response = get(context, parts, &target).await;
         if !response.status().is_success() {
             return Ok(response);
         }
@@ -283,12 +282,10 @@ async fn replace_netbox(
         old = Some(target);
     }
     let row = SecretJson::from(netbox_row(&pushed)).to_body();
-    let request = BackendRequest { method: Method::POST, target: NETBOX, body: Some(row) };
-    let unanswered = (!is_bound)
-        .then(|| context.proxy.restarts.hold_if_dropped(&context.proxy.app.registry, &context.backend));
-    let stored = send(context, parts, request).await;
-    if let Some(unanswered) = unanswered {
-        unanswered.answered();
+    let mut unanswered = (!is_bound).then(|| HoldIfDropped::new(context));
+    let stored = send(context, parts, Method::POST, NETBOX, Some(row)).await;
+    if let Some(unanswered) = &mut unanswered {
+        unanswered.is_answered = true;
     }
     if !stored.status().is_success() {
         return Ok(stored);
@@ -298,8 +295,7 @@ async fn replace_netbox(
     }
     count_shim(Shim::NetboxEndpoint, ShimAction::Translated, NETBOX);
     if let Some(old) = old {
-        let request = BackendRequest { method: Method::DELETE, target: &old, body: None };
-        let deleted = send(context, parts, request).await;
+        let deleted = send(context, parts, Method::DELETE, &old, None).await;
         if !deleted.status().is_success() {
             return Ok(deleted);
         }

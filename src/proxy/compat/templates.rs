@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 
-use super::upstream::{self, BackendRequest, send};
+use super::upstream::{self, get};
 use super::{count_shim, with_shim_header};
 use crate::core::compat::resources::{
     Guest, InvalidList, Resources, drops_template, mistakes_type, templates_of_node,
@@ -18,6 +18,7 @@ use crate::core::compat::scope::{parameters, without_parameter};
 use crate::core::compat::{Shim, ShimAction, release_name};
 use crate::core::domain::release::Release;
 use crate::proxy::credentials::request_key;
+use crate::proxy::errors::{OrResponse, merge};
 use crate::proxy::request::RequestContext;
 use crate::respond::{self, Body};
 
@@ -42,66 +43,56 @@ pub(super) async fn answer(
     if !context.state.config.shims.is_on(Shim::Templates) || !is_wrong {
         return None;
     }
+    Some(merge(corrected_list(context, parts, release, drops).await))
+}
+
+/// The backend's list, with `template` of every guest. If `drops`, it is completed with the data of the nodes.
+async fn corrected_list(
+    context: &RequestContext,
+    parts: &Parts,
+    release: Option<Release>,
+    drops: bool,
+) -> OrResponse<Response<Body>> {
     let query = without_parameter(parts.uri.query().unwrap_or_default(), "type");
-    let response = send(context, parts, BackendRequest::get(&target(PATH, &query))).await;
+    let response = get(context, parts, &target(PATH, &query)).await;
     if !response.status().is_success() {
-        return Some(response);
+        return Ok(response);
     }
     let key = request_key(&parts.headers);
     context.proxy.app.registry.begins_job(&context.backend, key.as_ref(), context.forwarded.client);
-    let (head, body) = match upstream::collect(context, response).await {
-        Ok(whole) => whole,
-        Err(broken) => return Some(broken),
-    };
-    let list = parse_list(&body);
-    let completed = match list {
-        Ok(list) if drops => complete_list(context, parts, &query, list).await,
-        Ok(list) => list.validate().map(|()| list).map_err(CompletionError::InvalidList),
-        Err(untrue) => Err(CompletionError::InvalidList(untrue)),
-    };
-    Some(match completed {
-        Ok(list) => {
-            let action = if drops { ShimAction::Completed } else { ShimAction::Translated };
-            count_shim(Shim::Templates, action, PATH);
-            with_shim_header(
-                upstream::rebuild(head, Bytes::from(list.to_json().to_string())),
-                Shim::Templates,
-            )
-        }
-        Err(CompletionError::InvalidList(untrue)) => refusal_response(release, &untrue),
-        Err(CompletionError::Busy(response)) => *response,
-    })
+    let (head, body) = upstream::collect(context, response).await?;
+    let invalid = |invalid| refusal_response(release, &invalid);
+    let mut list = Resources::parse(&body).map_err(invalid)?;
+    list.retain_guests().map_err(invalid)?;
+    if drops {
+        let templates = templates_of(context, parts, release, &query, &list).await?;
+        list.complete(&templates).map_err(invalid)?;
+    } else {
+        list.validate().map_err(invalid)?;
+    }
+    let action = if drops { ShimAction::Completed } else { ShimAction::Translated };
+    count_shim(Shim::Templates, action, PATH);
+    let body = Bytes::from(list.to_json().to_string());
+    Ok(with_shim_header(upstream::rebuild(head, body), Shim::Templates))
 }
 
-fn parse_list(body: &[u8]) -> Result<Resources, InvalidList> {
-    let mut list = Resources::parse(body)?;
-    list.retain_guests()?;
-    Ok(list)
-}
-
-/// Why a list could not be completed.
-enum CompletionError {
-    /// The backend does not provide the necessary data.
-    InvalidList(InvalidList),
-    /// The backend is temporarily unavailable. This is its response to one of the requests.
-    Busy(Box<Response<Body>>),
-}
-
-/// Completes `list` with the data of the nodes for each guest.
-async fn complete_list(
+/// Whether each guest of `list` is a template, by the data of the nodes and of the guests.
+async fn templates_of(
     context: &RequestContext,
     parts: &Parts,
+    release: Option<Release>,
     query: &str,
-    mut list: Resources,
-) -> Result<Resources, CompletionError> {
+    list: &Resources,
+) -> OrResponse<BTreeMap<Guest, bool>> {
     let mut templates: BTreeMap<Guest, bool> = BTreeMap::new();
     for node in list.nodes() {
         let target = target(&format!("/proxmox/nodes/{}/qemu", segment(&node)), query);
-        let response = ensure_not_busy(send(context, parts, BackendRequest::get(&target)).await)?;
+        let response = ensure_not_busy(get(context, parts, &target).await)?;
         if response.status().is_success()
             && let Ok((_, body)) = upstream::collect(context, response).await
         {
-            templates.extend(templates_of_node(&body).map_err(CompletionError::InvalidList)?);
+            let invalid = |invalid| refusal_response(release, &invalid);
+            templates.extend(templates_of_node(&body).map_err(invalid)?);
         }
     }
     // For a container that is a template, these releases fail to return the configuration. A container with a
@@ -109,8 +100,7 @@ async fn complete_list(
     let mut questions: Vec<BoxFuture<'_, (Guest, Response<Body>)>> = Vec::new();
     for (guest, node) in list.containers() {
         let target = target(&format!("/proxmox/{}/lxc/{}/config", segment(&node), guest.1), query);
-        questions
-            .push(async move { (guest, send(context, parts, BackendRequest::get(&target)).await) }.boxed());
+        questions.push(async move { (guest, get(context, parts, &target).await) }.boxed());
     }
     let mut answers = stream::iter(questions).buffer_unordered(MAX_CONCURRENT);
     while let Some((guest, response)) = answers.next().await {
@@ -118,17 +108,16 @@ async fn complete_list(
             templates.insert(guest, false);
         }
     }
-    list.complete(&templates).map_err(CompletionError::InvalidList)?;
-    Ok(list)
+    Ok(templates)
 }
 
 /// Returns `response`, unless its status indicates a temporary failure.
-fn ensure_not_busy(response: Response<Body>) -> Result<Response<Body>, CompletionError> {
+fn ensure_not_busy(response: Response<Body>) -> OrResponse<Response<Body>> {
     match response.status() {
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => Err(CompletionError::Busy(Box::new(response))),
+        | StatusCode::GATEWAY_TIMEOUT => Err(response.into()),
         _ => Ok(response),
     }
 }
@@ -143,11 +132,11 @@ fn segment(name: &str) -> String {
 }
 
 /// The reason is in the status line too: the plugin logs only that in its job.
-fn refusal_response(release: Option<Release>, untrue: &InvalidList) -> Response<Body> {
+fn refusal_response(release: Option<Release>, invalid: &InvalidList) -> Response<Body> {
     count_shim(Shim::Templates, ShimAction::Refused, PATH);
     let release = release_name(release);
     let detail = format!(
-        "{release} does not distinguish VM templates from virtual machines: {untrue}. NetBox would delete the templates \
+        "{release} does not distinguish VM templates from virtual machines: {invalid}. NetBox would delete the templates \
          that it has. Set \"VM template\" to Disabled among the sync modes of the plugin, or use proxbox-api 0.0.20 \
          or newer."
     );

@@ -25,44 +25,33 @@ use crate::respond::{self, Body, BoxError};
 /// The largest response that is read whole, in bytes: a list of some 50,000 guests.
 pub(crate) const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 
-/// A request of the bridge to the backend.
-pub(super) struct BackendRequest<'a> {
-    pub(super) method: Method,
-    /// Path and query.
-    pub(super) target: &'a str,
-    /// JSON.
-    pub(super) body: Option<Bytes>,
+/// Sends a GET of `target`, a path with its query, to the backend. See [`send`].
+pub(super) async fn get(context: &RequestContext, parts: &Parts, target: &str) -> Response<Body> {
+    send(context, parts, Method::GET, target, None).await
 }
 
-impl<'a> BackendRequest<'a> {
-    pub(super) const fn get(target: &'a str) -> Self {
-        Self { method: Method::GET, target, body: None }
-    }
-}
-
-/// Sends a request to the backend with the headers of the client of `parts`, and returns the response.
+/// Sends a request to the backend with the headers of the client of `parts`, and `body`, which is JSON. Returns the
+/// response.
 pub(super) async fn send(
     context: &RequestContext,
     parts: &Parts,
-    request: BackendRequest<'_>,
+    method: Method,
+    target: &str,
+    body: Option<Bytes>,
 ) -> Response<Body> {
-    let Ok(target) = request.target.parse::<PathAndQuery>() else {
-        let detail = format!("The path {:?} is not valid.", request.target);
+    let Ok(uri) = target.parse::<PathAndQuery>() else {
+        let detail = format!("The path {target:?} is not valid.");
         return respond::message(StatusCode::BAD_REQUEST, "This request is refused.", &detail);
     };
     let mut parts = parts.clone();
-    parts.method = request.method;
-    parts.uri = Uri::from(target);
+    parts.method = method;
+    parts.uri = Uri::from(uri);
     request_identity_encoding(&mut parts);
     headers::without_body(&mut parts.headers);
-    let body = match request.body {
-        None => Bytes::new(),
-        Some(body) => {
-            parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            body
-        }
-    };
-    merge(passthrough::answer(context, parts, Full::new(body)).await)
+    if body.is_some() {
+        parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    merge(passthrough::answer(context, parts, Full::new(body.unwrap_or_default())).await)
 }
 
 /// The path and query of `parts`.
@@ -78,7 +67,7 @@ pub(super) async fn forward(context: &RequestContext, parts: &Parts, body: Incom
     if response.status() != StatusCode::NOT_FOUND || !is_unreadable {
         return response;
     }
-    send(context, parts, BackendRequest::get(target(parts))).await
+    get(context, parts, target(parts)).await
 }
 
 /// Asks for an uncompressed response, which can be read and changed.
