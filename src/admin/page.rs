@@ -33,7 +33,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The static files of the live page.
-pub(super) const ASSETS: [Asset; 18] = [
+pub(super) const ASSETS: [Asset; 20] = [
     Asset { path: "/page/base.css", content_type: CSS, text: include_str!("page/base.css") },
     Asset { path: "/page/frame.css", content_type: CSS, text: include_str!("page/frame.css") },
     Asset { path: "/page/overview.css", content_type: CSS, text: include_str!("page/overview.css") },
@@ -44,7 +44,9 @@ pub(super) const ASSETS: [Asset; 18] = [
     Asset { path: "/page/api.js", content_type: JAVASCRIPT, text: include_str!("page/api.js") },
     Asset { path: "/page/backends.js", content_type: JAVASCRIPT, text: include_str!("page/backends.js") },
     Asset { path: "/page/dom.js", content_type: JAVASCRIPT, text: include_str!("page/dom.js") },
+    Asset { path: "/page/failed.js", content_type: JAVASCRIPT, text: include_str!("page/failed.js") },
     Asset { path: "/page/format.js", content_type: JAVASCRIPT, text: include_str!("page/format.js") },
+    Asset { path: "/page/freshness.js", content_type: JAVASCRIPT, text: include_str!("page/freshness.js") },
     Asset { path: "/page/history.js", content_type: JAVASCRIPT, text: include_str!("page/history.js") },
     Asset { path: "/page/job.js", content_type: JAVASCRIPT, text: include_str!("page/job.js") },
     Asset { path: "/page/labels.js", content_type: JAVASCRIPT, text: include_str!("page/labels.js") },

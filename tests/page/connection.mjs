@@ -23,14 +23,26 @@ export function testConnection() {
     await page.locator("#running .card").waitFor();
     await bridge.end();
     await shows(page, "Connection to the bridge lost.");
+    // What is shown is as old as the connection, and looks so.
+    await shows(page, /The data shown is that of \d\d:\d\d:\d\d\./);
+    await page.locator("#bridge").getByText(/^Not connected since \d\d:\d\d:\d\d$/).waitFor();
+    assert.equal(await page.getByText("Ready", { exact: true }).count(), 0);
+    const clock = page.locator("#running .card time");
+    const stopped = await clock.textContent();
+    await page.evaluate(updateTimesLater);
+    assert.equal(await clock.textContent(), stopped);
+    assert.equal(await page.locator("#running .card a").evaluate(isGrey), true);
+    assert.equal(await page.getByRole("button", { name: "Start a sync" }).isDisabled(), true);
     await restart();
     await page.locator("#connection").waitFor({ state: "hidden" });
+    await page.locator("#bridge").getByText("Ready", { exact: true }).waitFor();
+    assert.equal(await page.locator("#history-title").evaluate(isGrey), false);
     await page.locator("#history tr", { hasText: "Interrupted" }).waitFor();
     await shows(page, "No sync is running or queued.");
     // The page receives events again.
     const stream = await startHalfDone(page, backend);
     stream.complete();
-    await status(page, "Completed");
+    await status(page, "Completed, 1 unconfirmed");
   });
 
   scenario("the page of a job recovers when the bridge is back", async (stack) => {
@@ -65,6 +77,25 @@ export function testConnection() {
     await shows(pages[0], "No sync is running or queued.");
     assert.deepEqual(pages[0].errors, []);
   });
+}
+
+// Runs in the page. Updates its clocks as they are updated a minute later.
+async function updateTimesLater() {
+  const { updateTimes } = await import("/page/format.js");
+  const now = Date.now;
+  Date.now = () => now() + 60_000;
+  updateTimes();
+  Date.now = now;
+}
+
+// Runs in the page. Whether a text has the colour of what is no longer updated.
+function isGrey(node) {
+  const style = getComputedStyle(document.body);
+  const muted = Object.assign(document.createElement("i"), { style: `color: ${style.getPropertyValue("--muted")}` });
+  document.body.append(muted);
+  const { color } = getComputedStyle(muted);
+  muted.remove();
+  return getComputedStyle(node).color === color;
 }
 
 // Hides or shows a page. A headless browser does not do so for background tabs.

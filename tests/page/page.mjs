@@ -7,9 +7,12 @@
 
 import { after, before } from "node:test";
 
+import { testAccessibility } from "./accessibility.mjs";
 import { close, launch } from "./browser.mjs";
 import { testConnection } from "./connection.mjs";
 import { testLooks } from "./looks.mjs";
+import { testObjects } from "./objects.mjs";
+import { testPrefix } from "./prefix.mjs";
 import { takeScreenshots } from "./screenshots.mjs";
 import { testSyncs } from "./syncs.mjs";
 import { testTrust } from "./trust.mjs";
@@ -21,7 +24,10 @@ function runTests() {
   before(launch);
   after(close);
   testSyncs();
+  testObjects();
   testTrust();
   testConnection();
+  testPrefix();
   testLooks();
+  testAccessibility();
 }

@@ -169,6 +169,7 @@ class ManualStream {
   constructor(response, request) {
     this.#response = response;
     this.headers = request.headers;
+    this.target = request.url;
     this.closed = once(response, "close");
   }
 

@@ -49,7 +49,7 @@ export function testSyncs() {
       }).observe(document.querySelector("#job-bars"), { subtree: true, childList: true, attributes: true });
     });
     await start(page, "full-update");
-    await status(page, "Completed");
+    await status(page, "Completed, 3 unconfirmed");
     const values = await page.evaluate(() => [...window.values]);
     assert.ok(values.filter((value) => value.endsWith(" of 12")).length >= 3, `it moved: ${values}`);
     await page.locator("#job-bars .bar", { hasText: "Virtual machines" }).getByText("12 of 12").waitFor();
@@ -243,6 +243,8 @@ export function testSyncs() {
     await page.locator("#details").getByText(`lab-1 (${backends[1].url})`).waitFor();
     await home(page);
     await page.getByRole("heading", { name: "lab-0" }).waitFor();
+    const card = page.locator("#backends > li", { hasText: "lab-1" });
+    await card.getByText(`${bridge.addresses.listen}, as lab-1.example`).waitFor();
     await page.locator("#history tr").getByText("lab-1").waitFor();
     await page.locator("#filters").getByLabel("Backend").selectOption("lab-0");
     await shows(page, "No sync matches the filter.");

@@ -89,6 +89,28 @@ export function testTrust() {
     assert.equal(await other.locator("#home").count(), 0);
   });
 
+  scenario("a page whose session has ended says so, and asks nothing more", async (stack) => {
+    const { bridge } = await startBackendAndBridge(stack, { admin_open_reads: "off" });
+    const page = await open(stack, bridge.admin);
+    await shows(page, "No sync has ended yet.");
+    await page.context().clearCookies();
+    const requests = [];
+    page.on("request", (request) => requests.push(request.url()));
+    await page.getByRole("link", { name: "API (OpenAPI)" }).waitFor();
+    await page.locator("#filters").getByLabel("Since").selectOption("Last hour");
+    await shows(page, "You are signed out.");
+    await page.getByText("Not connected since").waitFor();
+    // What follows without a request: other filters, polls, and a page that was hidden.
+    const before = requests.length;
+    await page.locator("#filters").getByLabel("Since").selectOption("Last 24 hours");
+    await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+    await page.locator("#history-error").getByText("You are signed out.").waitFor();
+    assert.equal(requests.length, before);
+    await page.locator("#connection").getByRole("link", { name: "Sign in" }).click();
+    await signIn(page);
+    await shows(page, "No sync has ended yet.");
+  });
+
   scenario("a signed-out reader gets a link to sign in instead of actions", async (stack) => {
     const { backend, bridge } = await startBackendAndBridge(stack);
     const page = await openSignedOut(stack, bridge.admin);
@@ -117,6 +139,6 @@ export function testTrust() {
 
 // Runs in the page. Elements that can only come from a name, and links that leave the page and the API.
 function injected() {
-  const links = [...document.querySelectorAll("main a")].filter((link) => !/^(#\/|\/jobs\/)/.test(link.getAttribute("href")));
+  const links = [...document.querySelectorAll("main a")].filter((link) => !/^(#\/|jobs\/)/.test(link.getAttribute("href")));
   return [...document.querySelectorAll("main img, main script, main b:empty"), ...links].map((one) => one.outerHTML);
 }

@@ -1,7 +1,8 @@
 // Requests to the bridge, its stream of events, and the display of errors.
 
 import { announce, byId, element, scheduleDraw, setText } from "./dom.js";
-import { duration, setClock } from "./format.js";
+import { duration, heard, setClock, startClock, stopClock, timeOfDay } from "./format.js";
+import { redraw } from "./state.js";
 
 // The time limit of a request, in milliseconds.
 const TIMEOUT = 20_000;
@@ -16,17 +17,31 @@ export class ApiError extends Error {
 
 export const jobPath = (id, rest = "") => `/jobs/${encodeURIComponent(id)}${rest}`;
 
+// The address of a path of the API. It is relative to the page, which a proxy may serve under a path of its own.
+export const address = (path) => path.replace(/^\//, "");
+
 export async function request(path, options = {}) {
+  // Asking again would be refused again.
+  if (connection.isSignedOut && options.method === undefined) throw signedOut();
   let response;
   try {
-    response = await fetch(path, { cache: "no-store", ...options });
+    response = await fetch(address(path), { cache: "no-store", ...options });
   } catch (error) {
     if (options.signal?.aborted && error.name === "AbortError") throw error;
     throw noResponse();
   }
   setClock(response);
+  if (response.status === 401 && options.method === undefined) endSession();
   if (!response.ok) throw await errorFrom(response);
   return response;
+}
+
+const signedOut = () => new ApiError(401, "You are signed out.", "The session has ended, or the admin token has changed.");
+
+function endSession() {
+  connection.isSignedOut = true;
+  disconnect();
+  scheduleDraw(drawConnection);
 }
 
 export async function requestJson(path, options = {}) {
@@ -50,11 +65,13 @@ async function errorFrom(response) {
 
 function advice(error) {
   if (error.status === 401) {
-    return element("p", {}, element("a", { href: "/session" }, "Sign in"), " and try again.");
+    return element("p", {}, signInLink(), " and try again.");
   }
   const wait = Number(error.retryAfter);
   return wait > 0 ? element("p", {}, `Try again in ${duration(wait)}.`) : null;
 }
+
+const signInLink = () => element("a", { href: address("/session") }, "Sign in");
 
 export function errorElements(error) {
   if (!(error instanceof ApiError)) throw error;
@@ -73,8 +90,29 @@ export function showBanner(error) {
   byId("error").hidden = false;
 }
 
+// The parts of a body between separators, in batches as they are received.
+export async function* chunksOf(response, separator) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let pending = [];
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    pending.push(value);
+    // Joining at every read would take quadratic time for a large part.
+    if (!value.includes("\n")) continue;
+    const parts = pending.join("").split(separator);
+    pending = [parts.pop()];
+    yield parts.filter((part) => part !== "");
+  }
+  const rest = pending.join("");
+  if (rest !== "") yield [rest];
+}
+
 // The connection to /events. `isFresh`: it has had no event yet. `delay`: until the next attempt, in milliseconds.
-const connection = { source: null, isFresh: true, isLost: false, timer: null, delay: 1000 };
+const connection = { source: null, isFresh: true, isLost: false, isSignedOut: false, timer: null, delay: 1000 };
+
+// Whether the data shown is no longer updated.
+export const isStale = () => connection.isLost || connection.isSignedOut;
 
 const handlers = {};
 
@@ -84,11 +122,15 @@ export function listen(name, handler) {
 }
 
 export function connect() {
+  if (connection.isSignedOut) return;
   disconnect();
-  const source = new EventSource("/events");
+  const source = new EventSource(address("/events"));
   Object.assign(connection, { source, isFresh: true });
   for (const [name, handler] of Object.entries(handlers)) {
-    source.addEventListener(name, (event) => handler(JSON.parse(event.data)));
+    source.addEventListener(name, (event) => {
+      heard();
+      handler(JSON.parse(event.data));
+    });
   }
   source.addEventListener("error", () => onLost(source));
 }
@@ -100,17 +142,25 @@ export function disconnect() {
 
 // Reconnects where EventSource believes to be connected: it does not notice a host that vanished.
 export function reconnect() {
+  lose();
   if (connection.source?.readyState === EventSource.OPEN) connect();
 }
 
-function onLost(source) {
+function lose() {
   Object.assign(connection, { isFresh: true, isLost: true });
   scheduleDraw(drawConnection);
+}
+
+function onLost(source) {
+  // The connection was there until now.
+  if (!connection.isFresh) heard();
+  lose();
   if (source.readyState !== EventSource.CLOSED) return;
   // Browsers do not retry after an error status. Some do not retry after a refused connection either.
   connection.timer = setTimeout(connect, connection.delay);
   connection.delay = Math.min(connection.delay * 2, 10_000);
-  requestJson("/backends").catch((error) => error.status === 401 && showBanner(error));
+  // EventSource does not tell the status. A 401 ends the attempts.
+  requestJson("/backends").catch(() => {});
 }
 
 // Marks the connection as working. Returns whether this was its first event.
@@ -123,7 +173,13 @@ export function markConnected() {
 }
 
 function drawConnection() {
-  const text = "Connection to the bridge lost. Reconnecting… The data shown may be out of date.";
-  setText(byId("connection"), connection.isLost ? text : "");
-  byId("connection").hidden = !connection.isLost;
+  if (isStale()) stopClock();
+  else startClock();
+  const lost = () => `Connection to the bridge lost. Reconnecting… The data shown is that of ${timeOfDay()}.`;
+  const ended = () => `You are signed out. The data shown is that of ${timeOfDay()}.`;
+  setText(byId("connection-text"), connection.isSignedOut ? ended() : connection.isLost ? lost() : "");
+  byId("sign-in-again").hidden = !connection.isSignedOut;
+  byId("connection").hidden = !isStale();
+  document.body.classList.toggle("stale", isStale());
+  redraw();
 }

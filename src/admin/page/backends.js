@@ -4,7 +4,7 @@ import { reconnect, requestJson, showError } from "./api.js";
 import { byId, drawDetails, element, scheduleDraw, setChildren, setText } from "./dom.js";
 import { agoElement, count } from "./format.js";
 import { channelLabel, kindList, label } from "./labels.js";
-import { bridgeState, redraw } from "./state.js";
+import { bridgeState, problemOf, redraw } from "./state.js";
 
 const UP = {
   true: ["up", "Reachable"],
@@ -73,13 +73,14 @@ function drawCard(card, backend) {
   const [state, text] = UP[backend.up];
   card.head.replaceChildren(element("h3", {}, backend.name), element("span", { class: `status ${state}` }, text));
   setText(card.url, backend.url);
-  setText(card.problem, backend.problem ?? "");
+  setText(card.problem, problemOf(backend) ?? "");
   // A reachable backend works despite its problem.
   card.problem.classList.toggle("bad", backend.up === false);
   card.problem.hidden = backend.problem === null;
   setText(card.circuit, CIRCUITS[backend.circuit] ?? "");
   card.circuit.hidden = !(backend.circuit in CIRCUITS);
   drawDetails(card.details, [
+    ["Clients", clientAddress(backend)],
     ["Version", backend.version ?? "not known yet"],
     ["Dialect", backend.dialect ?? "not known yet"],
     ["Channel", backend.channel],
@@ -92,6 +93,12 @@ function drawCard(card, backend) {
   drawListener(card.listener, backend.netbox_listener);
   const known = backend.kinds.filter((kind) => kind.known);
   card.kinds.replaceChildren(...known.map(kindLine), ...unknownKindsLine(backend.kinds));
+}
+
+// What clients connect to instead of the backend.
+function clientAddress({ listen, tls, hosts }) {
+  const parts = [listen, tls ? "TLS" : null, hosts.length === 0 ? null : `as ${hosts.join(" or ")}`];
+  return parts.filter((part) => part !== null).join(", ");
 }
 
 const line = (state, name, value, note = null) =>

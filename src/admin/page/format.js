@@ -1,7 +1,7 @@
 // Numbers, times and statuses as text or elements.
 
 import { element, setText } from "./dom.js";
-import { displayStatus, label } from "./labels.js";
+import { displayStatus, label, unconfirmedTotal } from "./labels.js";
 
 // The longest text of a backend or client that is shown, in characters.
 export const MAX_LINE_CHARS = 4000;
@@ -31,16 +31,28 @@ export function truncate(text, length) {
 
 // How far the clock of the bridge is ahead of the browser's, in milliseconds. Job times are on the bridge's clock.
 let clockOffset = 0;
-export const now = () => Date.now() + clockOffset;
+// When the last response or event was received, and when the clock was stopped, on the clock of the bridge.
+let heardAt = Date.now();
+let stoppedAt = null;
+export const now = () => stoppedAt ?? Date.now() + clockOffset;
+
+// While there is no connection, times stay those of the data shown.
+export const stopClock = () => (stoppedAt ??= heardAt);
+export const startClock = () => (stoppedAt = null);
+export const heard = () => (heardAt = Date.now() + clockOffset);
 
 export function setClock(response) {
   const date = Date.parse(response.headers.get("date") ?? "");
   // The `Date` header has a resolution of one second.
   if (Number.isFinite(date)) clockOffset = Math.abs(date - Date.now()) < 2000 ? 0 : date - Date.now();
+  heard();
 }
 
 const dateTime = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" }).format;
-const shortDateTime = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }).format;
+export const shortDateTime = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }).format;
+
+const timeFormat = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" }).format;
+export const timeOfDay = () => timeFormat(now());
 
 function ago(time) {
   const seconds = Math.floor((now() - Date.parse(time)) / 1000);
@@ -73,12 +85,17 @@ export function updateTimes() {
   for (const node of document.querySelectorAll("time[data-elapsed]")) setText(node, elapsed(node.dateTime));
 }
 
-export function statusElement(job) {
+// The status of a job in words.
+export function statusText(job) {
   const status = displayStatus(job);
-  return element("span", { class: `status ${status}` }, label(status));
+  return status === "completed_unconfirmed" ? `Completed, ${count(unconfirmedTotal(job))} unconfirmed` : label(status);
+}
+
+export function statusElement(job) {
+  return element("span", { class: `status ${displayStatus(job)}` }, statusText(job));
 }
 
 export function drawStatus(place, job) {
   // Replacing an unchanged status would restart its animation.
-  if (place.textContent !== label(displayStatus(job))) place.replaceChildren(statusElement(job));
+  if (place.textContent !== statusText(job)) place.replaceChildren(statusElement(job));
 }

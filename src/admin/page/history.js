@@ -11,7 +11,7 @@ const PAGE_SIZE = 25;
 // The largest `limit` of the API.
 const MAX_PAGE_SIZE = 200;
 
-const FILTERS = ["kind", "outcome", "backend", "since"];
+const FILTERS = ["kind", "outcome", "failed", "backend", "since"];
 
 const history = { jobs: [], next: null, rows: new Map(), namesBackends: false, generation: 0, query: new URLSearchParams() };
 
@@ -109,7 +109,8 @@ export function addToHistory(job) {
 }
 
 function matchesFilters(job) {
-  return ["kind", "outcome", "backend"].every((name) => (history.query.get(name) ?? job[name]) === job[name]);
+  const values = { ...job, failed: String(job.failed_total > 0) };
+  return ["kind", "outcome", "failed", "backend"].every((name) => (history.query.get(name) ?? values[name]) === values[name]);
 }
 
 function drawHistory() {

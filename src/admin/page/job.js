@@ -1,9 +1,10 @@
 // The page of one job.
 
-import { drawCancel } from "./actions.js";
-import { jobPath, requestJson, showError } from "./api.js";
+import { drawAgain, drawCancel } from "./actions.js";
+import { address, jobPath, requestJson, showError } from "./api.js";
 import { byId, drawDetails, element, scheduleDraw, setText } from "./dom.js";
-import { MAX_LINE_CHARS, bytes, count, dateTimeElement, drawStatus, duration, elapsedElement, plural, truncate } from "./format.js";
+import { clearFailed, drawFailed } from "./failed.js";
+import { bytes, count, dateTimeElement, drawStatus, duration, elapsedElement, plural } from "./format.js";
 import { HINTS, SOURCES, channelList, jobTitle, label } from "./labels.js";
 import { closeRaw, followJob, timeline, unfollowJob } from "./logs.js";
 import { Bars } from "./progress.js";
@@ -18,6 +19,8 @@ export function showJob(id) {
   byId("job-error").hidden = true;
   byId("job-status").replaceChildren();
   byId("job-cancel").hidden = true;
+  byId("job-again").hidden = true;
+  byId("job-about").replaceChildren();
   setText(byId("job-title"), shown.job === null ? "Job" : jobTitle(shown.job));
   loadJob();
 }
@@ -28,7 +31,7 @@ export function closeJob() {
   Object.assign(shown, { id: null, job: null, source: null });
   jobBars.clear();
   timeline.clear();
-  byId("failed-rows").replaceChildren();
+  clearFailed();
   closeRaw();
 }
 
@@ -63,44 +66,36 @@ function drawJob() {
   byId("job-body").hidden = false;
   setText(byId("job-title"), jobTitle(job));
   drawStatus(byId("job-status"), job);
+  byId("job-about").replaceChildren(`On ${backendName(job.backend)}, requested `, dateTimeElement(job.created));
   drawCancel(byId("job-cancel"), job);
+  drawAgain(byId("job-again"), job);
   jobBars.draw(job);
   byId("job-bars-empty").hidden = Object.keys(job.data.counts).length > 0 || job.status === "running";
   setText(byId("job-bars-empty"), hasEnded(job) ? "No object was reported." : "Queued on the backend.");
   byId("timeline-empty").hidden = !hasEnded(job) || job.log_entries?.length !== 0;
   setText(byId("timeline-empty"), "The log of this job was removed (limits.log_retention).");
   drawFailure(job);
-  drawFailedObjects(job);
+  drawFailed(job);
   drawDetails(byId("details"), detailsOf(job));
-  byId("recording-file").href = jobPath(job.id, "/recording");
+  byId("recording-file").href = address(jobPath(job.id, "/recording"));
+  byId("timeline-file").href = address(jobPath(job.id));
+  byId("timeline-file").download = `job-${job.id}.json`;
   drawTitle();
 }
 
-function drawFailure({ message, error, cause, source, step }) {
+function drawFailure({ message, error, cause, source, step, cancelled_by: user }) {
   byId("job-failure").hidden = cause === null;
   if (cause === null) return;
   setText(byId("failure-title"), label(cause));
-  const where = step === null ? "" : ` Step: ${label(step)}.`;
-  setText(byId("failure-message"), `${message ?? ""}${where} Caused by ${SOURCES[source] ?? source}.`.trim());
+  const where = step === null ? "" : `Step: ${label(step)}. `;
+  const who = user ? `Cancelled by ${user}.` : `Caused by ${SOURCES[source] ?? source}.`;
+  setText(byId("failure-message"), message ?? "");
+  byId("failure-message").hidden = message === null;
+  setText(byId("failure-source"), `${where}${who}`);
   setText(byId("failure-error"), error ?? "");
   byId("failure-error").hidden = error === null || error === message;
   setText(byId("failure-hint"), HINTS[cause] ?? "");
   byId("failure-hint").hidden = !(cause in HINTS);
-}
-
-// The record of a job has only its first and its last failed objects.
-function drawFailedObjects({ id, data, failed_total: total }) {
-  const failed = data.failed_objects;
-  byId("failed").hidden = failed.length === 0;
-  if (byId("failed-rows").childElementCount === failed.length) return;
-  const rows = failed.map(({ object, error }) => {
-    return element("tr", {}, element("th", { scope: "row" }, object), element("td", {}, truncate(error, MAX_LINE_CHARS)));
-  });
-  byId("failed-rows").replaceChildren(...rows);
-  setText(byId("failed-count"), count(total));
-  byId("failed-note").hidden = total <= failed.length;
-  const all = element("a", { href: jobPath(id, "/failed") }, "All failed objects");
-  byId("failed-note").replaceChildren("The first and the last ones are shown. ", all, " (JSON)");
 }
 
 function detailsOf(job) {

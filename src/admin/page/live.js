@@ -1,21 +1,20 @@
 // Applies the events of the bridge to the page, and draws the header.
 
-import { jobPath, markConnected, requestJson } from "./api.js";
+import { isStale, jobPath, markConnected, requestJson } from "./api.js";
 import { loadBackends, loadBackendsSoon } from "./backends.js";
 import { announce, byId, element, scheduleDraw } from "./dom.js";
-import { elapsedElement } from "./format.js";
+import { elapsedElement, statusText, timeOfDay } from "./format.js";
 import { addToHistory, loadHistory } from "./history.js";
 import { loadJob, updateShownJob } from "./job.js";
-import { displayStatus, jobTitle, label } from "./labels.js";
+import { jobTitle } from "./labels.js";
 import { drawRunning } from "./progress.js";
-import { addView, bridgeState, cancelling, hasEnded, jobs, redraw, shown, started } from "./state.js";
+import { addView, bridgeState, cancelling, hasEnded, jobs, problemOf, redraw, shown, started } from "./state.js";
 
 export function onBridge(info) {
   const before = bridgeState.info;
   const isFresh = markConnected() || before?.instance !== info.instance;
   bridgeState.info = info;
   if (before !== null && before.version !== info.version) offerReload(info.version);
-  scheduleDraw(drawBridge);
   redraw();
   if (isFresh) reloadAll();
 }
@@ -44,10 +43,16 @@ function removeJob(id) {
   scheduleDraw(drawRunning);
 }
 
+// The jobs whose end was received.
+const ended = new Set();
+
 export function onJob(job) {
   const before = jobs.get(job.id);
+  // The answer that a sync has started may come after the event that it has ended.
+  if (!hasEnded(job) && ended.has(job.id)) return;
   if (hasEnded(job)) {
-    if (started.has(job.id) || cancelling.has(job.id)) announce(`${jobTitle(job)}: ${label(displayStatus(job))}.`);
+    ended.add(job.id);
+    if (started.has(job.id) || cancelling.has(job.id)) announce(`${jobTitle(job)}: ${statusText(job)}.`);
     removeJob(job.id);
     addToHistory(job);
   } else {
@@ -59,12 +64,15 @@ export function onJob(job) {
 }
 
 function drawBridge() {
+  if (bridgeState.info === null) return;
   const { draining, ready, version, started: since, can_act: canAct, has_token: hasToken } = bridgeState.info;
-  const [state, text] = draining ? ["draining", "Stopping"] : ready ? ["ready", "Ready"] : ["unready", "Not ready"];
+  let [state, text] = draining ? ["draining", "Stopping"] : ready ? ["ready", "Ready"] : ["unready", "Not ready"];
+  if (isStale()) [state, text] = ["unknown", `Not connected since ${timeOfDay()}`];
   byId("bridge").replaceChildren(
     element("span", { class: `status ${state}` }, text),
-    element("span", { class: "version" }, `Version ${version}, up `, elapsedElement(since)),
+    element("span", { class: "version" }, `Version ${version}`, ...(isStale() ? [] : [", up ", elapsedElement(since)])),
   );
+  byId("start").disabled = isStale();
   byId("start").hidden = !canAct;
   byId("sign-in").hidden = canAct || !hasToken;
   byId("no-token").hidden = hasToken;
@@ -77,7 +85,7 @@ function drawReasons() {
   const unreachable = backends.filter((backend) => backend.up === false);
   const lines = [
     ...reasons.map((reason) => `Not ready: ${reason}`),
-    ...unreachable.map(({ name, problem }) => `Backend ${name} is unreachable${problem === null ? "." : `: ${problem}`}`),
+    ...unreachable.map((backend) => `Backend ${backend.name} is unreachable${backend.problem === null ? "." : `: ${problemOf(backend)}`}`),
   ];
   if (byId("reasons").textContent === lines.join("")) return;
   byId("reasons").replaceChildren(...lines.map((line) => element("p", {}, line)));
@@ -89,4 +97,5 @@ function offerReload(version) {
   byId("newer").hidden = false;
 }
 
+addView(drawBridge);
 addView(drawReasons);

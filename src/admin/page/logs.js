@@ -1,13 +1,14 @@
 // The timeline of a job and its raw messages. Both show the newest lines only.
 
-import { errorElements, jobPath, noResponse, request } from "./api.js";
+import { address, chunksOf, errorElements, jobPath, noResponse, request } from "./api.js";
 import { byId, element, scheduleDraw, setText } from "./dom.js";
 import { MAX_LINE_CHARS, count, duration, now, timeElement, truncate } from "./format.js";
 import { LEVELS } from "./labels.js";
 import { hasEnded, shown } from "./state.js";
 
-// The most lines that a list shows.
+// The most lines that a list shows, and the most that the timeline keeps to filter them.
 const MAX_LINES = 500;
+const MAX_KEPT = 20_000;
 
 // The newest lines of a log. A list that is scrolled to its end stays there.
 class Tail {
@@ -16,6 +17,8 @@ class Tail {
   #note;
   #unit;
   #queue = [];
+  #kept = [];
+  #matches = null;
   #total = 0;
   #draw = () => this.#drawQueue();
 
@@ -28,13 +31,33 @@ class Tail {
   }
 
   clear() {
+    this.#kept = [];
+    this.#empty();
+  }
+
+  #empty() {
     this.#queue = [];
     this.#total = 0;
     this.#list.replaceChildren();
     scheduleDraw(this.#draw);
   }
 
+  // Shows only the lines for which `matches` is true. From the first call on, lines are kept for the next one.
+  filter(matches) {
+    this.#matches = matches;
+    this.#empty();
+    this.#show(this.#kept);
+  }
+
   push(lines) {
+    if (this.#matches !== null) for (const line of lines) this.#kept.push(line);
+    // Not at every push, which would copy all of them.
+    if (this.#kept.length > 2 * MAX_KEPT) this.#kept.splice(0, this.#kept.length - MAX_KEPT);
+    this.#show(lines);
+  }
+
+  #show(all) {
+    const lines = this.#matches === null ? all : all.filter(this.#matches);
     this.#total += lines.length;
     this.#queue.push(...lines.slice(-MAX_LINES));
     // Older lines would be removed before they are seen.
@@ -57,6 +80,14 @@ class Tail {
 }
 
 export const timeline = new Tail(byId("timeline"), newEntry, byId("timeline-note"), "entries");
+
+// Shows the entries that the fields above the timeline select.
+function filterTimeline() {
+  const { level, search } = byId("timeline-filters").elements;
+  const wanted = search.value.toLowerCase();
+  const isWanted = (entry) => level.value === "" || entry.level === "warning" || entry.level === "failure";
+  timeline.filter((entry) => isWanted(entry) && entry.message.toLowerCase().includes(wanted));
+}
 
 function newEntry({ timestamp, level, message }) {
   const from = Date.parse(shown.job?.started ?? shown.job?.created ?? timestamp);
@@ -106,7 +137,7 @@ export function followJob(job, reload) {
   unfollowJob();
   shown.source = null;
   if (hasEnded(job)) return;
-  const source = new EventSource(jobPath(job.id, "/events"));
+  const source = new EventSource(address(jobPath(job.id, "/events")));
   const overlap = new LogOverlap(job.log_entries);
   shown.source = source;
   for (const name of ["step", "error", "complete"]) {
@@ -132,7 +163,10 @@ function onLost(source, reload) {
   setTimeout(() => shown.source === source && reload(), 2000);
 }
 
-export function initRaw() {
+export function initLogs() {
+  filterTimeline();
+  byId("timeline-filters").addEventListener("input", filterTimeline);
+  byId("timeline-filters").addEventListener("submit", (event) => event.preventDefault());
   readWhileOpen(byId("raw-events"), "events", readEvents);
   readWhileOpen(byId("raw-recording"), "lines", readRecording);
 }
@@ -197,22 +231,4 @@ async function readBlocks(response, tail, position) {
     }
     tail.push(events);
   }
-}
-
-// The parts of a body between separators, in batches as they are received.
-async function* chunksOf(response, separator) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let pending = [];
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) break;
-    pending.push(value);
-    // Joining at every read would take quadratic time for a large part.
-    if (!value.includes("\n")) continue;
-    const parts = pending.join("").split(separator);
-    pending = [parts.pop()];
-    yield parts.filter((part) => part !== "");
-  }
-  const rest = pending.join("");
-  if (rest !== "") yield [rest];
 }

@@ -7,11 +7,13 @@ import { initActions } from "./actions.js";
 import { connect, disconnect, listen } from "./api.js";
 import { loadBackends } from "./backends.js";
 import { byId } from "./dom.js";
+import { initFailed } from "./failed.js";
 import { updateTimes } from "./format.js";
+import "./freshness.js";
 import { homeHash, initHistory, loadHistory, setFilters } from "./history.js";
 import { closeJob, showJob } from "./job.js";
 import { onBridge, onJob } from "./live.js";
-import { initRaw, unfollowJob } from "./logs.js";
+import { initLogs, unfollowJob } from "./logs.js";
 import { drawTitle } from "./state.js";
 
 // How often the backends are loaded, in milliseconds. Also detects a dead connection that EventSource takes for idle.
@@ -64,7 +66,8 @@ function init() {
   document.addEventListener("visibilitychange", onVisibility);
   initActions(onJob);
   initHistory();
-  initRaw();
+  initLogs();
+  initFailed();
   byId("reload").addEventListener("click", () => location.reload());
   byId("error-close").addEventListener("click", () => (byId("error").hidden = true));
   listen("bridge", onBridge);

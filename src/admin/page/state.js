@@ -1,8 +1,8 @@
 // The state that modules share, and the title of the document.
 
 import { scheduleDraw } from "./dom.js";
-import { count } from "./format.js";
-import { displayStatus, jobTitle, phrase } from "./labels.js";
+import { count, shortDateTime, statusText } from "./format.js";
+import { jobTitle } from "./labels.js";
 
 // The last `bridge` event and the last response of /backends.
 export const bridgeState = { info: null, backends: [] };
@@ -21,6 +21,9 @@ export function backendName(url) {
   return bridgeState.backends.find((backend) => backend.url === url)?.name ?? url;
 }
 
+// What is wrong with a backend, without the URL that stands beside it.
+export const problemOf = ({ url, problem }) => (problem?.startsWith(`${url}: `) ? problem.slice(url.length + 2) : problem);
+
 const views = [];
 
 // Registers a function that draws shared state. `redraw` calls it.
@@ -32,6 +35,12 @@ export const redraw = () => views.forEach(scheduleDraw);
 
 export function drawTitle() {
   const running = jobs.size === 0 ? null : `${count(jobs.size)} running`;
-  const job = shown.job === null ? null : `${jobTitle(shown.job)}: ${phrase(displayStatus(shown.job))}`;
-  document.title = [shown.id === null ? running : job, "proxbox-bridge"].filter((part) => part !== null).join(" – ");
+  const parts = shown.id === null ? [running] : shown.job === null ? [] : jobParts(shown.job);
+  document.title = [...parts, "proxbox-bridge"].filter((part) => part !== null).join(" – ");
+}
+
+// What tells a job from others in tabs and bookmarks.
+function jobParts(job) {
+  const time = shortDateTime(Date.parse(job.created));
+  return [`${jobTitle(job)}: ${statusText(job).toLowerCase()}`, backendName(job.backend), time];
 }
