@@ -38,21 +38,20 @@ pub(super) async fn answer(
     parts: &Parts,
     release: Option<Release>,
 ) -> Option<Response<Body>> {
-    let drops = release.is_some_and(drops_template);
-    let is_wrong = drops || release.is_none_or(mistakes_type);
+    let is_wrong = release.is_none_or(|release| drops_template(release) || mistakes_type(release));
     if !context.state.config.shims.is_on(Shim::Templates) || !is_wrong {
         return None;
     }
-    Some(merge(corrected_list(context, parts, release, drops).await))
+    Some(merge(corrected_list(context, parts, release).await))
 }
 
-/// The backend's list, with `template` of every guest. If `drops`, it is completed with the data of the nodes.
+/// The backend's list, with `template` of every guest. Where `release` drops that, the data of the nodes completes it.
 async fn corrected_list(
     context: &RequestContext,
     parts: &Parts,
     release: Option<Release>,
-    drops: bool,
 ) -> OrResponse<Response<Body>> {
+    let drops = release.is_some_and(drops_template);
     let query = without_parameter(parts.uri.query().unwrap_or_default(), "type");
     let response = get(context, parts, &target(PATH, &query)).await;
     if !response.status().is_success() {
