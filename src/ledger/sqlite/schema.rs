@@ -8,7 +8,7 @@ use crate::ledger::secrets::Secret;
 
 /// The migration to each version from the previous one. The first creates version 1. A released migration is never
 /// changed.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "
     CREATE TABLE meta (
         name TEXT NOT NULL PRIMARY KEY,
@@ -140,6 +140,40 @@ const STEPS: [&str; 7] = [
         at INTEGER NOT NULL,
         capabilities TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
+",
+    "
+    -- Notifications that their targets have not accepted yet. `queued` is in the ledger's time; `vm` is 0 for a sync of
+    -- all virtual machines.
+    CREATE TABLE notifications (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        target TEXT NOT NULL,
+        id TEXT NOT NULL,
+        event TEXT NOT NULL,
+        backend TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        vm INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        since INTEGER,
+        resolved TEXT NOT NULL,
+        job TEXT,
+        queued INTEGER NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (target, id)
+    ) STRICT;
+    CREATE INDEX notifications_by_target ON notifications (target, number);
+    -- Problems that targets were notified of, until a run resolves them. `notified` is 0 for syncs without a completed
+    -- run that are not overdue yet; their `since` is in the ledger's time.
+    CREATE TABLE notification_problems (
+        target TEXT NOT NULL,
+        backend TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        vm INTEGER NOT NULL,
+        event TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        notified INTEGER NOT NULL,
+        PRIMARY KEY (target, backend, kind, vm, event)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX jobs_by_success ON jobs (backend, kind, recorded) WHERE outcome = 'completed' AND vm IS NULL;
 ",
 ];
 
@@ -347,6 +381,24 @@ mod tests {
         let rows: Vec<(String, String, [i64; 3])> = rows.unwrap().map(Result::unwrap).collect();
         let row = |backend: &str, job: &str, numbers| (backend.to_owned(), job.to_owned(), numbers);
         assert_eq!(rows, [row("x", "b", [30, 2, 3]), row("y", "g", [5, 2, 0])]);
+    }
+
+    #[test]
+    fn the_jobs_of_an_older_bridge_are_there_after_the_queue_of_notifications_is_added() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(&STEPS[..7].concat()).unwrap();
+        connection.pragma_update(None, "user_version", 7).unwrap();
+        let job = "INSERT INTO jobs (id, backend, kind, channels, query, queued, counts, frames_in, bytes_in,
+            frames_out, bytes_out, watchers, attaches, failed_objects, finished, outcome, recorded)
+            VALUES ('a', 'b', 'devices', '[]', '', 1, '[]', 0, 0, 0, 0, 0, 0, '[]', 7, 'completed', 9)";
+        connection.execute(job, []).unwrap();
+        migrate(&mut connection).unwrap();
+        assert_eq!(version(&connection).unwrap(), VERSION);
+        let count =
+            |table| connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
+        let counts: [i64; 3] =
+            ["jobs", "notifications", "notification_problems"].map(|table| count(table).unwrap());
+        assert_eq!(counts, [1, 0, 0]);
     }
 
     #[test]
