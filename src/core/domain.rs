@@ -7,6 +7,7 @@ pub mod credential;
 pub mod event;
 pub mod figures;
 pub mod kind;
+pub mod notification;
 pub mod object;
 pub mod outcome;
 pub mod refusal;
