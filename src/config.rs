@@ -16,6 +16,7 @@ mod jobs;
 mod key;
 mod limits;
 mod netbox;
+mod notify;
 mod problem;
 mod schema;
 mod shims;
@@ -36,13 +37,14 @@ pub use jobs::{Jobs, OnDisconnect, WithoutLedger};
 pub use key::ConfigKey;
 pub use limits::Limits;
 pub use netbox::NetboxListener;
+pub use notify::NotifyConfig;
 pub use problem::{ConfigError, ConfigProblem, ValueOrigin};
 pub use schema::keys;
 pub use shims::ShimsConfig;
 pub use value::written;
 
 use crate::core::domain::credential::ApiKey;
-use crate::core::http::url::BackendUrl;
+use crate::core::http::url::{BackendUrl, HttpUrl};
 use crate::tls::ServerFiles;
 use builder::Builder;
 use key::keys;
@@ -77,11 +79,16 @@ keys! {
         /// `backend.api_key_file` always, sync streams and `/ws` refuse the pages of all other sites, and browsers that
         /// reach the bridge by a name that contains a dot and is neither in this list nor in `backend.hosts`.
         pub allowed_origins: Vec<BackendUrl> = Vec::new();
+        /// URL at which operators reach the page of the admin listener, for the links in notifications.
+        pub admin_url: Option<HttpUrl> = None;
     }
 
     /// The configuration of a bridge.
     pub struct Config from values.bridge:
-        fn new(values: Values, admin_token: Option<ApiKey>, shim_key: Option<ApiKey>, backends: Vec<BackendConfig>)
+        fn new(
+            values: Values, admin_token: Option<ApiKey>, shim_key: Option<ApiKey>, backends: Vec<BackendConfig>,
+            notify: Vec<NotifyConfig>
+        )
     {
         /// The keys whose change needs a restart, with their values.
         needing_restart: Vec<(&'static str, String)> = values.needing_restart();
@@ -91,6 +98,8 @@ keys! {
         tls: Option<ServerFiles> = values.tls.files();
         /// The backends, at least one.
         backends: Vec<BackendConfig> = backends;
+        /// The targets of notifications.
+        notify: Vec<NotifyConfig> = notify;
         /// What the bridge does where a backend lacks something.
         shims: ShimsConfig = ShimsConfig::new(&values.shims, shim_key);
         /// Jobs without clients, jobs that cannot be recorded, and what is kept of a job.
@@ -148,8 +157,12 @@ impl Config {
         let shim_key = builder.shim_key(&read);
         let admin_token = builder.admin_token(&read);
         let (backends, keys): (Vec<Values>, Vec<_>) = builder.backends(&read).into_iter().unzip();
+        let notify = builder.notify(&read);
         let Builder { common, blocks, mut problems, .. } = builder;
         problems.extend(validate::validate(&common, &backends, &blocks, &problems));
+        let named =
+            backends.iter().filter_map(|values| Some((validate::name(values), values.backend.url.clone()?)));
+        let notify = notify::targets(notify, &named.collect::<Vec<_>>(), &mut problems);
         if !problems.is_empty() {
             return Err(ConfigError(problems));
         }
@@ -157,7 +170,7 @@ impl Config {
             let Values { backend, netbox, limits, .. } = values;
             Some(BackendConfig::new(backend.url.clone()?, backend, netbox, limits, key))
         });
-        Ok(Self::new(common, admin_token, shim_key, backends.collect()))
+        Ok(Self::new(common, admin_token, shim_key, backends.collect(), notify))
     }
 
     /// The address of the admin listener alone, for a command that needs no backend and may not read the files with
@@ -185,7 +198,8 @@ impl Config {
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         let of_backends = self.backends.iter().map(|backend| &backend.api_key);
         let keys = of_backends.chain([&self.admin_token, &self.shims.api_key]);
-        keys.flatten().map(ApiKey::expose)
+        let of_targets = self.notify.iter().flat_map(NotifyConfig::secrets);
+        keys.flatten().map(ApiKey::expose).chain(of_targets)
     }
 }
 

@@ -50,6 +50,8 @@ impl Setup {
             Some("bridge.toml") => Ok(file.clone().unwrap_or_default().into_bytes()),
             Some("token") => Ok(format!("{TOKEN}\n").into_bytes()),
             Some("key" | "/etc/bridge/key") => Ok(format!("{SECRET}\n").into_bytes()),
+            Some("webhook-secret") => Ok(b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n".to_vec()),
+            Some("webhook-url") => Ok(b"https://hooks.example/T1/s3cret\n".to_vec()),
             Some("empty-key") => Ok(b"\n".to_vec()),
             Some("latin-1") => Ok(b"schl\xfcssel = 1".to_vec()),
             _ => Err(io::Error::new(io::ErrorKind::NotFound, "no such file")),
@@ -162,7 +164,7 @@ fn keys_that_make_a_value_together_reach_it() {
 }
 
 /// Values with which every other key can be set.
-const COMPANIONS: [(&str, &str); 11] = [
+const COMPANIONS: [(&str, &str); 14] = [
     ("data_dir", "/srv/bridge"),
     ("backend.url", "https://backend"),
     ("tls.certificate", "cert.pem"),
@@ -174,14 +176,23 @@ const COMPANIONS: [(&str, &str); 11] = [
     ("backend.netbox_key", "l-key.pem"),
     ("backend.netbox_client_certificate", "n-cert.pem"),
     ("backend.netbox_client_key", "n-key.pem"),
+    ("notify.url", "https://hooks.example"),
+    ("notify.on", "failed, stale"),
+    ("notify.stale_after", "26h"),
 ];
 
 /// Values other than the default, from what `key` allows.
 fn examples(key: &ConfigKey) -> Vec<String> {
+    match key.name {
+        "notify.url_file" => return vec!["webhook-url".to_owned()],
+        "notify.secret_file" => return vec!["webhook-secret".to_owned()],
+        _ => {}
+    }
     let allowed = key.allowed();
     let of_type = |start: &str, example: &str| allowed.starts_with(start).then(|| vec![example.to_owned()]);
     let examples = of_type("an IP address", "127.0.0.9:9999")
         .or_else(|| of_type("a list of addresses", "192.0.2.7, 10.0.0.0/8"))
+        .or_else(|| of_type("a list of names", "backend"))
         .or_else(|| of_type("a list of host", "lab.example, other.example"))
         .or_else(|| of_type("a URL", "https://other.example"))
         .or_else(|| of_type("a path such as /", "/tools/bridge/"))
@@ -223,6 +234,10 @@ fn every_key_can_be_set_in_the_file_and_by_a_variable_and_changes_its_field() {
         let with = |example: String| {
             let mut values = companions();
             values.insert(key.name, example);
+            if key.name == "notify.url_file" {
+                // It replaces the URL.
+                values.remove("notify.url");
+            }
             values
         };
         // Some values are not allowed together with the defaults of other keys.

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::env::{self, CONFIG_VARIABLE, Setting};
 use super::file::{self, ConfigFile};
 use super::flags::Flags;
+use super::notify::NotifyTarget;
 use super::problem::{ConfigProblem, ValueOrigin};
 use super::schema::Values;
 use super::value::ValueError;
@@ -25,6 +26,8 @@ pub(super) struct Builder {
     backends: Vec<Vec<Setting>>,
     /// Where each backend begins in the file.
     pub(super) blocks: Vec<ValueOrigin>,
+    /// The settings of each target of notifications, with its place.
+    notify: Vec<(ValueOrigin, Vec<Setting>)>,
     /// What set each key of the whole bridge.
     origins: HashMap<&'static str, ValueOrigin>,
     pub(super) problems: Vec<ConfigProblem>,
@@ -38,14 +41,15 @@ impl Builder {
         read: Read<'_>,
     ) -> Self {
         let env: Vec<(String, String)> = env.into_iter().collect();
-        let ConfigFile { settings: mut found, blocks } = read_file(flags, &env, read);
+        let ConfigFile { settings: mut found, blocks, notify } = read_file(flags, &env, read);
         let others = env::environment(&env).into_iter().chain(env::flags(flags));
-        found.extend(others.map(|found| found.and_then(|setting| assign(setting, &blocks))));
+        found.extend(others.map(|found| found.and_then(|setting| assign(setting, &blocks, &notify))));
 
         let mut backends = Vec::new();
         backends.resize_with(blocks.len().max(1), Vec::new);
+        let notify = notify.into_iter().map(|origin| (origin, Vec::new())).collect();
         let (common, origins, problems) = (Values::default(), HashMap::new(), Vec::new());
-        let mut builder = Self { common, backends, blocks, origins, problems };
+        let mut builder = Self { common, backends, blocks, notify, origins, problems };
         for found in found {
             if let Err(problem) = found.and_then(|setting| builder.add(setting)) {
                 builder.problems.push(problem);
@@ -59,7 +63,15 @@ impl Builder {
             // All values are checked in the order of the sources. Those of a backend are set over the common ones.
             Some(block) => {
                 apply(&setting, &mut Values::default())?;
-                self.backends[block].push(setting);
+                if setting.key.path().0 != NOTIFY {
+                    self.backends[block].push(setting);
+                    return Ok(());
+                }
+                if self.notify.is_empty() {
+                    // Variables make one without a table in the file.
+                    self.notify.push((setting.origin.clone(), Vec::new()));
+                }
+                self.notify[block].1.push(setting);
             }
             None => {
                 apply(&setting, &mut self.common)?;
@@ -85,6 +97,27 @@ impl Builder {
             let file = origin.zip(values.backend.api_key_file.as_deref());
             let api_key = key_in_file(BACKEND_KEY, file, read, &mut self.problems);
             (values, api_key)
+        });
+        built.collect()
+    }
+
+    /// The targets of notifications, with their secrets.
+    pub(super) fn notify(&mut self, read: Read<'_>) -> Vec<NotifyTarget> {
+        let targets = std::mem::take(&mut self.notify);
+        let built = targets.into_iter().map(|(origin, settings)| {
+            let mut values = Values::default();
+            let mut files = HashMap::new();
+            for setting in settings {
+                let applied = apply(&setting, &mut values);
+                debug_assert!(applied.is_ok(), "{} was checked", setting.key.name);
+                files.insert(setting.key.name, setting.origin);
+            }
+            let keys = values.notify;
+            let mut secret = |key, path: &Option<PathBuf>| {
+                key_in_file(key, files.remove(key).zip(path.as_deref()), read, &mut self.problems)
+            };
+            let (url, secret) = (secret(URL_FILE, &keys.url_file), secret(SECRET_FILE, &keys.secret_file));
+            NotifyTarget { origin, keys, url, secret }
         });
         built.collect()
     }
@@ -115,6 +148,11 @@ const SHORTEST_TOKEN: usize = 16;
 const BACKEND_KEY: &str = "backend.api_key_file";
 const SHIM_KEY: &str = "shims.api_key_file";
 const ADMIN_TOKEN: &str = "admin_token_file";
+const URL_FILE: &str = "notify.url_file";
+const SECRET_FILE: &str = "notify.secret_file";
+
+/// The table of a target of notifications.
+const NOTIFY: &str = "notify";
 
 /// Reads the API key in `file`, which `key` was set to.
 fn key_in_file(
@@ -136,14 +174,21 @@ fn key_in_file(
     parsed.map_err(|message| problems.push(ConfigProblem::BadSetting { origin, message })).ok()
 }
 
-/// Assigns a setting of a variable or a flag to the backend that it is for.
-fn assign(setting: Setting, blocks: &[ValueOrigin]) -> Result<Setting, ConfigProblem> {
-    if setting.key.path().0 != "backend" {
-        return Ok(setting);
-    }
+/// Assigns a setting of a variable or a flag to the backend or the target of notifications that it is for.
+fn assign(
+    setting: Setting,
+    backends: &[ValueOrigin],
+    notify: &[ValueOrigin],
+) -> Result<Setting, ConfigProblem> {
+    let table = setting.key.path().0;
+    let blocks = match table {
+        "backend" => backends,
+        NOTIFY => notify,
+        _ => return Ok(setting),
+    };
     if blocks.len() > 1 {
         let message =
-            format!("there are several [[backend]] blocks: set {} in one of them", setting.key.name);
+            format!("there are several [[{table}]] blocks: set {} in one of them", setting.key.name);
         return Err(ConfigProblem::BadSetting { origin: setting.origin, message });
     }
     Ok(Setting { block: Some(0), ..setting })

@@ -13,7 +13,7 @@ pub(super) struct Setting {
     pub(super) text: String,
     /// The value as a message shows it.
     pub(super) shown: String,
-    /// The index of the `[backend]` or `[[backend]]` that it is for, if it is for one.
+    /// The index of the `[[backend]]` or `[[notify]]` that it is for, if it is for one.
     pub(super) block: Option<usize>,
 }
 

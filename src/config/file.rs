@@ -17,11 +17,13 @@ pub(super) struct ConfigFile {
     pub(super) settings: SourceSettings,
     /// Where each `[backend]` or `[[backend]]` begins.
     pub(super) blocks: Vec<ValueOrigin>,
+    /// Where each `[notify]` or `[[notify]]` begins.
+    pub(super) notify: Vec<ValueOrigin>,
 }
 
 /// Reads the file at `path`, whose text is `text`.
 pub(super) fn read(path: &Path, text: &str) -> ConfigFile {
-    let mut reader = TomlReader { path, text, settings: Vec::new(), blocks: Vec::new() };
+    let mut reader = TomlReader { path, text, settings: Vec::new(), content: ConfigFile::default() };
     match DeTable::parse(text) {
         Ok(top) => reader.table(TablePath { table: "", block: None }, top.get_ref()),
         Err(error) => {
@@ -34,7 +36,7 @@ pub(super) fn read(path: &Path, text: &str) -> ConfigFile {
     }
     reader.settings.sort_by_key(|&(position, _)| position);
     let settings = reader.settings.into_iter().map(|(_, found)| found).collect();
-    ConfigFile { settings, blocks: reader.blocks }
+    ConfigFile { settings, ..reader.content }
 }
 
 struct TomlReader<'a> {
@@ -42,7 +44,8 @@ struct TomlReader<'a> {
     text: &'a str,
     /// Settings with their positions in the text: the parser does not keep the order of keys.
     settings: Vec<(usize, Result<Setting, ConfigProblem>)>,
-    blocks: Vec<ValueOrigin>,
+    /// Its blocks.
+    content: ConfigFile,
 }
 
 /// The table that is read.
@@ -50,7 +53,7 @@ struct TomlReader<'a> {
 struct TablePath {
     /// Its name, empty for the top level.
     table: &'static str,
-    /// The index of the backend that it is part of, if it is.
+    /// The index of the `[[backend]]` or `[[notify]]` that it is part of, if it is.
     block: Option<usize>,
 }
 
@@ -74,7 +77,7 @@ impl TomlReader<'_> {
         let name = name.get_ref().as_ref();
         let TablePath { table, block } = place;
         if let Some(key) = keys().find(|key| key.path() == (table, name)) {
-            if block.is_some() && !key.is_per_backend() {
+            if block.is_some() && table != NOTIFY && !key.is_per_backend() {
                 let key = key.name;
                 let message =
                     format!("{key} applies to the whole bridge, not to one backend: set it in its own table");
@@ -99,15 +102,15 @@ impl TomlReader<'_> {
             return Some(Err(ConfigProblem::BadSetting { origin, message }));
         };
         if let Some(entries) = value.get_ref().as_table() {
-            let block = if inner == BACKEND { Some(self.block(origin)) } else { block };
+            let block = self.block(inner, origin).or(block);
             self.table(TablePath { table: inner, block }, entries);
             return None;
         }
-        if inner == BACKEND
+        if [BACKEND, NOTIFY].contains(&inner)
             && let Some(blocks) = value.get_ref().as_array().and_then(tables)
         {
             for (at, entries) in blocks {
-                let block = Some(self.block(self.origin(at)));
+                let block = self.block(inner, self.origin(at));
                 self.table(TablePath { table: inner, block }, entries);
             }
             return None;
@@ -116,10 +119,16 @@ impl TomlReader<'_> {
         Some(Err(ConfigProblem::not_allowed(origin, inner, &allowed, &self.shown_value(value))))
     }
 
-    /// Adds a backend that begins at `origin`, and returns its index.
-    fn block(&mut self, origin: ValueOrigin) -> usize {
-        self.blocks.push(origin);
-        self.blocks.len() - 1
+    /// Adds a backend or a target of notifications that begins at `origin`, and returns its index. `None` for other
+    /// tables.
+    fn block(&mut self, table: &str, origin: ValueOrigin) -> Option<usize> {
+        let blocks = match table {
+            BACKEND => &mut self.content.blocks,
+            NOTIFY => &mut self.content.notify,
+            _ => return None,
+        };
+        blocks.push(origin);
+        Some(blocks.len() - 1)
     }
 
     fn origin(&self, position: usize) -> ValueOrigin {
@@ -157,6 +166,8 @@ fn hint(table: &str, name: &str) -> Option<String> {
 /// The table of a backend, and the table of limits, which it may contain.
 const BACKEND: &str = "backend";
 const LIMITS: &str = "limits";
+/// The table of a target of notifications.
+const NOTIFY: &str = "notify";
 
 /// The tables of an array of tables, with their positions.
 fn tables<'a>(array: &'a DeArray<'_>) -> Option<Vec<(usize, &'a DeTable<'a>)>> {

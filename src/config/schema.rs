@@ -5,6 +5,7 @@ use super::jobs::Jobs;
 use super::key::{ConfigKey, Table};
 use super::limits::Limits;
 use super::netbox::NetboxKeys;
+use super::notify::NotifyKeys;
 use super::shims::ShimKeys;
 use super::value::ValueError;
 use super::{BridgeKeys, TlsKeys};
@@ -19,6 +20,7 @@ pub fn keys() -> impl Iterator<Item = &'static ConfigKey> {
         ShimKeys::KEYS,
         Jobs::KEYS,
         Limits::KEYS,
+        NotifyKeys::KEYS,
     ]
     .into_iter()
     .flatten()
@@ -34,20 +36,21 @@ pub(super) struct Values {
     pub(super) shims: ShimKeys,
     pub(super) jobs: Jobs,
     pub(super) limits: Limits,
+    pub(super) notify: NotifyKeys,
 }
 
 impl Values {
     /// Sets `key`. A refused text changes nothing.
     pub(super) fn set(&mut self, key: &ConfigKey, text: &str) -> Result<(), ValueError> {
-        let Self { bridge, tls, backend, netbox, shims, jobs, limits } = self;
-        let tables: [&mut dyn Table; 7] = [bridge, tls, backend, netbox, shims, jobs, limits];
+        let Self { bridge, tls, backend, netbox, shims, jobs, limits, notify } = self;
+        let tables: [&mut dyn Table; 8] = [bridge, tls, backend, netbox, shims, jobs, limits, notify];
         tables.into_iter().find_map(|table| table.set(key.name, text)).unwrap_or(Err(ValueError::NotAllowed))
     }
 
     /// The keys whose change needs a restart, with their values.
     pub(super) fn needing_restart(&self) -> Vec<(&'static str, String)> {
-        let Self { bridge, tls, backend, netbox, shims, jobs, limits } = self;
-        let tables: [&dyn Table; 7] = [bridge, tls, backend, netbox, shims, jobs, limits];
+        let Self { bridge, tls, backend, netbox, shims, jobs, limits, notify } = self;
+        let tables: [&dyn Table; 8] = [bridge, tls, backend, netbox, shims, jobs, limits, notify];
         let value =
             |name| tables.iter().find_map(|table| table.get(name)).unwrap_or_else(|| "none".to_owned());
         keys().filter(|key| key.needs_restart).map(|key| (key.name, value(key.name))).collect()

@@ -291,7 +291,7 @@ fn set<'a>(keys: &'a [(&'static str, bool)]) -> impl Iterator<Item = &'static st
 }
 
 /// The name of a backend in messages.
-fn name(values: &Values) -> String {
+pub(super) fn name(values: &Values) -> String {
     let url = values.backend.url.as_ref().map(|url| url.authority());
     values.backend.name.clone().or(url).unwrap_or_else(|| "without url".to_owned())
 }

@@ -9,7 +9,9 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::base_path::BasePath;
 use crate::core::domain::channel::ChannelChoice;
-use crate::core::http::url::{BackendUrl, InvalidBackendUrl};
+use crate::core::domain::kind::Kind;
+use crate::core::domain::notification::{NotificationEvent, NotificationForm};
+use crate::core::http::url::{BackendUrl, HttpUrl, InvalidBackendUrl};
 use crate::core::run::policy::{EndpointIds, FailurePolicies, UnsupportedPolicy};
 use crate::tls::Fingerprint;
 
@@ -94,6 +96,7 @@ pub(super) use value;
 value!(ChannelChoice);
 value!(UnsupportedPolicy);
 value!(EndpointIds);
+value!(NotificationForm);
 value!(
     SocketAddr,
     |text| text.parse().ok(),
@@ -128,6 +131,34 @@ value!(
     |text| text.parse().ok(),
     |path| path.as_str().to_owned(),
     "a path such as /proxbox-bridge/, of letters, digits, dots, dashes, underscores and tildes"
+);
+value!(
+    Vec<Kind>,
+    |text| parts(text).map(Kind::from_name).collect(),
+    |kinds| joined(kinds),
+    format!("a list of {}", one_of(&Kind::NAMES)),
+    is_list: true
+);
+value!(
+    Vec<NotificationEvent>,
+    |text| {
+        let events: Option<Vec<_>> = parts(text).map(NotificationEvent::from_name).collect();
+        events.filter(|events| !events.is_empty() && !events.contains(&NotificationEvent::Test))
+    },
+    |events| joined(events),
+    "a list of failed, objects_failed, interrupted, recovered or stale",
+    is_list: true
+);
+/// Names of backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Names(pub(super) Vec<String>);
+
+value!(
+    Names,
+    |text| parts(text).map(|name| is_name(name).then(|| name.to_owned())).collect::<Option<_>>().map(Names),
+    |names| joined(&names.0),
+    "a list of names of backends",
+    is_list: true
 );
 // The name of a backend.
 value!(
@@ -164,6 +195,22 @@ value!(
     |is_on| if *is_on { "on" } else { "off" }.to_owned(),
     "off or on"
 );
+
+impl Value for HttpUrl {
+    type Bounds = ();
+
+    fn read(text: &str, (): &()) -> Result<Self, ValueError> {
+        text.parse().map_err(ValueError::Url)
+    }
+
+    fn text(&self) -> Option<String> {
+        Some(self.expose())
+    }
+
+    fn allowed((): &()) -> String {
+        "a URL of the form https://HOST[:PORT][/PATH] or http://HOST[:PORT][/PATH]".to_owned()
+    }
+}
 
 impl Value for BackendUrl {
     type Bounds = ();

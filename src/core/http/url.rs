@@ -1,8 +1,11 @@
-//! URLs of backends, and of NetBox.
+//! URLs of backends, of NetBox, and of webhooks.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt;
 use std::str::FromStr;
+
+use http::uri::PathAndQuery;
+use secrecy::{ExposeSecret, SecretString};
 
 /// A URL of the form `http://HOST[:PORT]` or `https://HOST[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +68,12 @@ pub enum InvalidBackendUrl {
     /// There is a path, a query or a fragment.
     #[error("it has a path, a query or a fragment: end it after the port")]
     Path,
+    /// There is an `@` before the host of a webhook.
+    #[error("it contains a user name or password: use notify.secret_file for a token")]
+    Credentials,
+    /// The path or the query has a character that is not allowed there.
+    #[error("its path or query has a character that must be percent-encoded, or a fragment")]
+    Target,
     /// The host is missing or invalid.
     #[error("its host is neither a name nor an address (IPv6 is written in brackets)")]
     Host,
@@ -103,6 +112,62 @@ impl FromStr for BackendUrl {
         let mut url = Self { is_tls, host, port: 0 };
         url.port = port_number(port, url.default_port())?;
         Ok(url)
+    }
+}
+
+/// A URL with a path and a query, which may be a secret: `https://HOST[:PORT]/PATH?QUERY`.
+#[derive(Clone)]
+pub struct HttpUrl {
+    origin: BackendUrl,
+    /// It begins with a slash.
+    target: SecretString,
+}
+
+impl HttpUrl {
+    /// The scheme, the host and the port.
+    pub fn origin(&self) -> &BackendUrl {
+        &self.origin
+    }
+
+    /// The path and the query, which may be a secret.
+    pub fn target(&self) -> &str {
+        self.target.expose_secret()
+    }
+
+    /// The whole URL, which may be a secret.
+    pub fn expose(&self) -> String {
+        format!("{}{}", self.origin, self.target())
+    }
+}
+
+impl PartialEq for HttpUrl {
+    fn eq(&self, other: &Self) -> bool {
+        self.origin == other.origin && self.target() == other.target()
+    }
+}
+
+impl Eq for HttpUrl {}
+
+impl fmt::Debug for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/…", self.origin)
+    }
+}
+
+impl FromStr for HttpUrl {
+    type Err = InvalidBackendUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidBackendUrl> {
+        let host = text.find("://").ok_or(InvalidBackendUrl::NoScheme)? + 3;
+        let end = text[host..].find(['/', '?', '#']).map_or(text.len(), |at| host + at);
+        let (origin, target) = text.split_at(end);
+        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+        if origin.contains('@') {
+            return Err(InvalidBackendUrl::Credentials);
+        }
+        let is_valid = !target.contains('#') && PathAndQuery::try_from(target.as_str()).is_ok();
+        let origin = origin.parse()?;
+        if is_valid { Ok(Self { origin, target: target.into() }) } else { Err(InvalidBackendUrl::Target) }
     }
 }
 
@@ -150,6 +215,27 @@ mod tests {
             let url: BackendUrl = text.parse().unwrap();
             assert_eq!((url.host(), url.port(), url.authority().as_str()), (host, port, authority), "{text}");
             assert_eq!(url.to_string().parse(), Ok(url), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_with_a_path_keeps_it_and_does_not_show_it() {
+        for (text, origin, target) in [
+            ("https://hooks.example", "https://hooks.example", "/"),
+            ("https://hooks.example:8443/T1/s3cret?x=1", "https://hooks.example:8443", "/T1/s3cret?x=1"),
+            ("http://[::1]?auth=s3cret", "http://[::1]", "/?auth=s3cret"),
+        ] {
+            let url: HttpUrl = text.parse().unwrap();
+            assert_eq!((url.origin().to_string().as_str(), url.target()), (origin, target));
+            assert!(!format!("{url:?}").contains("s3cret"), "{url:?}");
+        }
+        for (text, why) in [
+            ("hooks.example/x", InvalidBackendUrl::NoScheme),
+            ("https://me:secret@hooks.example/x", InvalidBackendUrl::Credentials),
+            ("https://hooks.example/a b", InvalidBackendUrl::Target),
+            ("https://hooks.example/a#b", InvalidBackendUrl::Target),
+        ] {
+            assert_eq!(text.parse::<HttpUrl>(), Err(why), "{text}");
         }
     }
 
