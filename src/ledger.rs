@@ -9,6 +9,7 @@
 //! | `record` | the record of a job |
 //! | `history` | the last successes on backends, and their capabilities |
 //! | `record_clock`, `clock` | the clock that records age by, and those that drive it |
+//! | `notification` | the queue of notifications |
 //! | `retention` | how long records are kept, and what a cleaning removes |
 //! | `secrets` | the secrets of fingerprints |
 //! | `damage` | rows that cannot be read |
@@ -18,6 +19,7 @@
 mod clock;
 mod damage;
 mod history;
+mod notification;
 mod pending;
 mod record;
 mod record_clock;
@@ -41,6 +43,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 pub use clock::{Clock, SystemClock};
 pub use history::{BackendHistory, DetectedCapabilities, LastSuccess};
+pub use notification::{MAX_AGE, MAX_QUEUED, NotificationRule, QueuedNotification, ResolvedProblem};
 pub use record::{
     Cooldown, FailureGroup, InvalidJobId, JobEnd, JobId, JobProgress, JobUpdate, LoggedFailure, LoggedFrame,
     Record, Requester, Stored, Timestamp,
@@ -237,6 +240,34 @@ impl Ledger {
         self.context.set_retention(retention);
     }
 
+    /// Queues notifications by `rules` from now on.
+    pub fn set_notification_rules(&self, rules: Vec<NotificationRule>) {
+        self.context.notifications.set(rules);
+    }
+
+    /// Queues the notifications of syncs that are overdue, and reads the first notification of each target. Those that
+    /// are older than [`MAX_AGE`], or have no target any more, are dropped.
+    pub fn first_notifications(&self) -> LedgerFuture<Vec<QueuedNotification>> {
+        self.requests.query(|store| store.first_notifications())
+    }
+
+    /// Removes a notification that its target has, or never accepts.
+    pub fn remove_notification(&self, target: &str, id: &str) -> LedgerFuture<()> {
+        let (target, id) = (target.to_owned(), id.to_owned());
+        self.requests.query(move |store| store.remove_notification(&target, &id))
+    }
+
+    /// Counts an attempt to send a notification.
+    pub fn count_attempt(&self, target: &str, id: &str) -> LedgerFuture<()> {
+        let (target, id) = (target.to_owned(), id.to_owned());
+        self.requests.query(move |store| store.count_attempt(&target, &id))
+    }
+
+    /// A receiver that changes when a notification is queued, and when the rules change.
+    pub fn notifications_changed(&self) -> watch::Receiver<Arc<[NotificationRule]>> {
+        self.context.notifications.subscribe()
+    }
+
     /// The reason why cleaning is held, if it is.
     pub fn cleaning_held(&self) -> Option<String> {
         self.context.clock.held()
@@ -342,6 +373,8 @@ pub struct LedgerOptions {
     pub busy_timeout: Duration,
     /// The clock that records age by.
     pub clock: Arc<dyn Clock>,
+    /// What the targets of notifications are notified of.
+    pub notifications: Vec<NotificationRule>,
 }
 
 /// Why a ledger cannot be opened. A retry does not help: an operator must act.

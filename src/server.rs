@@ -127,6 +127,7 @@ impl Server {
             log_frames: config.jobs.log_frames,
             busy_timeout: Duration::from_secs(2),
             clock: Arc::new(ledger::SystemClock),
+            notifications: Vec::new(),
         });
         let ledger = ledger.await?;
         if config.jobs.without_ledger != Some(WithoutLedger::Continue)

@@ -9,6 +9,7 @@ mod ledger;
 pub mod log;
 mod metrics;
 mod netbox;
+mod notification;
 mod process;
 mod stream;
 mod throttle;
@@ -39,6 +40,7 @@ pub use metrics::{
     text as metrics_text,
 };
 pub use netbox::{NetboxRequestAnswered, RuleApplied};
+pub use notification::{NotificationDropReason, NotificationFailed, NotificationSent, NotificationsDropped};
 pub use process::{
     BackendConfigured, BridgeStopped, ConfigReloaded, DrainStarted, OpenFilesLimited, RestartAwaited,
     RestartSeen, StateNotWritten, SupervisorUnreachable,

@@ -4,6 +4,7 @@ mod age;
 mod damage;
 mod failed;
 mod loss;
+mod notifications;
 
 use std::fmt::{Debug, Display};
 use std::fs;
@@ -40,6 +41,7 @@ fn options(directory: &Path) -> LedgerOptions {
         log_frames: 10,
         busy_timeout: Duration::from_millis(20),
         clock: Arc::new(SystemClock),
+        notifications: Vec::new(),
     }
 }
 

@@ -19,7 +19,7 @@ impl DamagedRows {
     }
 
     /// Reports the `problem` of a skipped row.
-    fn report(&mut self, problem: &str) {
+    pub(super) fn report(&mut self, problem: &str) {
         if self.0.len() < MAX_REPORTED && self.0.insert(problem.to_owned()) {
             LedgerRowDamaged { problem }.emit();
         }

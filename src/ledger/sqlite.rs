@@ -8,11 +8,13 @@
 //! | [`mod@inspect`] | checks of the file without opening the ledger |
 //! | [`failed`] | the failed objects of jobs |
 //! | [`history`] | the last successes on backends, and their capabilities |
+//! | [`notifications`] | the queue of notifications |
 //! | [`recovery`], [`retention`] | unfinished jobs of an earlier process, and the removal of old records |
 
 mod failed;
 mod history;
 mod inspect;
+mod notifications;
 mod queries;
 mod recovery;
 mod retention;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::notification::{NotificationRules, QueuedNotification};
 use super::pending::Pending;
 use super::record_clock::{ClockState, RecordClock};
 use super::retention::{CleaningPlan, CleaningStep, EndedJobs, WithoutLog};
@@ -71,6 +72,15 @@ pub(super) trait Store: Send + 'static {
         detected: &DetectedCapabilities,
     ) -> Result<(), StoreError>;
 
+    /// See [`super::Ledger::first_notifications`].
+    fn first_notifications(&mut self) -> Result<Vec<QueuedNotification>, StoreError>;
+
+    /// See [`super::Ledger::remove_notification`].
+    fn remove_notification(&mut self, target: &str, id: &str) -> Result<(), StoreError>;
+
+    /// See [`super::Ledger::count_attempt`].
+    fn count_attempt(&mut self, target: &str, id: &str) -> Result<(), StoreError>;
+
     /// Stores the state of the clock.
     fn save_clock(&mut self, state: ClockState) -> Result<(), StoreError>;
 
@@ -116,6 +126,7 @@ pub(super) struct StoreContext {
     in_memory: bool,
     pub(super) clock: RecordClock,
     pub(super) secrets: FingerprintSecrets,
+    pub(super) notifications: NotificationRules,
     /// Where the store publishes a loss, once another database is open.
     pub(super) lost: watch::Sender<Option<LedgerLoss>>,
 }
@@ -127,13 +138,14 @@ const FAILED_IN_MEMORY: usize = 100;
 
 impl StoreContext {
     pub(super) fn new(options: &LedgerOptions) -> Self {
-        let LedgerOptions { directory, retention, log_frames, clock, .. } = options;
+        let LedgerOptions { directory, retention, log_frames, clock, notifications, .. } = options;
         let in_memory = directory.is_none();
         let context = Self {
             log_frames: if in_memory { FRAMES_IN_MEMORY.min(*log_frames) } else { *log_frames },
             in_memory,
             clock: RecordClock::new(Arc::clone(clock), *retention),
             secrets: FingerprintSecrets::random(),
+            notifications: NotificationRules::new(notifications.clone()),
             lost: watch::Sender::new(None),
         };
         context.set_retention(*retention);

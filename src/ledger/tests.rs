@@ -67,6 +67,7 @@ pub(super) fn options(directory: Option<&Path>) -> LedgerOptions {
         log_frames: 10,
         busy_timeout: Duration::from_millis(20),
         clock: Arc::new(FixedClock(Timestamp(2_000))),
+        notifications: Vec::new(),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::core::wire::traffic::FrameType;
 use family::{MetricFactory, PerLabel};
 use labels::outcome_values;
 pub use labels::{Circuit, ConnectResult, Listener, ResumeSource, Route, Surface, WatcherDeparture};
-pub(super) use labels::{NetboxRule, ObjectResult, ReloadResult, ShimLabel, Status};
+pub(super) use labels::{NetboxRule, NotificationResult, ObjectResult, ReloadResult, ShimLabel, Status};
 
 /// Defines the metrics in groups. An entry is the HELP text as a doc comment, the field with its type, and the method of
 /// [`MetricFactory`] with the name of the metric.
@@ -172,6 +172,12 @@ metrics! {
         log_bytes: IntGauge = gauge("log_bytes");
         /// Limit on the memory used by the logs of jobs (limits.all_logs_bytes), in bytes.
         log_bytes_limit: IntGauge = gauge("log_bytes_limit");
+    }
+
+    /// Metrics of notifications.
+    notifications: NotificationMetrics {
+        /// Notifications to the targets of [[notify]]: sent, attempts that failed, and dropped ones.
+        results: PerLabel<NotificationResult, IntCounter> = counters("notifications_total");
     }
 
     /// Metrics of the process.

@@ -14,7 +14,7 @@ use super::{DAY, HOUR, bare, end, everything, folder, frames, full, ids, options
 
 /// Clocks that a test moves.
 #[derive(Debug)]
-struct SteppedClock(Mutex<(Timestamp, Duration, Option<bool>)>);
+pub(super) struct SteppedClock(Mutex<(Timestamp, Duration, Option<bool>)>);
 
 impl Clock for SteppedClock {
     fn wall(&self) -> Timestamp {
@@ -31,12 +31,12 @@ impl Clock for SteppedClock {
 }
 
 impl SteppedClock {
-    fn at(wall: Timestamp) -> Arc<Self> {
+    pub(super) fn at(wall: Timestamp) -> Arc<Self> {
         Arc::new(Self(Mutex::new((wall, Duration::from_secs(7), None))))
     }
 
     /// Time passes.
-    fn pass(&self, time: Duration) {
+    pub(super) fn pass(&self, time: Duration) {
         let mut clocks = self.0.lock().unwrap();
         clocks.0 = clocks.0.after(time);
         clocks.1 += time;
@@ -52,7 +52,7 @@ impl SteppedClock {
     }
 }
 
-const NOW: Timestamp = Timestamp(1_790_000_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_790_000_000_000);
 
 async fn opened(directory: &Path, clock: &Arc<SteppedClock>) -> Arc<Ledger> {
     Ledger::open(LedgerOptions { clock: clock.clone(), ..options(directory) }).await.unwrap()

@@ -73,6 +73,7 @@ pub async fn ledger(directory: &Path) -> Arc<Ledger> {
         log_frames: 1000,
         busy_timeout: Duration::from_secs(2),
         clock: Arc::new(SystemClock),
+        notifications: Vec::new(),
     })
     .await
     .unwrap()

@@ -3,22 +3,28 @@
 use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, TransactionBehavior, params, params_from_iter};
 
+use super::notifications::{self, Now};
 use super::rows::{self, COLUMNS, RowError, sequence};
 use super::{failed, history, schema};
 use crate::core::wire::sse::frame::Frame;
 use crate::ledger::damage::DamagedRows;
+use crate::ledger::notification::NotificationRule;
 use crate::ledger::pending::Pending;
 use crate::ledger::record_clock::ClockState;
 use crate::ledger::{JobFilter, JobId, LoggedFrame, Record, Timestamp};
 
-/// Writes all pending updates and the state of the ledger's clock in one transaction.
+/// Writes all pending updates, the notifications of new ends, and the state of the ledger's clock in one transaction.
+/// Returns whether it queued notifications.
 pub(super) fn write(
     connection: &mut Connection,
     pending: &Pending,
     log_frames: usize,
+    rules: &[NotificationRule],
     stand: ClockState,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<bool> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let now = Now { ledger: stand.time, wall: Timestamp::now() };
+    let mut is_queued = false;
     {
         let mut upsert = transaction.prepare(&upsert())?;
         let mut success = history::upsert(&transaction)?;
@@ -33,6 +39,7 @@ pub(super) fn write(
         for waiting in pending.iter() {
             let recorded = waiting.record.end.as_ref().map_or(Value::Null, |_| Value::Integer(stand.time));
             history::add(&mut success, &waiting.record)?;
+            is_queued |= notifications::record_ended(&transaction, rules, &waiting.record, now)?;
             upsert.execute(params_from_iter(rows::values(&waiting.record)?.into_iter().chain([recorded])))?;
             let job = waiting.record.id.to_string();
             failed::add(&transaction, &job, &waiting.failed)?;
@@ -47,7 +54,8 @@ pub(super) fn write(
         }
     }
     schema::save_clock_state(&transaction, stand)?;
-    transaction.commit()
+    transaction.commit()?;
+    Ok(is_queued)
 }
 
 /// A record replaces the previous one, unless that has an end and the new one has none: then the new one is late.

@@ -2,14 +2,21 @@
 
 use rusqlite::{Connection, Row, TransactionBehavior, params};
 
+use super::notifications::{self, EndedJob, Now};
 use super::rows;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Cause;
 use crate::ledger::Timestamp;
+use crate::ledger::notification::NotificationRule;
 
 /// An unfinished job.
 struct InterruptedJob {
     row: i64,
+    id: String,
+    backend: String,
+    kind: String,
+    vm: i64,
+    failed: u64,
     step: String,
     last: i64,
     detail: String,
@@ -25,15 +32,19 @@ const MAX_MILLIS: i64 = i64::MAX / 2;
 /// Call this before this process writes a job of its own, and with the lock on the directory held: then every
 /// unfinished job belongs to a process that has ended.
 ///
-/// Retention counts from `recorded`, in the ledger's time.
-pub(super) fn end(connection: &mut Connection, recorded: i64) -> rusqlite::Result<usize> {
+/// Retention counts from `recorded`, in the ledger's time. `rules` say who is notified.
+pub(super) fn end(
+    connection: &mut Connection,
+    rules: &[NotificationRule],
+    recorded: i64,
+) -> rusqlite::Result<usize> {
     let left = interrupted_jobs(connection)?;
     if left.is_empty() {
         return Ok(0);
     }
-    let now = Timestamp::now().to_i64();
+    let now = Now { ledger: recorded, wall: Timestamp::now() };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for InterruptedJob { row, step, last, detail } in &left {
+    for InterruptedJob { row, id, backend, kind, vm, failed, step, last, detail } in &left {
         transaction.execute(
             "UPDATE jobs SET finished = ?2, outcome = ?3, cause = ?4, failure_step = ?5,
                 failure_error = 'The bridge ended in the middle of this job.', failure_detail = ?6,
@@ -48,11 +59,14 @@ pub(super) fn end(connection: &mut Connection, recorded: i64) -> rusqlite::Resul
                 Cause::Crashed.as_str(),
                 step,
                 detail,
-                now,
+                now.wall.to_i64(),
                 recorded,
                 MAX_MILLIS,
             ],
         )?;
+        let (outcome, cause) = (Cause::Crashed.outcome(), Some(Cause::Crashed));
+        let job = EndedJob { id, backend, kind, vm: *vm, outcome, cause, failed: *failed };
+        notifications::job_ended(&transaction, rules, &job, now)?;
     }
     transaction.commit()?;
     Ok(left.len())
@@ -60,7 +74,7 @@ pub(super) fn end(connection: &mut Connection, recorded: i64) -> rusqlite::Resul
 
 fn interrupted_jobs(connection: &Connection) -> rusqlite::Result<Vec<InterruptedJob>> {
     let mut statement = connection.prepare(
-        "SELECT rowid AS row, kind, counts, frames_in, coalesce(updated, started, queued) AS last
+        "SELECT rowid AS row, id, backend, kind, coalesce(vm, 0) AS vm, failed_total, counts, frames_in, coalesce(updated, started, queued) AS last
             FROM jobs WHERE finished IS NULL",
     )?;
     statement.query_map([], interrupted_job)?.collect()
@@ -81,9 +95,15 @@ fn interrupted_job(row: &Row<'_>) -> rusqlite::Result<InterruptedJob> {
             )
         },
     );
+    let step = Kind::from_name(&kind).map_or_else(|| kind.clone(), |kind| kind.row().step.to_owned());
     Ok(InterruptedJob {
         row: row.get("row")?,
-        step: Kind::from_name(&kind).map_or(kind, |kind| kind.row().step.to_owned()),
+        id: rows::lossy(row, "id"),
+        backend: rows::lossy(row, "backend"),
+        kind,
+        vm: row.get("vm").unwrap_or_default(),
+        failed: row.get::<_, i64>("failed_total").unwrap_or_default().unsigned_abs(),
+        step,
         last,
         detail: format!(
             "{counts}; {events} events had been read; it was last updated at {}.",

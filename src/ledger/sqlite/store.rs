@@ -10,6 +10,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::notifications::{self, Now};
 use super::rows::RowError;
 use super::{FILE, failed, file, has_ledger, history, queries, recovery, retention, schema};
 use crate::core::http::url::BackendUrl;
@@ -20,7 +21,7 @@ use crate::ledger::retention::{CleaningPlan, CleaningStep, EndedJobs, WithoutLog
 use crate::ledger::store::{Store, StoreContext, StoreError};
 use crate::ledger::{
     BackendHistory, DetectedCapabilities, FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError,
-    LedgerOptions, LoggedFailure, LoggedFrame, Record, Timestamp,
+    LedgerOptions, LoggedFailure, LoggedFrame, QueuedNotification, Record, Timestamp,
 };
 use crate::private;
 use crate::telemetry::{LedgerLost, LedgerOpened};
@@ -107,8 +108,10 @@ impl SqliteStore {
             .map_err(sqlite)?;
         let stand = schema::resume(&connection, &self.context.clock).map_err(sqlite)?;
         if !self.recovered {
-            let interrupted = recovery::end(&mut connection, stand.time).map_err(sqlite)?;
+            let rules = self.context.notifications.rules();
+            let interrupted = recovery::end(&mut connection, &rules, stand.time).map_err(sqlite)?;
             self.recovered = true;
+            self.context.notifications.wake();
             LedgerOpened { place: &place, interrupted }.emit();
         }
         if let Some(directory) = &self.directory {
@@ -210,16 +213,20 @@ impl Store for SqliteStore {
 
     fn write(&mut self, pending: &Pending) -> Result<(), StoreError> {
         let (log_frames, now) = (self.context.log_frames, self.context.clock.observe());
+        let rules = self.context.notifications.rules();
         let mut is_broken = false;
         let written = self.query(|connection, _| {
-            let written = queries::write(connection, pending, log_frames, now);
+            let written = queries::write(connection, pending, log_frames, &rules, now);
             is_broken = written.as_ref().is_err_and(|error| !is_outside(error));
             Ok(written?)
         });
         if is_broken {
             self.disconnect();
         }
-        written
+        if written? {
+            self.context.notifications.wake();
+        }
+        Ok(())
     }
 
     fn job(&mut self, id: JobId) -> Result<Option<Record>, StoreError> {
@@ -261,6 +268,20 @@ impl Store for SqliteStore {
         detected: &DetectedCapabilities,
     ) -> Result<(), StoreError> {
         self.query(|connection, _| Ok(history::save_capabilities(connection, backend, detected)?))
+    }
+
+    fn first_notifications(&mut self) -> Result<Vec<QueuedNotification>, StoreError> {
+        let now = Now { ledger: self.context.clock.observe().time, wall: Timestamp::now() };
+        let rules = self.context.notifications.rules();
+        self.query(|connection, damage| notifications::first_of_each(connection, &rules, now, damage))
+    }
+
+    fn remove_notification(&mut self, target: &str, id: &str) -> Result<(), StoreError> {
+        self.query(|connection, _| Ok(notifications::remove(connection, target, id)?))
+    }
+
+    fn count_attempt(&mut self, target: &str, id: &str) -> Result<(), StoreError> {
+        self.query(|connection, _| Ok(notifications::count_attempt(connection, target, id)?))
     }
 
     fn save_clock(&mut self, state: ClockState) -> Result<(), StoreError> {

@@ -23,6 +23,7 @@ labels! {
     FrameType as "type",
     Limit as "limit",
     Listener as "listener",
+    NotificationResult as "result",
     ObjectResult as "result",
     ResumeSource as "from",
     RejectReason as "reason",
@@ -223,6 +224,18 @@ impl Label for NetboxRule {
 }
 
 const NONE: &str = "none";
+
+string_enum! {
+    /// What happened to a notification.
+    pub(in crate::telemetry) enum NotificationResult {
+        /// Its target accepted it.
+        Sent = "sent",
+        /// An attempt failed. It will be sent again.
+        Failed = "failed",
+        /// It was given up.
+        Dropped = "dropped",
+    }
+}
 
 string_enum! {
     /// The result of the sync of an object.

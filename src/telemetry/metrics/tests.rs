@@ -33,6 +33,7 @@ fn every_label_knows_its_place() {
     check::<Surface>();
     check::<ResumeSource>();
     check::<WatcherDeparture>();
+    check::<NotificationResult>();
     check::<ObjectResult>();
     check::<ReloadResult>();
     check::<ShimLabel>();
@@ -77,6 +78,7 @@ fn every_series_is_there_from_the_start_and_there_are_few() {
         "proxbox_bridge_netbox_requests_total{backend=\"old\",rule=\"none\"} 0",
         "proxbox_bridge_netbox_requests_total{backend=\"old\",rule=\"last_updated\"} 0",
         "proxbox_bridge_ledger_commit_seconds_count ",
+        "proxbox_bridge_notifications_total{result=\"dropped\"} ",
         "proxbox_bridge_reloads_total{result=\"failure\"} ",
         "proxbox_bridge_draining ",
         "proxbox_bridge_build_info{version=\"",
