@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::core::domain::kind::Kind;
 use crate::job::Registry;
 use crate::ledger::{Ledger, Timestamp};
+use crate::notify;
 use crate::telemetry;
 
 pub use listeners::{BACKEND_LISTEN, ClientListener, LISTEN, Listeners, NETBOX_LISTEN};
@@ -94,6 +95,7 @@ impl App {
     /// Replaces the state for new requests. Open streams and tunnels keep the state that they started with.
     pub fn replace(&self, state: AppState) {
         self.registry.configure(Arc::clone(&state.config));
+        self.registry.ledger().set_notification_rules(notify::rules(&state.config));
         state.publish_metrics();
         self.state.send_replace(Arc::new(state));
     }

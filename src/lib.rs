@@ -16,6 +16,7 @@
 //! | [`ledger`] | the durable record of jobs |
 //! | [`deadline`] | time limits for data from a peer |
 //! | [`private`] | files that only the user of the bridge can read |
+//! | [`notify`] | the delivery of notifications |
 //! | [`app`] | the state in force: configuration, backends, jobs |
 //! | [`proxy`] | requests for a backend: streams, `/ws`, everything else |
 //! | [`admin`] | the admin listener: health, metrics, jobs API, live page |
@@ -37,6 +38,7 @@ pub mod core;
 pub mod deadline;
 pub mod job;
 pub mod ledger;
+pub mod notify;
 pub mod private;
 pub mod proxy;
 pub mod recording;

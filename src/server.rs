@@ -29,6 +29,7 @@ use crate::config::{self, Config, WithoutLedger};
 use crate::core::remote::Remote;
 use crate::job;
 use crate::ledger::{self, CLEANING_INTERVAL, Cleaning};
+use crate::notify;
 use crate::proxy::Proxy;
 use crate::telemetry;
 use crate::tls::{TlsError, Trust};
@@ -127,7 +128,7 @@ impl Server {
             log_frames: config.jobs.log_frames,
             busy_timeout: Duration::from_secs(2),
             clock: Arc::new(ledger::SystemClock),
-            notifications: Vec::new(),
+            notifications: notify::rules(&config),
         });
         let ledger = ledger.await?;
         if config.jobs.without_ledger != Some(WithoutLedger::Continue)
@@ -189,6 +190,7 @@ impl Server {
 
     async fn serve(mut self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
         self.prune_netbox_endpoints();
+        self.start_notifications();
         supervisor::ready(&self.status());
         self.serve_until(shutdown).await;
         let registry = Arc::clone(&self.proxy.app.registry);
@@ -296,6 +298,13 @@ impl Server {
         self.background.spawn(async move {
             proxy.remove_unused_netbox_endpoints().await;
         });
+    }
+
+    /// Starts to deliver notifications, those of an earlier process included.
+    fn start_notifications(&mut self) {
+        let proxy = Arc::clone(&self.proxy);
+        let ledger = Arc::clone(proxy.app.registry.ledger());
+        self.background.spawn(notify::run(ledger, move || Arc::clone(&proxy.app.state().config)));
     }
 
     /// The status for the supervisor.

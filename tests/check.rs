@@ -3,7 +3,7 @@
 mod configuration;
 mod keys;
 mod netbox;
-mod run;
+pub mod run;
 mod tls;
 mod way;
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which parts of the crate each part may import.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("core", &["core"]),
     ("deadline", &["deadline"]),
     ("private", &["private"]),
@@ -20,7 +20,8 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("backend", &["core", "deadline", "tls", "config", "tcp", "telemetry", "backend"]),
     ("ledger", &["core", "private", "telemetry", "ledger"]),
     ("job", &["core", "deadline", "config", "private", "backend", "ledger", "recording", "telemetry", "job"]),
-    ("app", &["core", "config", "backend", "ledger", "job", "telemetry", "tls", "app"]),
+    ("notify", &["core", "tls", "config", "ledger", "telemetry", "notify"]),
+    ("app", &["core", "config", "backend", "ledger", "job", "notify", "telemetry", "tls", "app"]),
     (
         "proxy",
         &[
@@ -67,6 +68,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "admin",
             "job",
             "ledger",
+            "notify",
             "respond",
             "telemetry",
             "server",
@@ -76,7 +78,19 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("replay", &["core", "recording", "replay"]),
     (
         "cli",
-        &["core", "tls", "config", "backend", "ledger", "server", "telemetry", "replay", "recording", "cli"],
+        &[
+            "core",
+            "tls",
+            "config",
+            "backend",
+            "ledger",
+            "notify",
+            "server",
+            "telemetry",
+            "replay",
+            "recording",
+            "cli",
+        ],
     ),
 ];
 

@@ -5,6 +5,7 @@
 mod check;
 mod cli;
 mod crash;
+mod notify;
 mod operator;
 mod page;
 mod support;

@@ -7,6 +7,7 @@
 //! | `connect` | its host name, its addresses, its certificate |
 //! | `probe` | its release, its API key, its channels |
 //! | `netbox` | its connection to NetBox |
+//! | `notify` | the targets of notifications |
 //! | `certificate`, `redact` | the texts on certificates, and answers without the API key |
 //! | `report`, `verdict`, `render` | the results as JSON, their values, and their text form |
 
@@ -15,6 +16,7 @@ mod bridge;
 mod certificate;
 mod connect;
 mod netbox;
+mod notify;
 mod probe;
 mod redact;
 mod render;
@@ -49,6 +51,10 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+
+    /// Send a test notification to each target of [[notify]]
+    #[arg(long)]
+    notify: bool,
 
     /// Check this backend only
     #[arg(long, value_name = "NAME")]
@@ -86,7 +92,7 @@ impl CheckError {
 ///
 /// An invalid configuration, [`CheckError`], or an error of standard output.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { flags, json, only, key_file } = args;
+    let Args { flags, json, notify, only, key_file } = args;
     let config = match Config::load(&flags, environment()) {
         Ok(config) => config,
         Err(error) => {
@@ -106,7 +112,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         }
     };
     let examined = backends.into_iter().map(|backend| check_backend(&config, backend, key.as_ref()));
-    let report = CheckReport::new(bridge::check_bridge(&config), join_all(examined).await);
+    let mut bridge = bridge::check_bridge(&config);
+    bridge.extend(if notify { notify::test_targets(&config).await } else { notify::check_targets(&config) });
+    let report = CheckReport::new(bridge, join_all(examined).await);
     print(&if json { serde_json::to_string_pretty(&report)? } else { report.to_string() })?;
     match report.verdict {
         CheckVerdict::Misconfigured => Err(CheckError::Configuration.into()),

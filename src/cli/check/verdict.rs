@@ -34,6 +34,8 @@ string_enum! {
         DataDir = "data_dir",
         /// The trusted proxies, of the bridge or of a backend.
         Proxies = "proxies",
+        /// A target of notifications.
+        Notify = "notify",
         /// The host name of a backend.
         Name = "name",
         /// A connection over IPv4.
