@@ -88,6 +88,9 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 /// The exit code for an error of [`Cli::run`].
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if let Some(health::NotOk(state)) = error.downcast_ref() {
+        return ExitCode::from(*state as u8);
+    }
     let is_configuration = error.is::<config::ConfigError>()
         || error.downcast_ref().is_some_and(check::CheckError::is_configuration)
         || error.is::<InheritError>()

@@ -1,5 +1,8 @@
 //! `GET /livez` and `GET /readyz`.
+//!
+//! `/readyz?fresh=KIND:AGE` also requires that the last sync of KIND on each backend is not older than AGE.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -9,11 +12,13 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::auth::Caller;
+use super::jobs::invalid_query;
+use super::jobs::query::{QueryError, join_or, parameters};
 use crate::app::App;
 use crate::backend::Backend;
 use crate::config::WithoutLedger;
-use crate::ledger::Health;
-use crate::proxy::streams::{bad_parameter, unknown_parameter};
+use crate::core::domain::kind::Kind;
+use crate::ledger::{Health, Timestamp};
 use crate::respond::{self, Body};
 
 /// The answer of `/readyz`.
@@ -28,6 +33,9 @@ pub(super) struct Readiness {
     /// The backends, if they were checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     backends: Option<Vec<BackendHealth>>,
+    /// The last successes, if a limit for their age was given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    freshness: Vec<Freshness>,
     /// All problems, including those that do not prevent jobs from starting.
     pub(super) reasons: Vec<String>,
 }
@@ -44,6 +52,18 @@ struct BackendHealth {
     name: String,
     #[serde(flatten)]
     part: ComponentHealth,
+}
+
+/// The age of the last success of a kind on a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Freshness {
+    backend: String,
+    kind: Kind,
+    fresh: bool,
+    /// When the last sync that completed ended.
+    last_success: Option<String>,
+    age_seconds: Option<u64>,
+    limit_seconds: u64,
 }
 
 impl ComponentHealth {
@@ -80,23 +100,57 @@ impl Readiness {
             ledger: ComponentHealth::from_reason(ledger),
             listeners: ComponentHealth::from_reason(listeners),
             backends: None,
+            freshness: Vec::new(),
             reasons: reasons.into_iter().flatten().collect(),
         }
     }
 
-    /// The readiness with a connection attempt to each backend.
-    async fn with_backends(app: &App, caller: Caller) -> Self {
-        let mut readiness = Self::new(app);
+    /// Adds a connection attempt to each backend.
+    async fn check_backends(&mut self, app: &App, caller: Caller) {
         let state = app.state();
         let reached = join_all(state.backends.iter().map(|backend| check_backend(backend, caller))).await;
         for BackendHealth { name, part } in &reached {
             if let Some(reason) = &part.reason {
-                readiness.ready = false;
-                readiness.reasons.push(format!("the backend {name} cannot be reached: {reason}"));
+                self.ready = false;
+                self.reasons.push(format!("the backend {name} cannot be reached: {reason}"));
             }
         }
-        readiness.backends = Some(reached);
-        readiness
+        self.backends = Some(reached);
+    }
+
+    /// Adds the age of the last success that `query` limits.
+    fn check_freshness(&mut self, app: &App, query: &ReadyQuery) {
+        let (state, now) = (app.state(), Timestamp::now());
+        let backends = state.backends.iter().map(|backend| backend.config());
+        for backend in
+            backends.filter(|backend| query.backend.as_ref().is_none_or(|name| *name == backend.name))
+        {
+            for FreshnessLimit { kind, limit } in &query.fresh {
+                let success = app.registry.history.last_success(&backend.url, *kind);
+                let age = success.map(|success| now.since(success.at));
+                let fresh = age.is_some_and(|age| age <= *limit);
+                if !fresh {
+                    let since = match (success, age) {
+                        (Some(success), Some(age)) => {
+                            let [age, limit] =
+                                [age, *limit].map(|time| humantime::format_duration(whole_seconds(time)));
+                            format!("since {}, {age} ago (limit: {limit})", success.at)
+                        }
+                        _ => "yet".to_owned(),
+                    };
+                    self.ready = false;
+                    self.reasons.push(format!("{}: no {kind} sync has completed {since}", backend.name));
+                }
+                self.freshness.push(Freshness {
+                    backend: backend.name.clone(),
+                    kind: *kind,
+                    fresh,
+                    last_success: success.map(|success| success.at.to_string()),
+                    age_seconds: age.map(|age| age.as_secs()),
+                    limit_seconds: limit.as_secs(),
+                });
+            }
+        }
     }
 }
 
@@ -120,18 +174,92 @@ pub(super) fn live() -> Response<Body> {
     respond::json(StatusCode::OK, body.to_string().into())
 }
 
-/// Answers `GET /readyz`. With `backend` in the query, the backends are checked, too.
-pub(super) async fn ready(app: &App, query: &str, caller: Caller) -> Response<Body> {
-    let readiness = match query {
-        "" => Readiness::new(app),
-        "backend" | "backend=" => Readiness::with_backends(app, caller).await,
-        _ => {
-            let detail =
-                "/readyz has one parameter: ?backend also checks whether the backends can be reached.";
-            let is_value = query.starts_with("backend=");
-            return if is_value { bad_parameter(detail) } else { unknown_parameter(detail) };
+fn whole_seconds(time: Duration) -> Duration {
+    Duration::from_secs(time.as_secs())
+}
+
+/// The query of `/readyz`.
+#[derive(Debug, Default)]
+struct ReadyQuery {
+    /// Whether the backends are checked, too.
+    with_backends: bool,
+    /// The only backend whose syncs must be fresh.
+    backend: Option<String>,
+    fresh: Vec<FreshnessLimit>,
+}
+
+/// The highest age of the last success of a kind.
+#[derive(Clone, Copy, Debug)]
+struct FreshnessLimit {
+    kind: Kind,
+    limit: Duration,
+}
+
+impl FromStr for FreshnessLimit {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (kind, limit) = text.split_once(':').ok_or(())?;
+        let limit = humantime::parse_duration(limit).map_err(drop)?;
+        Ok(Self { kind: Kind::from_name(kind).ok_or(())?, limit })
+    }
+}
+
+impl ReadyQuery {
+    /// Parses `query`. `names` are those of the backends.
+    fn parse(query: &str, names: &[&str]) -> Result<Self, QueryError> {
+        let mut parsed = Self::default();
+        let bad = |name, raw: &str, allowed| QueryError::Value { name, value: raw.to_owned(), allowed };
+        for (name, raw, value) in parameters(query, &["fresh"])? {
+            match (name, value.as_deref()) {
+                ("fresh", value) => {
+                    let allowed = || {
+                        let kinds = join_or(Kind::all().map(Kind::as_str));
+                        format!("KIND:AGE, such as full-update:26h, with {kinds} as KIND")
+                    };
+                    let limit = value.and_then(|value| value.parse().ok());
+                    parsed.fresh.push(limit.ok_or_else(|| bad("fresh", raw, allowed()))?);
+                }
+                ("backend", None) if raw.is_empty() => parsed.with_backends = true,
+                ("backend", value) => {
+                    let allowed = || {
+                        let names = join_or(names.iter().copied());
+                        format!("no value, which checks the backends, or, with fresh, {names}")
+                    };
+                    let value = value.filter(|value| names.contains(value));
+                    parsed.backend = Some(value.ok_or_else(|| bad("backend", raw, allowed()))?.to_owned());
+                }
+                _ => {
+                    return Err(QueryError::Unknown {
+                        name: name.to_owned(),
+                        path: "/readyz",
+                        allowed: "backend and fresh",
+                    });
+                }
+            }
         }
+        if parsed.backend.is_some() && parsed.fresh.is_empty() {
+            let allowed = "no value, which checks the backends; a name narrows fresh, which is missing";
+            let value = parsed.backend.unwrap_or_default();
+            return Err(bad("backend", &value, allowed.to_owned()));
+        }
+        Ok(parsed)
+    }
+}
+
+/// Answers `GET /readyz`. The query may add checks of the backends, and of the age of their last syncs.
+pub(super) async fn ready(app: &App, query: &str, caller: Caller) -> Response<Body> {
+    let state = app.state();
+    let names: Vec<&str> = state.backends.iter().map(|backend| backend.config().name.as_str()).collect();
+    let query = match ReadyQuery::parse(query, &names) {
+        Ok(query) => query,
+        Err(invalid) => return invalid_query(&invalid),
     };
+    let mut readiness = Readiness::new(app);
+    if query.with_backends {
+        readiness.check_backends(app, caller).await;
+    }
+    readiness.check_freshness(app, &query);
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     respond::object(status, &readiness)
 }

@@ -7,7 +7,7 @@ mod events;
 mod failed;
 mod json;
 mod log;
-mod query;
+pub(super) mod query;
 mod recording;
 
 use std::collections::HashSet;
@@ -27,7 +27,7 @@ use crate::proxy::streams::{bad_parameter, unknown_parameter, with_job_header};
 use crate::respond::{self, Body};
 use crate::telemetry::AuditAction;
 use json::JobObject;
-use query::{JobQuery, JobQueryError};
+use query::{JobQuery, QueryError};
 
 pub(super) use events::answer as events;
 pub(super) use failed::answer as failed;
@@ -77,12 +77,12 @@ pub(super) async fn list(app: &App, query: &str) -> Response<Body> {
     respond::object(StatusCode::OK, &JobList { next, results, warning })
 }
 
-/// The response to an invalid query of `/jobs`, or of the failed objects of a job.
-fn invalid_query(invalid: &JobQueryError) -> Response<Body> {
+/// The response to an invalid query of this listener.
+pub(super) fn invalid_query(invalid: &QueryError) -> Response<Body> {
     let detail = invalid.to_string();
     match invalid {
-        JobQueryError::Unknown { .. } => unknown_parameter(&detail),
-        JobQueryError::Twice(_) | JobQueryError::Value { .. } => bad_parameter(&detail),
+        QueryError::Unknown { .. } => unknown_parameter(&detail),
+        QueryError::Twice(_) | QueryError::Value { .. } => bad_parameter(&detail),
     }
 }
 

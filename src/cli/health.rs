@@ -9,26 +9,67 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::{Config, Flags, environment};
+use crate::core::domain::kind::Kind;
+use crate::core::text::string_enum::string_enum;
 
 /// Check whether the bridge that runs with this configuration is ready. Exit code 0 if it is, 1 if not.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("backend", |backend| backend.value_name("NAME").help("With --fresh: check this backend alone")))]
 pub struct Args {
     #[command(flatten)]
     flags: Flags,
     /// Also check whether its backends are reachable
     #[arg(long)]
     backends: bool,
+    /// Also check that the last sync of the kind that completed is not older, as in full-update=26h. May be repeated
+    #[arg(long, value_name = "KIND=AGE", value_parser = parse_fresh)]
+    fresh: Vec<(Kind, Duration)>,
+    /// Print one line with performance data, and exit as a plugin of Nagios: 0 OK, 1 WARNING (ready, with a problem),
+    /// 2 CRITICAL, 3 UNKNOWN
+    #[arg(long)]
+    nagios: bool,
     /// Time limit for the answer
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }
 
+fn parse_fresh(text: &str) -> Result<(Kind, Duration), String> {
+    let (kind, age) = text.split_once('=').ok_or("expected KIND=AGE, such as full-update=26h")?;
+    let age = humantime::parse_duration(age).map_err(|error| error.to_string())?;
+    let kind = Kind::from_name(kind).ok_or_else(|| {
+        let kinds: Vec<&str> = Kind::all().map(Kind::as_str).collect();
+        format!("no such kind; expected one of {}", kinds.join(", "))
+    })?;
+    Ok((kind, age))
+}
+
 /// The largest answer that is read, in bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
+
+string_enum! {
+    /// The state of a plugin of Nagios. Its number is the exit code.
+    pub enum NagiosState {
+        /// The bridge is ready.
+        Ok = "OK",
+        /// The bridge is ready, and has a problem.
+        Warning = "WARNING",
+        /// The bridge is not ready or does not answer, or a check failed.
+        Critical = "CRITICAL",
+        /// The state could not be determined.
+        Unknown = "UNKNOWN",
+    }
+}
+
+/// The state of the bridge is not OK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the state of the bridge is {0}")]
+pub struct NotOk(pub NagiosState);
 
 /// Prints the answer of the bridge.
 ///
@@ -36,19 +77,90 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 ///
 /// An invalid configuration, no answer, or a bridge that is not ready.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { flags, backends, timeout: limit } = args;
-    let address = connectable_address(Config::admin_listen(&flags, environment())?);
-    let path = if backends { "/readyz?backend" } else { "/readyz" };
-    let response = timeout(limit, fetch(address, path)).await;
-    let limit = humantime::format_duration(limit);
-    let (status, body) = response
-        .with_context(|| format!("http://{address}{path} did not answer within {limit}"))?
-        .with_context(|| format!("cannot connect to the bridge at http://{address}{path} (admin_listen)"))?;
+    let address = Config::admin_listen(&args.flags, environment()).map(connectable_address);
+    if args.nagios {
+        let (state, text) = match address {
+            Err(invalid) => (NagiosState::Unknown, invalid.to_string()),
+            Ok(address) => match request(address, &args).await {
+                Err(error) => (NagiosState::Critical, format!("{error:#}")),
+                Ok((status, body)) => evaluate(status, &body),
+            },
+        };
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        super::print(&format!("PROXBOX-BRIDGE {state} - {text}"))?;
+        return if state == NagiosState::Ok { Ok(()) } else { Err(NotOk(state).into()) };
+    }
+    let (status, body) = request(address?, &args).await?;
     super::print(&String::from_utf8_lossy(&body))?;
     if status != StatusCode::OK {
         bail!("the bridge is not ready ({status})");
     }
     Ok(())
+}
+
+async fn request(address: SocketAddr, args: &Args) -> anyhow::Result<(StatusCode, Bytes)> {
+    let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let limits = args.fresh.iter().map(|(kind, age)| {
+        let age = humantime::format_duration(*age).to_string();
+        format!("fresh={kind}:{}", escaped(&age))
+    });
+    let backend = args.flags.backend.as_ref().filter(|_| !args.fresh.is_empty());
+    let backend = match backend {
+        Some(name) => Some(format!("backend={}", escaped(name))),
+        None => args.backends.then(|| "backend".to_owned()),
+    };
+    let query: Vec<String> = backend.into_iter().chain(limits).collect();
+    let path = if query.is_empty() { "/readyz".to_owned() } else { format!("/readyz?{}", query.join("&")) };
+    let response = timeout(args.timeout, fetch(address, &path)).await;
+    let limit = humantime::format_duration(args.timeout);
+    response
+        .with_context(|| format!("http://{address}{path} did not answer within {limit}"))?
+        .with_context(|| format!("cannot connect to the bridge at http://{address}{path} (admin_listen)"))
+}
+
+/// What `--nagios` reads of `/readyz`.
+#[derive(Deserialize)]
+struct ReadyResponse {
+    reasons: Vec<String>,
+    #[serde(default)]
+    freshness: Vec<FreshnessResponse>,
+}
+
+#[derive(Deserialize)]
+struct FreshnessResponse {
+    backend: String,
+    kind: String,
+    age_seconds: Option<u64>,
+    limit_seconds: u64,
+}
+
+/// The state of the bridge, and its description with performance data.
+fn evaluate(status: StatusCode, body: &[u8]) -> (NagiosState, String) {
+    // A pipe begins the performance data, and a quote ends a label in it.
+    let plain = |text: &str| text.replace(['|', '\''], " ");
+    let Ok(ReadyResponse { reasons, freshness }) = serde_json::from_slice(body) else {
+        let answer = String::from_utf8_lossy(body);
+        return (NagiosState::Unknown, format!("unexpected answer ({status}): {}", plain(&answer)));
+    };
+    let state = match status {
+        StatusCode::OK if reasons.is_empty() => NagiosState::Ok,
+        StatusCode::OK => NagiosState::Warning,
+        _ => NagiosState::Critical,
+    };
+    let is_ready = (state == NagiosState::Ok).then(|| "ready".to_owned());
+    let ages = freshness.iter().filter(|_| is_ready.is_some()).filter_map(|fresh| {
+        let age = humantime::format_duration(Duration::from_secs(fresh.age_seconds?));
+        Some(plain(&format!("{} {} {age} ago", fresh.backend, fresh.kind)))
+    });
+    let ages: Vec<String> = ages.collect();
+    let reasons = reasons.iter().map(|reason| plain(reason));
+    let text = is_ready.iter().cloned().chain(reasons).chain(ages).collect::<Vec<_>>().join("; ");
+    let data = freshness.iter().map(|fresh| {
+        let age = fresh.age_seconds.map_or("U".to_owned(), |age| format!("{age}s"));
+        format!(" '{} {}'={age};;{};0", plain(&fresh.backend), fresh.kind, fresh.limit_seconds)
+    });
+    let data: String = data.collect();
+    (state, if data.is_empty() { text } else { format!("{text} |{data}") })
 }
 
 /// The address to connect to for a listener on `address`.
@@ -86,6 +198,38 @@ async fn fetch(address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, B
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_for_nagios_has_the_state_the_reasons_and_the_ages() {
+        let fresh =
+            r#"{"backend": "l'b", "kind": "full-update", "age_seconds": 3720, "limit_seconds": 93600}"#;
+        let stale = r#"{"backend": "b", "kind": "devices", "age_seconds": null, "limit_seconds": 60}"#;
+        for (status, body, state, text) in [
+            (200, r#"{"reasons": []}"#.to_owned(), NagiosState::Ok, "ready"),
+            (
+                200,
+                format!(r#"{{"reasons": [], "freshness": [{fresh}]}}"#),
+                NagiosState::Ok,
+                "ready; l b full-update 1h 2m ago | 'l b full-update'=3720s;;93600;0",
+            ),
+            (200, r#"{"reasons": ["the | clock"]}"#.to_owned(), NagiosState::Warning, "the   clock"),
+            (
+                503,
+                format!(r#"{{"reasons": ["no sync"], "freshness": [{fresh}, {stale}]}}"#),
+                NagiosState::Critical,
+                "no sync | 'l b full-update'=3720s;;93600;0 'b devices'=U;;60;0",
+            ),
+            (
+                400,
+                r#"{"message": "Bad"}"#.to_owned(),
+                NagiosState::Unknown,
+                "unexpected answer (400 Bad Request): {\"message\": \"Bad\"}",
+            ),
+        ] {
+            let evaluated = evaluate(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+            assert_eq!(evaluated, (state, text.to_owned()), "{body}");
+        }
+    }
 
     #[test]
     fn a_listener_on_every_address_is_reached_on_this_machine() {

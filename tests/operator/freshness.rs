@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::health::health;
 use super::{OLD, RunningBridge};
 use crate::support::bridge::{FULL_UPDATE, fast, recordings, replayed};
 
@@ -51,4 +52,80 @@ async fn the_last_success_the_version_and_the_channels_are_known_after_a_restart
         }
         assert_eq!(before, after);
     }
+}
+
+#[tokio::test]
+async fn a_bridge_is_not_ready_for_who_needs_a_fresher_sync() {
+    let replay = replayed(recordings(OLD, &[]), fast()).await;
+    let name = replay.local_addr().to_string();
+    let bridge = RunningBridge::start(replay.local_addr(), &[]);
+    let ready = async |query: &str| {
+        let answer = bridge.admin("GET", &format!("/readyz?{query}")).await;
+        (answer.status, answer.json())
+    };
+    let (status, answer) = ready("fresh=full-update:26h").await;
+    assert_eq!(status, 503, "{answer}");
+    assert_eq!(
+        answer["reasons"],
+        serde_json::json!([format!("{name}: no full-update sync has completed yet")])
+    );
+    assert_eq!((&answer["ready"], &answer["freshness"][0]["last_success"]), (&false.into(), &Value::Null));
+
+    assert_eq!(bridge.get(FULL_UPDATE).await.status, 200);
+    let narrowed = format!("fresh=full-update:26h&backend={name}");
+    for query in ["fresh=full-update:26h", "backend&fresh=full-update:1h%2030m", &narrowed] {
+        let (status, answer) = ready(query).await;
+        assert_eq!((status, &answer["reasons"]), (200, &serde_json::json!([])), "{query}");
+        let fresh = &answer["freshness"][0];
+        assert_eq!((&fresh["backend"], &fresh["kind"]), (&name.as_str().into(), &"full-update".into()));
+        assert_eq!(
+            (&fresh["fresh"], answer.get("backends").is_some()),
+            (&true.into(), query.starts_with("backend"))
+        );
+    }
+    let (status, answer) = ready("fresh=full-update:26h&fresh=devices:26h&fresh=full-update:0s").await;
+    assert_eq!(status, 503);
+    let fresh: Vec<bool> =
+        answer["freshness"].as_array().unwrap().iter().map(|one| one["fresh"].as_bool().unwrap()).collect();
+    assert_eq!(fresh, [true, false, false]);
+    let reason = answer["reasons"][1].as_str().unwrap();
+    let last = answer["freshness"][2]["last_success"].as_str().unwrap();
+    assert!(
+        reason.starts_with(&format!("{name}: no full-update sync has completed since {last}, ")),
+        "{reason}"
+    );
+    assert!(reason.ends_with(" ago (limit: 0s)"), "{reason}");
+    for (query, expected) in [
+        ("fresh=cats:26h", "devices"),
+        ("fresh=devices:soon", "full-update:26h"),
+        ("fresh=devices", "full-update:26h"),
+        ("fresh=", "full-update:26h"),
+        ("fresh=devices:1h&backend=other", name.as_str()),
+        ("backend=other", name.as_str()),
+        (&format!("backend={name}"), "fresh"),
+        ("stale=devices:1h", "backend and fresh"),
+        ("backend&backend", "twice"),
+    ] {
+        let (status, answer) = ready(query).await;
+        assert!(status == 400 && answer["detail"].as_str().unwrap().contains(expected), "{query}: {answer}");
+    }
+
+    let admin = bridge.process.admin.to_string();
+    let (code, said, _) = health(admin.clone(), &["--fresh", "full-update=26h"]).await;
+    assert!(code == Some(0) && said.contains("\"freshness\""), "{said}");
+    let (code, said, _) = health(admin.clone(), &["--fresh", "devices=1h 30m"]).await;
+    assert!(code == Some(1) && said.contains("no devices sync has completed yet"), "{said}");
+    let (code, said, _) = health(admin.clone(), &["--fresh", "full-update=26h", "--nagios"]).await;
+    assert_eq!(code, Some(0));
+    let start = format!("PROXBOX-BRIDGE OK - ready; {name} full-update ");
+    assert!(said.starts_with(&start) && said.ends_with("s;;93600;0\n"), "{said}");
+    let (code, said, _) = health(admin.clone(), &["--fresh", "devices=1h", "--nagios"]).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.starts_with("PROXBOX-BRIDGE CRITICAL") && said.contains("=U;;3600;0"), "{said}");
+    let (code, said, _) = health(admin, &["--fresh", "devices=1h", "--backend", "other", "--nagios"]).await;
+    assert!(code == Some(3) && said.starts_with("PROXBOX-BRIDGE UNKNOWN"), "{said}");
+    let (code, said, _) = health("127.0.0.1:1".to_owned(), &["--nagios"]).await;
+    assert!(code == Some(2) && said.starts_with("PROXBOX-BRIDGE CRITICAL - cannot connect"), "{said}");
+    let (code, _, why) = health("127.0.0.1:1".to_owned(), &["--fresh", "cats=1h"]).await;
+    assert!(code == Some(64) && why.contains("virtual-machines"), "{why}");
 }

@@ -51,23 +51,25 @@ async fn a_backend_that_is_not_there_is_a_reason_for_who_asks() {
     assert_eq!(front.admin_request("GET", "/readyz?backends", &[]).await.status, 400);
 }
 
+/// Runs the command `health`. Returns its exit code, its output and its errors.
+pub(super) async fn health(admin: String, more: &'static [&'static str]) -> (Option<i32>, String, String) {
+    let output = tokio::task::spawn_blocking(move || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_proxbox-bridge"));
+        // It needs neither a backend nor the token, which it may not be able to read.
+        let token = ["--admin-token-file", "/no/such/file"];
+        command.args(["health", "--admin-listen", &admin]).args(token).args(more);
+        command.env_clear().output().unwrap()
+    });
+    let output = output.await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
 #[tokio::test]
 async fn the_command_asks_the_bridge_that_runs() {
     let BridgedReplay { backend, front: _front } =
         BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let bridge = RunningBridge::start(backend.local_addr(), &[]);
-    let health = async |admin: String, more: &'static [&'static str]| {
-        let output = tokio::task::spawn_blocking(move || {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_proxbox-bridge"));
-            // It needs neither a backend nor the token, which it may not be able to read.
-            let token = ["--admin-token-file", "/no/such/file"];
-            command.args(["health", "--admin-listen", &admin]).args(token).args(more);
-            command.env_clear().output().unwrap()
-        });
-        let output = output.await.unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (output.status.code(), text(output.stdout), text(output.stderr))
-    };
     let (code, said, _) = health(bridge.process.admin.to_string(), &[]).await;
     assert_eq!(code, Some(0));
     assert!(said.starts_with("{\"ready\":true"), "{said}");

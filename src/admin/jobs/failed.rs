@@ -10,7 +10,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use serde::Serialize;
 
-use super::query::{JobQueryError, parameters};
+use super::query::{QueryError, parameters};
 use super::{JobLookupError, find_record, invalid_query, parse_id};
 use crate::app::App;
 use crate::core::domain::outcome::ObjectFailure;
@@ -204,11 +204,11 @@ impl Format {
 }
 
 impl FailedQuery {
-    fn parse(query: &str) -> Result<Self, JobQueryError> {
+    fn parse(query: &str) -> Result<Self, QueryError> {
         let mut parsed = Self::default();
         for (name, raw, value) in parameters(query, &[])? {
             let value = value.as_deref();
-            let bad = |name, allowed: String| JobQueryError::Value { name, value: raw.to_owned(), allowed };
+            let bad = |name, allowed: String| QueryError::Value { name, value: raw.to_owned(), allowed };
             match name {
                 "group" => {
                     value
@@ -232,7 +232,7 @@ impl FailedQuery {
                         Some(format.ok_or_else(|| bad("format", "json, ndjson or csv".to_owned()))?);
                 }
                 _ => {
-                    return Err(JobQueryError::Unknown {
+                    return Err(QueryError::Unknown {
                         name: name.to_owned(),
                         path: "/jobs/{id}/failed",
                         allowed: "group, after, limit and format",

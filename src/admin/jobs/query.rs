@@ -18,9 +18,9 @@ pub(super) struct JobQuery {
     pub(super) size: usize,
 }
 
-/// Why a query of `/jobs` is invalid.
+/// Why a query is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum JobQueryError {
+pub(in crate::admin) enum QueryError {
     #[error("{name:?} is not a parameter of {path}. It has {allowed}.")]
     Unknown { name: String, path: &'static str, allowed: &'static str },
     #[error("{0:?} is given twice.")]
@@ -37,12 +37,12 @@ impl JobQuery {
     ///
     /// # Errors
     ///
-    /// [`JobQueryError`] names the valid parameters or values.
+    /// [`QueryError`] names the valid parameters or values.
     pub(super) fn parse(
         query: &str,
         now: Timestamp,
         url_of: impl Fn(&str) -> Option<BackendUrl>,
-    ) -> Result<Self, JobQueryError> {
+    ) -> Result<Self, QueryError> {
         let filter = JobFilter { limit: DEFAULT_LIMIT, ..JobFilter::default() };
         let mut page = Self { filter, size: DEFAULT_LIMIT };
         for (name, raw, value) in parameters(query, &["outcome"])? {
@@ -57,8 +57,8 @@ impl JobQuery {
         (raw, value): (&str, Option<&str>),
         now: Timestamp,
         url_of: &dyn Fn(&str) -> Option<BackendUrl>,
-    ) -> Result<(), JobQueryError> {
-        let bad = |name, allowed: String| JobQueryError::Value { name, value: raw.to_owned(), allowed };
+    ) -> Result<(), QueryError> {
+        let bad = |name, allowed: String| QueryError::Value { name, value: raw.to_owned(), allowed };
         let filter = &mut self.filter;
         match name {
             "kind" => {
@@ -100,7 +100,7 @@ impl JobQuery {
                 filter.before = Some(before.ok_or_else(|| bad("before", "the id of a job".to_owned()))?);
             }
             _ => {
-                return Err(JobQueryError::Unknown {
+                return Err(QueryError::Unknown {
                     name: name.to_owned(),
                     path: "/jobs",
                     allowed: "kind, outcome, failed, backend, since, limit and before",
@@ -154,23 +154,24 @@ type Parameter<'a> = (&'a str, &'a str, Option<Cow<'a, str>>);
 ///
 /// # Errors
 ///
-/// [`JobQueryError::Twice`].
-pub(super) fn parameters<'a>(
+/// [`QueryError::Twice`].
+pub(in crate::admin) fn parameters<'a>(
     query: &'a str,
     repeatable: &[&str],
-) -> Result<Vec<Parameter<'a>>, JobQueryError> {
+) -> Result<Vec<Parameter<'a>>, QueryError> {
     let mut parameters: Vec<(&str, &str, _)> = Vec::new();
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (name, raw) = part.split_once('=').unwrap_or((part, ""));
         if !repeatable.contains(&name) && parameters.iter().any(|(known, ..)| *known == name) {
-            return Err(JobQueryError::Twice(name.to_owned()));
+            return Err(QueryError::Twice(name.to_owned()));
         }
         parameters.push((name, raw, decoded(raw).filter(|value| !value.is_empty())));
     }
     Ok(parameters)
 }
 
-fn join_or<'a>(values: impl Iterator<Item = &'a str>) -> String {
+/// The valid values of a parameter, for an error.
+pub(in crate::admin) fn join_or<'a>(values: impl Iterator<Item = &'a str>) -> String {
     format!("one of {}", values.collect::<Vec<_>>().join(", "))
 }
 
