@@ -5,7 +5,7 @@
 //! | `GET /` | the live page | reading |
 //! | `GET /page/…` | its scripts and styles | reading; nothing for styles |
 //! | `GET /livez` | 200 while the process can answer | nothing |
-//! | `GET /readyz` | 200 if jobs can start, else 503 with the reasons; `?backend` checks the backends, too | nothing |
+//! | `GET /readyz` | 200 if jobs can start, else 503 with the reasons; `?backend` checks the backends, `?fresh=KIND:AGE` the age of the last syncs, too | nothing |
 //! | `GET /metrics` | the Prometheus metrics | reading; nothing with `admin_open_metrics` |
 //! | `GET /openapi.json` | the OpenAPI document of this listener | reading |
 //! | `GET /backends` | the backends, and the channel of each kind there | reading |

@@ -22,8 +22,8 @@ pub use backend::{
 pub use front::{
     AcceptFailed, CERTIFICATE, CertificateRead, CertificateShown, CertificatesOverdue, ConnectionClosed,
     ConnectionOpened, ConnectionStalled, FilesOf, HandshakeFailed, ListenerOpened, NetboxAccessDenied,
-    NetboxUnreachable, OverLimit, RequestAnswered, RequestRejected, RequestShimmed, TunnelClosed,
-    TunnelOpened, Validity, flush_throttled_lines,
+    NetboxUnreachable, OverLimit, RequestAnswered, RequestReceived, RequestRejected, RequestShimmed,
+    TunnelClosed, TunnelOpened, Validity, flush_throttled_lines,
 };
 pub use job::{
     CooldownEnded, CooldownStarted, FramesReceived, FramesWritten, JobAbandoned, JobCrashed, JobEnded,
@@ -36,8 +36,8 @@ pub use ledger::{
     LedgerShed,
 };
 pub use metrics::{
-    Circuit, ConnectResult, GaugeReadings, Listener, ResumeSource, Route, Surface, WatcherDeparture,
-    text as metrics_text,
+    Circuit, ConnectResult, GaugeGuard, GaugeReadings, Listener, ResumeSource, Route, Surface,
+    WatcherDeparture, text as metrics_text,
 };
 pub use netbox::{NetboxRequestAnswered, RuleApplied};
 pub use notification::{NotificationDropReason, NotificationFailed, NotificationSent, NotificationsDropped};

@@ -15,6 +15,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::{Backend, ConnectError, RequestIdentity};
 use crate::core::domain::refusal::ErrorResponse;
@@ -80,12 +81,14 @@ impl Backend {
                 let _ = ended.send(error);
             }
         });
+        let sent = Instant::now();
         let response = match sender.send_request(request.map(|()| Empty::<Bytes>::new())).await {
             Ok(response) => response,
             // The connection ended before the request was sent. Its own error is the cause.
             Err(error) if error.is_canceled() => return Err(broken(end.await.unwrap_or(error))),
             Err(error) => return Err(broken(error)),
         };
+        self.metrics.response_arrived(sent.elapsed());
         let (Parts { status, headers, extensions, .. }, body) = response.into_parts();
         Ok(BackendResponse { status, headers, body, peeked: None, extensions, connection: task })
     }

@@ -103,7 +103,9 @@ impl Backend {
         let mut request = Request::from_parts(parts, body.boxed_unsync());
         let connection = capture_connection(&mut request);
         let response = async {
+            let sent = Instant::now();
             let mut response = self.pool.0.request(request).await.map_err(|error| self.failure(error))?;
+            self.metrics.response_arrived(sent.elapsed());
             response.extensions_mut().remove::<HasResponded>().inspect(HasResponded::note);
             if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
                 // After an unhandled exception uvicorn closes the connection without announcing it. The next request

@@ -14,6 +14,7 @@ use super::handle::{Job, StartResult};
 use super::registry::Registry;
 use super::request::SyncRequest;
 use super::runner::Runner;
+use crate::backend::Backend;
 use crate::config::OnDisconnect;
 use crate::core::domain::event::Failure;
 use crate::core::domain::outcome::Cause;
@@ -31,7 +32,7 @@ pub(super) fn run_job(
     request: SyncRequest,
 ) -> impl Future<Output = ()> + Send {
     let span = job.span.clone();
-    let longest = request.backend.limits().cooldown;
+    let backend = Arc::clone(&request.backend);
     async move {
         let runner = Runner::new(Arc::clone(&registry), Arc::clone(&job), request);
         let run = AssertUnwindSafe(runner.run()).catch_unwind();
@@ -40,7 +41,7 @@ pub(super) fn run_job(
             never = cancel_when_abandoned(&job) => match never {},
         };
         if ended.is_err() {
-            record_crash(&registry, &job, longest).await;
+            record_crash(&registry, &job, &backend).await;
         }
         // From here only the registry keeps the job.
         let (id, replay) = (job.id, job.config.limits.replay);
@@ -78,17 +79,16 @@ async fn cancel_when_abandoned(job: &Job) -> Infallible {
     }
 }
 
-/// Records the end of a job whose own code panicked. Its cool-down is `max_cooldown` at most.
-async fn record_crash(registry: &Arc<Registry>, job: &Job, max_cooldown: Duration) {
+/// Records the end of a job whose own code panicked. Its cool-down is `limits.cooldown` at most.
+async fn record_crash(registry: &Arc<Registry>, job: &Job, backend: &Backend) {
     let kind = job.key.endpoint().kind;
     let now = Timestamp::now();
     let last = job.log.tail(0, 1).pop();
     let is_whole = last.is_some_and(|last| last.frame.name == FrameName::Complete);
-    let (was_running, failure, rest) = {
+    let (failure, rest) = {
         let mut record = job.record_lock();
         // A good end that no reader was given is none.
         record.end.take_if(|end| !is_whole && end.failure.is_none());
-        let was_running = record.started.is_some();
         let failure = Failure {
             step: kind.row().step.to_owned(),
             error: CRASHED.to_owned(),
@@ -103,10 +103,11 @@ async fn record_crash(registry: &Arc<Registry>, job: &Job, max_cooldown: Duratio
         });
         let failure = end.failure.clone();
         // The panic has closed the connection.
-        let rest = record.cooldown.map(|cooldown| cooldown.ends(now).since(now).min(max_cooldown));
+        let rest =
+            record.cooldown.map(|cooldown| cooldown.ends(now).since(now).min(backend.limits().cooldown));
         let rest = rest.filter(|rest| !rest.is_zero());
         record.cooldown = rest.map(|rest| Cooldown { least: Duration::ZERO, until: now.after(rest) });
-        (was_running, failure, rest)
+        (failure, rest)
     };
     registry.release_permit(job, rest, None);
     let ending = if is_whole { Vec::new() } else { Normalizer::interrupted_frames(kind, failure) };
@@ -119,8 +120,8 @@ async fn record_crash(registry: &Arc<Registry>, job: &Job, max_cooldown: Duratio
     job.set_started(StartResult::Refused(Refusal::bad_backend(CRASHED)));
     job.log.append(ending);
     job.log.end();
-    telemetry::JobCrashed { kind, was_running, is_counted: !job.mark_counted(), has_terminal: is_whole }
-        .emit();
+    let backend = &*backend.metrics;
+    telemetry::JobCrashed { kind, backend, is_counted: !job.mark_counted(), has_terminal: is_whole }.emit();
 }
 
 const CRASHED: &str = "The bridge failed in the middle of this job.";

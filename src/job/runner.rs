@@ -35,7 +35,7 @@ use crate::core::wire::traffic::FrameCounts;
 use crate::deadline::{DeadlineTimer, timeout};
 use crate::ledger::{Cooldown, JobEnd, LoggedFrame, Stored, Timestamp};
 use crate::recording::RecordedKey;
-use crate::telemetry;
+use crate::telemetry::{self, GaugeGuard};
 use prepare::Preparation;
 use work::LegWork;
 
@@ -68,6 +68,8 @@ pub(super) struct Runner {
     generation: u64,
     /// When the job began to drive the backend; before that, when it was queued.
     began: Instant,
+    /// Counts the job as running in the metrics.
+    running: Option<GaugeGuard>,
     /// The deadline of the session.
     deadline: DeadlineTimer,
     clock: (Timestamp, Instant),
@@ -111,6 +113,7 @@ impl Runner {
             counted_frames: FrameCounts::default(),
             generation: 0,
             began: now,
+            running: None,
             deadline: DeadlineTimer::new(now),
             clock,
         }
@@ -300,16 +303,17 @@ impl Runner {
             if record.started.is_none() {
                 record.started = Some(self.time());
                 let kind = setup.endpoint.kind;
-                telemetry::JobStarted {
+                let started = telemetry::JobStarted {
                     kind,
+                    backend: &self.request.backend.metrics,
                     channels: &channels,
                     dialect: setup.dialect,
                     query: &record.query,
                     request: self.request.id(),
                     client: record.requester.address.as_deref(),
                     user: record.requester.actor.as_deref(),
-                }
-                .emit();
+                };
+                self.running = started.emit();
             }
             record.channels = channels.into_iter().map(Stored::Known).collect();
             record.dialect = setup.dialect.map(Stored::Known);
@@ -495,6 +499,7 @@ impl Runner {
             report,
             duration: finished.since(record.started.unwrap_or(record.queued)),
             has_started: record.started.is_some(),
+            running: self.running.take(),
         };
         let RunReport { outcome, cause, failure, counts, failed_objects, .. } = report.clone();
         record.progress.updated = Some(finished);

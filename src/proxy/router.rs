@@ -24,7 +24,7 @@ use crate::core::domain::kind::SyncEndpoint;
 use crate::core::http::guard;
 use crate::core::http::headers::{host, is_websocket, list};
 use crate::respond::{self, Body};
-use crate::telemetry::{self, AuditAction, Route};
+use crate::telemetry::{self, AuditAction, Listener, Route};
 
 impl Proxy {
     /// Answers a client request.
@@ -159,6 +159,12 @@ where
     F: Future<Output = (Route, Response<Body>)>,
 {
     let began = Instant::now();
+    let listener = match refused {
+        Route::Admin => Listener::Admin,
+        Route::Netbox => Listener::Netbox,
+        _ => Listener::Clients,
+    };
+    let _in_flight = telemetry::RequestReceived { listener }.emit();
     let trace = RequestTrace::from_headers(&mut parts.headers);
     let span = tracing::info_span!("request", request = trace.request, trace = trace.trace, token = Empty);
     telemetry::log::redact_span(&span, &credentials::redactor(&parts));

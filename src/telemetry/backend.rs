@@ -1,11 +1,13 @@
 //! Events between the bridge and its backends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use prometheus::{Gauge, IntCounter, IntGauge};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 
 use super::metrics::family::{Label, PerLabel};
+use super::metrics::jobs;
 use super::metrics::{Circuit, ConnectResult, METRICS, NetboxRule};
 use crate::core::domain::kind::Kind;
 use crate::core::domain::refusal::Refusal;
@@ -29,6 +31,7 @@ struct Series {
     connects: PerLabel<ConnectResult, IntCounter>,
     circuit: PerLabel<Circuit, IntGauge>,
     last_success: PerLabel<Kind, Gauge>,
+    response_head: Histogram,
     netbox: Option<PerLabel<Option<NetboxRule>, IntCounter>>,
     /// The labels `version` and `dialect` of `backend_info`.
     info: [String; 2],
@@ -53,6 +56,8 @@ pub fn set_backends(backends: Vec<Arc<BackendMetrics>>) {
     for new in backends.iter().filter(|one| !is_in(&known, one)) {
         new.begin();
     }
+    let names: Vec<&str> = backends.iter().map(|backend| backend.name.as_str()).collect();
+    jobs::set_backends(&names);
     *known = backends;
 }
 
@@ -96,6 +101,11 @@ impl BackendMetrics {
         self.with_series(|series| series.last_success.get(kind).set(at));
     }
 
+    /// Counts a response of the backend, whose head arrived `duration` after the request.
+    pub fn response_arrived(&self, duration: Duration) {
+        self.with_series(|series| series.response_head.observe(duration.as_secs_f64()));
+    }
+
     fn begin(&self) {
         let (metrics, name) = (&METRICS.backends, &self.name);
         let series = Series {
@@ -107,8 +117,9 @@ impl BackendMetrics {
                 metrics.circuit.with_label_values(&[name.as_str(), state.as_str()])
             }),
             last_success: PerLabel::new(|kind: Kind| {
-                metrics.last_success.with_label_values(&[name.as_str(), kind.as_str()])
+                METRICS.jobs.last_success.with_label_values(&[name.as_str(), kind.as_str()])
             }),
+            response_head: metrics.response_head.with_label_values(&[name]),
             netbox: self.has_netbox_listener.then(|| {
                 PerLabel::new(|rule: Option<NetboxRule>| {
                     metrics.netbox_requests.with_label_values(&[name.as_str(), rule.value()])
@@ -127,8 +138,9 @@ impl BackendMetrics {
         // Removing a series that does not exist fails, which does not matter.
         let _ = metrics.up.remove_label_values(&[name]);
         for kind in Kind::all() {
-            let _ = metrics.last_success.remove_label_values(&[name, kind.as_str()]);
+            let _ = METRICS.jobs.last_success.remove_label_values(&[name, kind.as_str()]);
         }
+        let _ = metrics.response_head.remove_label_values(&[name]);
         for result in ConnectResult::ALL {
             let _ = metrics.connects.remove_label_values(&[name, result.as_str()]);
         }

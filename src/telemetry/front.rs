@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 use super::metrics::family::{Label, PerLabel};
-use super::metrics::{Listener, METRICS, Route, ShimLabel, Status};
+use super::metrics::{GaugeGuard, Listener, METRICS, Route, ShimLabel, Status};
 use super::throttle::Throttle;
 use crate::core::compat::{Shim, ShimAction};
 use crate::core::http::guard::RejectReason;
@@ -42,6 +42,20 @@ impl ListenerOpened {
     }
 }
 
+/// A request arrived.
+#[derive(Debug)]
+pub struct RequestReceived {
+    /// The listener.
+    pub listener: Listener,
+}
+
+impl RequestReceived {
+    /// Updates the metrics. The request is in flight until the guard is dropped.
+    pub fn emit(self) -> GaugeGuard {
+        GaugeGuard::new(METRICS.front.in_flight.get(self.listener))
+    }
+}
+
 /// A request was answered.
 #[derive(Debug)]
 pub struct RequestAnswered<'a> {
@@ -67,6 +81,7 @@ impl RequestAnswered<'_> {
     pub fn emit(self) {
         let Self { route, method, path, status, client, job, duration } = self;
         METRICS.front.requests.get(route).get(Status::from_code(status)).inc();
+        METRICS.front.latency.get(route).observe(duration.as_secs_f64());
         let (route_word, status, duration_seconds) =
             (route.as_str(), status.as_u16(), duration.as_secs_f64());
         let is_quiet = route == Route::Admin && matches!(method, "GET" | "HEAD");

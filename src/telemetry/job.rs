@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::backend::BackendMetrics;
 use super::log;
-use super::metrics::{METRICS, ObjectResult};
+use super::metrics::jobs::{self, JobResult};
+use super::metrics::{GaugeGuard, METRICS};
 use crate::core::domain::channel::Channel;
+use crate::core::domain::counts::Count;
 use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::domain::outcome::{Cause, ErrorSource, ObjectFailure, Outcome, RunReport};
 use crate::core::domain::refusal::Refusal;
@@ -47,15 +49,17 @@ impl JobQueued<'_> {
 /// A job waits for a concurrency permit of its backend.
 #[derive(Debug)]
 pub struct JobWaiting<'a> {
+    /// The metrics of its backend.
+    pub backend: &'a BackendMetrics,
     /// The reason.
     pub reason: &'a str,
 }
 
 impl JobWaiting<'_> {
-    /// Writes the log line and updates the metrics. [`JobWaitEnded`] ends it.
-    pub fn emit(self) {
-        METRICS.jobs.waiting.inc();
+    /// Writes the log line and updates the metrics. The job is counted until the guard is dropped.
+    pub fn emit(self) -> Option<GaugeGuard> {
         tracing::info!(reason = self.reason, "Job is waiting in the queue.");
+        jobs::waiting(self.backend.name())
     }
 }
 
@@ -64,8 +68,6 @@ impl JobWaiting<'_> {
 pub struct JobWaitEnded {
     /// The time that it waited.
     pub waited: Duration,
-    /// Whether it had to wait.
-    pub had_to_wait: bool,
     /// Whether it got a concurrency permit. If not, it ended while it waited.
     pub has_permit: bool,
 }
@@ -73,10 +75,7 @@ pub struct JobWaitEnded {
 impl JobWaitEnded {
     /// Writes the log line and updates the metrics.
     pub fn emit(self) {
-        let Self { waited, had_to_wait, has_permit } = self;
-        if had_to_wait {
-            METRICS.jobs.waiting.dec();
-        }
+        let Self { waited, has_permit } = self;
         if has_permit {
             METRICS.jobs.wait.observe(waited.as_secs_f64());
             tracing::debug!(waited_seconds = waited.as_secs_f64(), "Job left the queue.");
@@ -140,6 +139,8 @@ impl JobAbandoned {
 pub struct JobStarted<'a> {
     /// What it synchronises.
     pub kind: Kind,
+    /// The metrics of its backend.
+    pub backend: &'a BackendMetrics,
     /// The channels of its legs.
     pub channels: &'a [Channel],
     /// The dialect of the backend's `/ws`, if it is known.
@@ -155,10 +156,9 @@ pub struct JobStarted<'a> {
 }
 
 impl JobStarted<'_> {
-    /// Writes the log line and updates the metrics.
-    pub fn emit(self) {
-        let Self { kind, channels, dialect, query, request, client, user } = self;
-        METRICS.jobs.running.get(kind).inc();
+    /// Writes the log line and updates the metrics. The job is counted as running until the guard is dropped.
+    pub fn emit(self) -> Option<GaugeGuard> {
+        let Self { kind, backend, channels, dialect, query, request, client, user } = self;
         let channels: Vec<&str> = channels.iter().map(|channel| channel.as_str()).collect();
         tracing::info!(
             channels = channels.join(","),
@@ -169,6 +169,7 @@ impl JobStarted<'_> {
             user,
             "Job started."
         );
+        jobs::running(backend.name(), kind)
     }
 }
 
@@ -278,6 +279,8 @@ pub struct JobEnded<'a> {
     pub duration: Duration,
     /// Whether it drove its backend.
     pub has_started: bool,
+    /// Counts it as running.
+    pub running: Option<GaugeGuard>,
     /// Whether its clients got a stream, and not a refusal.
     pub has_stream: bool,
 }
@@ -291,13 +294,6 @@ impl JobEnded<'_> {
         self.count();
         METRICS.frames.dropped.inc_by(*dropped);
         METRICS.frames.unreadable.inc_by(*unreadable);
-        for (objects, count) in [
-            (ObjectResult::Completed, total.completed),
-            (ObjectResult::Failed, total.failed),
-            (ObjectResult::Unconfirmed, total.unconfirmed),
-        ] {
-            METRICS.jobs.objects.get(objects).inc_by(count);
-        }
         macro_rules! line {
             ($level:ident, $message:literal) => {
                 tracing::$level!(
@@ -318,6 +314,8 @@ impl JobEnded<'_> {
             };
         }
         match cause {
+            Some(Cause::CancelRequested) => line!(info, "Job cancelled."),
+            Some(Cause::ClientGone) => line!(warn, "Job cancelled."),
             Some(_) => line!(warn, "Job failed."),
             None if total.failed > 0 => line!(warn, "Job completed with failures."),
             None if total.unconfirmed > 0 => line!(info, "Job completed with unconfirmed objects."),
@@ -327,11 +325,9 @@ impl JobEnded<'_> {
 
     fn count(&self) {
         let cause = self.report.cause;
-        METRICS.jobs.ended.get(self.kind).get(cause).inc();
-        if self.has_started {
-            METRICS.jobs.running.get(self.kind).dec();
-            METRICS.jobs.duration.get(self.kind).observe(self.duration.as_secs_f64());
-        }
+        let result = JobResult::from_report(self.report);
+        let duration = self.has_started.then(|| self.duration.as_secs_f64());
+        jobs::ended(self.backend.name(), self.kind, result, self.report.counts.total(), duration);
         match cause {
             // The backend sent the end of the stream.
             None | Some(Cause::BackendFailed | Cause::ObjectsFailed) => {}
@@ -343,25 +339,23 @@ impl JobEnded<'_> {
 
 /// The task of a job panicked.
 #[derive(Debug)]
-pub struct JobCrashed {
+pub struct JobCrashed<'a> {
     /// The kind of objects.
     pub kind: Kind,
-    /// Whether it drove its backend.
-    pub was_running: bool,
+    /// The metrics of its backend.
+    pub backend: &'a BackendMetrics,
     /// Whether its outcome was already counted.
     pub is_counted: bool,
     /// Whether its clients got the end of their streams.
     pub has_terminal: bool,
 }
 
-impl JobCrashed {
+impl JobCrashed<'_> {
     /// Writes the log line and updates the metrics.
     pub fn emit(self) {
-        if self.was_running && !self.is_counted {
-            METRICS.jobs.running.get(self.kind).dec();
-        }
         if !self.is_counted {
-            METRICS.jobs.ended.get(self.kind).get(Some(Cause::Crashed)).inc();
+            let result = JobResult::Failed(Cause::Crashed);
+            jobs::ended(self.backend.name(), self.kind, result, Count::default(), None);
         }
         if !self.has_terminal {
             METRICS.frames.terminals.get(None).inc();

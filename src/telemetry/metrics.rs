@@ -1,6 +1,7 @@
 //! The Prometheus metrics. Their labels come from closed sets, and every series is exposed from the start.
 
 pub(super) mod family;
+pub(super) mod jobs;
 mod labels;
 #[cfg(test)]
 mod tests;
@@ -8,20 +9,25 @@ mod tests;
 use std::sync::LazyLock;
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
-    TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry, TextEncoder,
 };
 
 use crate::core::domain::channel::Channel;
-use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Cause;
 use crate::core::http::guard::RejectReason;
 use crate::core::http::limit::Limit;
 use crate::core::wire::traffic::FrameType;
 use family::{MetricFactory, PerLabel};
-use labels::outcome_values;
+pub use jobs::GaugeGuard;
 pub use labels::{Circuit, ConnectResult, Listener, ResumeSource, Route, Surface, WatcherDeparture};
 pub(super) use labels::{NetboxRule, NotificationResult, ObjectResult, ReloadResult, ShimLabel, Status};
+
+/// The buckets for durations of jobs, up to the default of `limits.total`.
+const JOB_DURATIONS: &[f64] =
+    &[10.0, 60.0, 300.0, 600.0, 1200.0, 1800.0, 2700.0, 3600.0, 7200.0, 14_400.0, 21_600.0];
+/// The buckets for times to the head of a response.
+const HEAD_DURATIONS: &[f64] = &[0.01, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 /// Defines the metrics in groups. An entry is the HELP text as a doc comment, the field with its type, and the method of
 /// [`MetricFactory`] with the name of the metric.
@@ -58,22 +64,26 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// Metrics of jobs.
+    /// Metrics of jobs, most of them by backend. The names of backends are a closed set until the configuration changes.
     jobs: JobMetrics {
         /// Jobs that are driving their backend.
-        running: PerLabel<Kind, IntGauge> = gauges("jobs_running");
+        running: IntGaugeVec = gauge_vector("jobs_running", &["backend", "kind"]);
         /// Jobs that are queued.
-        waiting: IntGauge = gauge("jobs_waiting");
+        waiting: IntGaugeVec = gauge_vector("jobs_waiting", &["backend"]);
         /// Time that jobs were queued, for those that started.
         wait: Histogram = histogram("job_wait_seconds", &[1.0, 10.0, 60.0, 300.0, 1800.0]);
-        /// Jobs that ended, by outcome, cause and source of the failure.
-        ended: PerLabel<Kind, PerLabel<Option<Cause>, IntCounter>> = job_outcomes("jobs_total");
+        /// Jobs that ended, by outcome, cause and source of the failure. A pair of kind and cause exists once it occurred.
+        ended: IntCounterVec = counter_vector("jobs_total", &["backend", "kind", "outcome", "cause", "source"]);
         /// Time from the start of a job, when it begins to drive its backend, to its end.
-        duration: PerLabel<Kind, Histogram> = histograms("job_duration_seconds", &[10.0, 60.0, 600.0, 3600.0]);
+        duration: HistogramVec = histogram_vector("job_duration_seconds", (&["backend"], JOB_DURATIONS));
+        /// Duration of the last job of the kind that completed since the bridge started; 0 if there is none.
+        last_duration: GaugeVec = seconds_vector("job_last_duration_seconds", &["backend", "kind"]);
+        /// Time of the last sync of the whole inventory that completed; 0 if there is none.
+        last_success: GaugeVec = seconds_vector("job_last_success_timestamp_seconds", &["backend", "kind"]);
         /// Longest time since the last frame from the backend of a running job; 0 if no job runs.
         frame_age: Gauge = seconds("job_frame_age_seconds");
         /// Objects of jobs that ended, by result.
-        objects: PerLabel<ObjectResult, IntCounter> = counters("objects_total");
+        objects: IntCounterVec = counter_vector("objects_total", &["backend", "result"]);
     }
 
     /// Metrics of the frames that backends send and of those that jobs write.
@@ -114,6 +124,10 @@ metrics! {
     front: FrontMetrics {
         /// Requests answered, by route and status class.
         requests: PerLabel<Route, PerLabel<Status, IntCounter>> = counters_by_two("http_requests_total");
+        /// Time from a request to the head of its response, by route.
+        latency: PerLabel<Route, Histogram> = histograms("http_request_duration_seconds", HEAD_DURATIONS);
+        /// Requests without a response yet. Streams count until they begin.
+        in_flight: PerLabel<Listener, IntGauge> = gauges("http_requests_in_flight");
         /// Requests that the bridge refused on behalf of the backend, or because of it, by cause.
         refusals: PerLabel<Cause, IntCounter> = counters("refusals_total");
         /// Requests that the backend's release cannot answer unchanged, by shim and action of the bridge.
@@ -144,8 +158,8 @@ metrics! {
         connects: IntCounterVec = counter_vector("backend_connects_total", &["backend", "result"]);
         /// 1 for the current state of the backend's circuit breaker, 0 for the others.
         circuit: IntGaugeVec = gauge_vector("backend_circuit_state", &["backend", "state"]);
-        /// Time of the last sync of the whole inventory that completed; 0 if there is none.
-        last_success: GaugeVec = seconds_vector("job_last_success_timestamp_seconds", &["backend", "kind"]);
+        /// Time from a request to the backend to the head of its response.
+        response_head: HistogramVec = histogram_vector("backend_response_head_seconds", (&["backend"], HEAD_DURATIONS));
         /// Requests of the backend to NetBox through backend.netbox_listen, by the rule that changed them.
         netbox_requests: IntCounterVec = counter_vector("netbox_requests_total", &["backend", "rule"]);
     }
@@ -194,16 +208,6 @@ metrics! {
 }
 
 impl MetricFactory<'_> {
-    fn job_outcomes(&self, name: &str, help: &str) -> PerLabel<Kind, PerLabel<Option<Cause>, IntCounter>> {
-        let ended = self.counter_vector(name, help, &["kind", "outcome", "cause", "source"]);
-        PerLabel::new(|kind: Kind| {
-            PerLabel::new(|cause| {
-                let [outcome, cause, source] = outcome_values(cause);
-                ended.with_label_values(&[kind.as_str(), outcome, cause, source])
-            })
-        })
-    }
-
     fn shims(&self, name: &str, help: &str) -> PerLabel<ShimLabel, IntCounter> {
         let shims = self.counter_vector(name, help, &["shim", "action"]);
         PerLabel::new(|ShimLabel { shim, action }| shims.with_label_values(&[shim.as_str(), action.as_str()]))
@@ -250,6 +254,6 @@ pub fn text(reading: &GaugeReadings) -> Vec<u8> {
     METRICS.ledger.log_bytes_limit.set(whole(log_bytes_limit as u64));
     let mut text = Vec::new();
     // Writing to memory does not fail, and these families are well-formed.
-    let _ = TextEncoder::new().encode(&METRICS.registry.gather(), &mut text);
+    let _ = jobs::expose(|| TextEncoder::new().encode(&METRICS.registry.gather(), &mut text));
     text
 }

@@ -16,23 +16,33 @@ async fn a_job_is_counted_from_its_first_frame_to_its_last() {
     let name = backend.local_addr().to_string();
     let bridge = RunningBridge::start(backend.local_addr(), &[]);
     assert_eq!(bridge.get(FULL_UPDATE).await.status, 200);
-    let job = "kind=\"full-update\"";
-    let ended = format!("jobs_total{{cause=\"none\",{job},outcome=\"completed\",source=\"none\"}}");
+    let (of, job) = (format!("backend=\"{name}\""), "kind=\"full-update\"");
+    // Three objects are not confirmed. The series is new, and has been exposed with 0 once.
+    let ended = format!(
+        "jobs_total{{{of},cause=\"objects_unconfirmed\",{job},outcome=\"completed\",source=\"none\"}}"
+    );
+    assert_eq!(bridge.value(&ended).await, 0.0);
+    let clean = format!("jobs_total{{{of},cause=\"none\",{job},outcome=\"completed\",source=\"none\"}}");
     for (series, wanted) in [
         (ended.as_str(), 1.0),
-        ("jobs_running{kind=\"full-update\"}", 0.0),
-        ("jobs_waiting", 0.0),
+        (&clean, 0.0),
+        (&format!("jobs_running{{{of},{job}}}"), 0.0),
+        (&format!("jobs_waiting{{{of}}}"), 0.0),
         ("job_wait_seconds_count", 1.0),
-        ("job_duration_seconds_count{kind=\"full-update\"}", 1.0),
+        (&format!("job_duration_seconds_count{{{of}}}"), 1.0),
         ("job_frame_age_seconds", 0.0),
         // What the README shows of this recording.
-        ("objects_total{result=\"completed\"}", 12.0),
-        ("objects_total{result=\"unconfirmed\"}", 3.0),
+        (&format!("objects_total{{{of},result=\"completed\"}}"), 12.0),
+        (&format!("objects_total{{{of},result=\"unconfirmed\"}}"), 3.0),
         ("backend_frames_total{channel=\"websocket\",type=\"complete\"}", 2.0),
         ("frames_total{channel=\"websocket\",type=\"complete\"}", 1.0),
         ("frames_total{channel=\"websocket\",type=\"error\"}", 0.0),
         ("terminals_written_total{channel=\"websocket\"}", 0.0),
         ("http_requests_total{route=\"stream\",status=\"2xx\"}", 1.0),
+        ("http_request_duration_seconds_count{route=\"stream\"}", 1.0),
+        ("http_requests_in_flight{listener=\"clients\"}", 0.0),
+        // The scrape itself.
+        ("http_requests_in_flight{listener=\"admin\"}", 1.0),
         ("connections_total{listener=\"clients\"}", 1.0),
         (&format!("backend_up{{backend=\"{name}\"}}"), 1.0),
         (&format!("backend_info{{backend=\"{name}\",dialect=\"0.0.2\",version=\"0.0.2\"}}"), 1.0),
@@ -70,9 +80,12 @@ async fn a_backend_that_is_cut_off_is_blamed_and_its_end_is_ours() {
     let backend = replayed(recordings(OLD, &[]), options).await;
     let bridge = RunningBridge::start(backend.local_addr(), &[]);
     assert_eq!(bridge.get(FULL_UPDATE).await.status, 200);
-    let ended =
-        "jobs_total{cause=\"backend_lost\",kind=\"full-update\",outcome=\"errored\",source=\"backend\"}";
-    assert_eq!(bridge.value(ended).await, 1.0);
+    let ended = format!(
+        "jobs_total{{backend=\"{}\",cause=\"backend_lost\",kind=\"full-update\",outcome=\"errored\",source=\"backend\"}}",
+        backend.local_addr()
+    );
+    assert_eq!(bridge.value(&ended).await, 0.0, "new");
+    assert_eq!(bridge.value(&ended).await, 1.0);
     assert_eq!(bridge.value("terminals_written_total{channel=\"websocket\"}").await, 1.0);
     assert_eq!(bridge.value("frames_total{channel=\"websocket\",type=\"error\"}").await, 1.0);
     let backend = backend.local_addr();
@@ -94,10 +107,13 @@ async fn what_runs_waits_and_is_watched_now_can_be_seen() {
     let mut waiting = Client::send(bridge.process.address, "GET", storage, &[]).await;
     assert_eq!(waiting.head().await.0, 200);
     let attached = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
+    let name = backend.address;
+    let running = |kind: &str| format!("jobs_running{{backend=\"{name}\",kind=\"{kind}\"}}");
+    let queued = format!("jobs_waiting{{backend=\"{name}\"}}");
     for (series, wanted) in [
-        ("jobs_running{kind=\"devices\"}", 1.0),
-        ("jobs_running{kind=\"storage\"}", 0.0),
-        ("jobs_waiting", 1.0),
+        (running("devices").as_str(), 1.0),
+        (&running("storage"), 0.0),
+        (&queued, 1.0),
         ("watchers{surface=\"stream\"}", 3.0),
         ("attaches_total", 1.0),
     ] {
@@ -113,7 +129,8 @@ async fn what_runs_waits_and_is_watched_now_can_be_seen() {
     bridge.wait_for_value("watchers_dropped_total{reason=\"left\"}", 1.0).await;
     stream.complete().await;
     let next = backend.next_stream().await;
-    bridge.wait_for_value("jobs_waiting", 0.0).await;
+    assert!(bridge.value(&format!("backend_response_head_seconds_count{{backend=\"{name}\"}}")).await >= 2.0);
+    bridge.wait_for_value(&queued, 0.0).await;
     bridge.wait_for_value("job_wait_seconds_count", 2.0).await;
     next.complete().await;
     bridge.wait_for_value("watchers{surface=\"stream\"}", 0.0).await;

@@ -13,7 +13,7 @@ use crate::core::run::session::SessionOutput;
 use crate::job::concurrency::Permit;
 use crate::job::registry::QueuePosition;
 use crate::ledger::JobId;
-use crate::telemetry;
+use crate::telemetry::{self, BackendMetrics, GaugeGuard};
 
 impl Runner {
     /// Waits for a permit, and reports that to readers once per heartbeat.
@@ -32,10 +32,10 @@ impl Runner {
         let permit = self.registry.concurrency.request(&backend);
         if permit.is_granted() {
             self.job.hold_permit(permit);
-            telemetry::JobWaitEnded { waited: Duration::ZERO, had_to_wait: false, has_permit: true }.emit();
+            telemetry::JobWaitEnded { waited: Duration::ZERO, has_permit: true }.emit();
             return Ok(());
         }
-        let mut wait = QueueWait::begin(&self.reason());
+        let mut wait = QueueWait::begin(&backend.metrics, &self.reason());
         let granted = self.wait_for_permit(permit, waiting).await;
         wait.has_permit = granted.is_ok();
         granted
@@ -110,18 +110,19 @@ impl Runner {
 struct QueueWait {
     began: Instant,
     has_permit: bool,
+    _waiting: Option<GaugeGuard>,
 }
 
 impl QueueWait {
-    fn begin(reason: &str) -> Self {
-        telemetry::JobWaiting { reason }.emit();
-        Self { began: Instant::now(), has_permit: false }
+    fn begin(backend: &BackendMetrics, reason: &str) -> Self {
+        let waiting = telemetry::JobWaiting { backend, reason }.emit();
+        Self { began: Instant::now(), has_permit: false, _waiting: waiting }
     }
 }
 
 impl Drop for QueueWait {
     fn drop(&mut self) {
         let (waited, has_permit) = (self.began.elapsed(), self.has_permit);
-        telemetry::JobWaitEnded { waited, had_to_wait: true, has_permit }.emit();
+        telemetry::JobWaitEnded { waited, has_permit }.emit();
     }
 }

@@ -1,5 +1,5 @@
 //! Metrics whose labels come from closed sets. Every series is created at the start and its handle is kept, so that
-//! updating one needs no lookup by label.
+//! updating one needs no lookup by label; see `jobs` for the exception.
 
 use std::marker::PhantomData;
 
@@ -115,7 +115,7 @@ impl MetricFactory<'_> {
         help: &str,
         buckets: &[f64],
     ) -> PerLabel<L, Histogram> {
-        let vector = self.register(HistogramVec::new(histogram(name, help, buckets), &[L::NAME]));
+        let vector = self.histogram_vector(name, help, (&[L::NAME], buckets));
         PerLabel::new(|label: L| vector.with_label_values(&[label.value()]))
     }
 
@@ -125,6 +125,15 @@ impl MetricFactory<'_> {
 
     pub(super) fn gauge_vector(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         self.register(IntGaugeVec::new(opts(name, help), labels))
+    }
+
+    pub(super) fn histogram_vector(
+        &self,
+        name: &str,
+        help: &str,
+        (labels, buckets): (&[&str], &[f64]),
+    ) -> HistogramVec {
+        self.register(HistogramVec::new(histogram(name, help, buckets), labels))
     }
 
     pub(super) fn seconds_vector(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {

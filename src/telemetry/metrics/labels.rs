@@ -7,7 +7,7 @@ use crate::core::compat::netbox::RULES;
 use crate::core::compat::{Shim, ShimAction};
 use crate::core::domain::channel::Channel;
 use crate::core::domain::kind::Kind;
-use crate::core::domain::outcome::{Cause, Outcome};
+use crate::core::domain::outcome::Cause;
 use crate::core::http::guard::RejectReason;
 use crate::core::http::limit::Limit;
 use crate::core::text::string_enum::string_enum;
@@ -166,14 +166,6 @@ impl<L: Label> Label for Option<L> {
 
     fn value(self) -> &'static str {
         self.map_or(NONE, Label::value)
-    }
-}
-
-/// The labels of the outcome of a job: the outcome and, if it did not complete, the cause and its source.
-pub(super) const fn outcome_values(cause: Option<Cause>) -> [&'static str; 3] {
-    match cause {
-        None => [Outcome::Completed.as_str(), NONE, NONE],
-        Some(cause) => [cause.outcome().as_str(), cause.as_str(), cause.source().as_str()],
     }
 }
 
