@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tomllib
 import typing
 import unittest
 import urllib.parse
@@ -35,6 +36,9 @@ PROMETHEUS = DEPLOY / "prometheus"
 GRAFANA = DEPLOY / "grafana"
 DASHBOARD = GRAFANA / "dashboards" / "proxbox-bridge.json"
 TESTS = ("tests.yml", "tests-days.yml")
+# The runbook in the repository, with a section for each alert.
+REPOSITORY = tomllib.loads((DEPLOY.parent / "Cargo.toml").read_text())["package"]["repository"]
+RUNBOOK = f"{REPOSITORY}/blob/main/deploy/prometheus/README.md"
 # Metrics of Prometheus itself.
 BUILT_IN_METRICS = {"up", "ALERTS"}
 # Values of Grafana's built-in variables.
@@ -236,7 +240,7 @@ class Rules(unittest.TestCase):
         ]
         for name in recorded():
             with self.subTest(name):
-                self.assertRegex(name, r"^instance(_[a-z]+)?:proxbox_bridge_[a-z0-9_]+:[a-z0-9_]+$")
+                self.assertRegex(name, r"^instance(_[a-z]+)*:proxbox_bridge_[a-z0-9_]+:[a-z0-9_]+$")
                 self.assertIn(name, tested)
 
     def test_every_alert_has_a_severity_and_a_section_in_the_runbook(self):
@@ -248,8 +252,8 @@ class Rules(unittest.TestCase):
         for name, rule in alerts().items():
             with self.subTest(name):
                 self.assertIn(rule["labels"]["severity"], severities)
-                self.assertEqual(set(rule["annotations"]), {"summary", "description", "runbook"})
-                self.assertEqual(rule["annotations"]["runbook"], f"deploy/prometheus/README.md#{name.lower()}")
+                self.assertEqual(set(rule["annotations"]), {"summary", "description", "runbook_url"})
+                self.assertEqual(rule["annotations"]["runbook_url"], f"{RUNBOOK}#{name.lower()}")
         for link in re.findall(r"\]\(#([^)]+)\)", text):
             self.assertIn(link, {heading.lower() for heading in re.findall(r"^#+ (\w+)$", text, re.M)})
 
@@ -491,8 +495,9 @@ class Scraped(unittest.TestCase):
     def test_only_the_expected_alert_fires(self):
         firing = until(lambda: self.prometheus.alerts("ProxboxJobFailed", kind="full-update"))
         self.assertEqual(len(firing), 1, "of one bridge only")
+        until(lambda: self.prometheus.alerts("ProxboxSyncUnsupported", kind="sdn"))
         firing_names = {alert["labels"]["alertname"] for alert in self.prometheus.api("alerts")["alerts"]}
-        self.assertEqual(firing_names, {"ProxboxJobFailed"})
+        self.assertEqual(firing_names, {"ProxboxJobFailed", "ProxboxSyncUnsupported"})
 
 
 class Outage(unittest.TestCase):
@@ -513,7 +518,7 @@ class Outage(unittest.TestCase):
             [alert] = until(lambda: prometheus.alerts("ProxboxJobFailed", **labels))
             self.assertEqual(alert["state"], "firing")
             self.assertEqual(alert["labels"]["source"], "backend")
-            self.assertEqual(alert["annotations"]["summary"], "A full-update sync failed: backend_lost.")
+            self.assertEqual(alert["annotations"]["summary"], f"A full-update sync on {backend.address} failed: backend_lost.")
 
             self.assertEqual(prometheus.alerts("ProxboxBackendDown"), [])
             backend.stop()
