@@ -14,7 +14,8 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config;
+use crate::config::{self, Config, Flags, environment};
+use crate::core::text::log_format::LogFormat;
 use crate::ledger;
 use crate::server::{InheritError, OpenError, StartError};
 
@@ -27,7 +28,8 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 64 invalid command line, 78 invalid configuration.\n\
-                          PROXBOX_BRIDGE_LOG sets the log filter (info, debug, warn, …).";
+                          PROXBOX_BRIDGE_LOG sets the log filter (info, debug, warn, …), and \
+                          PROXBOX_BRIDGE_LOG_FORMAT the format of the log (text, json or logfmt).";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -55,6 +57,13 @@ impl Cli {
             Command::Serve(_) | Command::Replay(_) => "info",
             Command::Check(_) | Command::Counts(_) | Command::Health(_) => "error",
         }
+    }
+
+    /// The configured format of the log.
+    pub fn log_format(&self) -> Option<LogFormat> {
+        let default = Flags::default();
+        let flags = if let Command::Serve(args) = &self.command { &args.flags } else { &default };
+        Config::log_format(flags, environment())
     }
 
     /// Runs the subcommand.

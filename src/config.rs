@@ -45,6 +45,7 @@ pub use value::written;
 
 use crate::core::domain::credential::ApiKey;
 use crate::core::http::url::{BackendUrl, HttpUrl};
+use crate::core::text::log_format::LogFormat;
 use crate::tls::ServerFiles;
 use builder::Builder;
 use key::keys;
@@ -72,6 +73,9 @@ keys! {
         /// Directory of the ledger, the durable record of jobs, created if it is missing. Without it the record is kept
         /// in memory and lost when the bridge ends.
         pub data_dir: Option<PathBuf> = None, flag "--data-dir", needs restart;
+        /// Format of the log: `text`, `json` (one flat object a line) or `logfmt`. By default, text on a terminal, and
+        /// JSON otherwise.
+        log_format: Option<LogFormat> = None, needs restart;
         /// Proxies in front of the bridge whose `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host` are
         /// trusted. Those of other clients are replaced.
         pub trusted_proxies: Vec<IpNet> = Vec::new();
@@ -171,6 +175,12 @@ impl Config {
             Some(BackendConfig::new(backend.url.clone()?, backend, netbox, limits, key))
         });
         Ok(Self::new(common, admin_token, shim_key, backends.collect(), notify))
+    }
+
+    /// The format of the log alone, for a log that starts before the whole configuration is read. A problem is reported
+    /// with that.
+    pub fn log_format(flags: &Flags, env: impl IntoIterator<Item = (String, String)>) -> Option<LogFormat> {
+        Builder::new(flags, env, &|path| std::fs::read(path)).common.bridge.log_format
     }
 
     /// The address of the admin listener alone, for a command that needs no backend and may not read the files with

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         }
     };
     let filter = std::env::var(LOG_VARIABLE);
-    if let Err(error) = log::start(filter.as_deref().unwrap_or(cli.log_filter())) {
+    if let Err(error) = log::start(filter.as_deref().unwrap_or(cli.log_filter()), cli.log_format()) {
         let _ = writeln!(std::io::stderr(), "proxbox-bridge: {LOG_VARIABLE}: {error}");
         return ExitCode::from(cli::CONFIG);
     }
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     let ran = runtime.block_on(cli.run());
     // Does not wait for tasks that a hung disk blocks.
     runtime.shutdown_background();
+    log::finish();
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),

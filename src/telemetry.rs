@@ -14,7 +14,7 @@ mod process;
 mod stream;
 mod throttle;
 
-pub use audit::{AUDIT, AuditAction, Audited};
+pub use audit::{AuditAction, Audited};
 pub use backend::{
     BackendFilesRead, BackendMetrics, CapabilitiesLearned, CircuitChanged, ConnectAttempted, KeysThrottled,
     ReportUnreadable, StreamRecognized, set_backends,

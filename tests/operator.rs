@@ -50,6 +50,14 @@ impl RunningBridge {
         Client::send(self.process.admin, method, target, &[("Authorization", &token)]).await.answer().await
     }
 
+    /// Stops it, and gives its log.
+    fn ended(self) -> String {
+        self.process.terminate();
+        let (code, log) = self.process.ended();
+        assert_eq!(code, Some(0), "{log}");
+        log
+    }
+
     /// The value of a series, whose name is given without `proxbox_bridge_`.
     async fn value(&self, series: &str) -> f64 {
         let metrics = self.admin("GET", "/metrics").await;

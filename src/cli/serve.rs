@@ -12,7 +12,7 @@ use crate::telemetry;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    flags: Flags,
+    pub(super) flags: Flags,
 }
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain.

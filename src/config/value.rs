@@ -13,6 +13,7 @@ use crate::core::domain::kind::Kind;
 use crate::core::domain::notification::{NotificationEvent, NotificationForm};
 use crate::core::http::url::{BackendUrl, HttpUrl, InvalidBackendUrl};
 use crate::core::run::policy::{EndpointIds, FailurePolicies, UnsupportedPolicy};
+use crate::core::text::log_format::LogFormat;
 use crate::tls::Fingerprint;
 
 /// A type that a key can have.
@@ -97,6 +98,7 @@ value!(ChannelChoice);
 value!(UnsupportedPolicy);
 value!(EndpointIds);
 value!(NotificationForm);
+value!(LogFormat);
 value!(
     SocketAddr,
     |text| text.parse().ok(),

@@ -1,6 +1,7 @@
 //! Readable, bounded text from any field of a backend.
 
 pub mod detail;
+pub mod log_format;
 pub mod redact;
 pub(crate) mod string_enum;
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use tracing::field::display;
 
 /// The target of the lines of the audit log. They are written whatever the log filter is.
-pub const AUDIT: &str = "audit";
+pub(super) const AUDIT: &str = "audit";
 
 /// An action of a client, for the audit log.
 #[derive(Debug)]

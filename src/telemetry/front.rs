@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
+use super::log;
 use super::metrics::family::{Label, PerLabel};
 use super::metrics::{GaugeGuard, Listener, METRICS, Route, ShimLabel, Status};
 use super::throttle::Throttle;
@@ -336,6 +337,7 @@ fn netbox_access_denied((count, client): (u64, IpAddr)) {
 
 /// Writes the throttled log lines that are due, so that the log has the last events of a burst.
 pub fn flush_throttled_lines() {
+    log::flush_repeats();
     for limit in Limit::all() {
         if let Some(line) = OVER_LIMIT.get(limit).flush(Instant::now()) {
             over_limit(limit, line);

@@ -21,8 +21,8 @@ use crate::core::wire::traffic::{FrameCounts, FrameType};
 pub fn job_span(id: impl Display, backend: &str, endpoint: SyncEndpoint) -> tracing::Span {
     let span = tracing::info_span!(
         parent: None,
-        "job",
-        %id,
+        log::JOB_SPAN,
+        job = %id,
         backend,
         kind = endpoint.kind.as_str(),
         vm = endpoint.vm.map(|vm| vm.0),

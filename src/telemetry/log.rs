@@ -1,30 +1,46 @@
-//! The log on standard error: text on a terminal, JSON otherwise. Its filter can be changed while the process runs.
+//! The log on standard error. Its filter can be changed while the process runs.
 //!
 //! Secrets are redacted from every line: those of the configuration ([`set_redactor`]), and those of the request or
-//! job of its span ([`redact_span`]).
+//! job of its span ([`redact_span`]). Of identical lines, one a second is written, except for the audit log.
+
+mod json;
+mod repeats;
 
 use std::borrow::Cow;
-use std::io::IsTerminal;
-use std::sync::{Arc, OnceLock};
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tracing::{Event, Metadata, Span, Subscriber};
 use tracing_subscriber::filter::{FilterExt, LevelFilter, ParseError, filter_fn};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
-use super::AUDIT;
+use super::audit::AUDIT;
+use crate::core::text::log_format::LogFormat;
 use crate::core::text::redact::Redactor;
+use json::FlatJson;
+use repeats::Repeats;
+
+/// The name of the span of a job.
+pub(super) const JOB_SPAN: &str = "job";
 
 /// The filter that is in force.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Redacts the secrets of the configuration.
 static REDACTOR: ArcSwapOption<Redactor> = ArcSwapOption::const_empty();
+
+/// Limits identical lines.
+static REPEATS: LazyLock<Repeats> = LazyLock::new(Repeats::default);
+
+/// The format of the lines.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 /// Why the filter of the log was not set.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +53,12 @@ pub enum FilterError {
     NoHandle,
 }
 
-/// Starts the log.
+/// Starts the log. Without a `format`, its lines are text on a terminal, and JSON otherwise.
 ///
 /// # Errors
 ///
 /// [`FilterError`] if `filter` is not a filter, or if the process already has a log.
-pub fn start(filter: &str) -> Result<(), FilterError> {
+pub fn start(filter: &str, format: Option<LogFormat>) -> Result<(), FilterError> {
     let (filter, handle) = reload::Layer::new(parsed(filter)?);
     // Spans of this crate are always enabled, so that every line has its job, also if the job began under another
     // filter. So are the lines of the audit log.
@@ -52,17 +68,28 @@ pub fn start(filter: &str) -> Result<(), FilterError> {
     };
     // The hint lets tracing skip the events below it without calling the filter.
     let filter = filter.or(filter_fn(ours).with_max_level_hint(LevelFilter::INFO));
-    let log = fmt::layer().with_writer(std::io::stderr);
-    let log = if std::io::stderr().is_terminal() {
-        let format = fmt::format().with_ansi(true);
-        log.event_format(RedactingFormat { format, lines: LineFormat::Text }).boxed()
-    } else {
-        log.json().map_event_format(|format| RedactingFormat { format, lines: LineFormat::Json }).boxed()
+    let is_terminal = io::stderr().is_terminal();
+    let lines = format.unwrap_or(if is_terminal { LogFormat::Text } else { LogFormat::Json });
+    let log = fmt::layer().with_writer(io::stderr).with_ansi(is_terminal);
+    let log = match lines {
+        LogFormat::Text => {
+            let format = fmt::format().with_ansi(is_terminal);
+            log.event_format(BridgeFormat { format, lines }).boxed()
+        }
+        LogFormat::Json => {
+            let fields = JsonFields::new();
+            log.fmt_fields(fields).event_format(BridgeFormat { format: FlatJson, lines }).boxed()
+        }
+        LogFormat::Logfmt => {
+            let log = tracing_logfmt::builder().with_span_path(false).layer().with_writer(io::stderr);
+            log.map_event_format(|format| BridgeFormat { format, lines }).boxed()
+        }
     };
     let started = tracing_subscriber::registry().with(log.with_filter(filter)).try_init();
     started.map_err(|_: TryInitError| FilterError::NoHandle)?;
     // It is not set yet: `try_init` succeeds once.
     let _ = FILTER.set(handle);
+    let _ = FORMAT.set(lines);
     Ok(())
 }
 
@@ -81,6 +108,38 @@ pub fn set(directives: &str) -> Result<String, FilterError> {
     let handle = FILTER.get().ok_or(FilterError::NoHandle)?;
     handle.reload(parsed(directives)?).map_err(|_| FilterError::NoHandle)?;
     Ok(before)
+}
+
+/// Writes the identical lines that are due, each as one with the number of lines that it stands for.
+pub(super) fn flush_repeats() {
+    write_repeats(Instant::now());
+}
+
+/// Writes the identical lines that were not written yet, before the process ends.
+pub fn finish() {
+    write_repeats(Instant::now() + Duration::from_secs(1));
+}
+
+fn write_repeats(now: Instant) {
+    let Some(format) = FORMAT.get() else { return };
+    for (count, line) in REPEATS.flush(now) {
+        // Nobody reads the log if its pipe is closed.
+        let _ = io::stderr().write_all(counted(*format, count, line).as_bytes());
+    }
+}
+
+/// `line` with the number of lines that it stands for.
+fn counted(format: LogFormat, count: u64, mut line: String) -> String {
+    let ending = match format {
+        LogFormat::Json => "}\n",
+        LogFormat::Text | LogFormat::Logfmt => "\n",
+    };
+    if count > 1 && line.ends_with(ending) {
+        line.truncate(line.len() - ending.len());
+        let name = if format == LogFormat::Json { ",\"repeated\":" } else { " repeated=" };
+        line.push_str(&format!("{name}{count}{ending}"));
+    }
+    line
 }
 
 /// Redacts the secrets of `redactor` from every line from now on.
@@ -112,20 +171,13 @@ pub(super) fn current_redactor() -> Redactor {
     Span::current().with_subscriber(known).flatten().unwrap_or_default()
 }
 
-/// Writes lines as `format` does, with secrets redacted.
-struct RedactingFormat<F> {
+/// Writes lines as `format` does, with secrets redacted, and identical ones once a second.
+struct BridgeFormat<F> {
     format: F,
-    lines: LineFormat,
+    lines: LogFormat,
 }
 
-/// The format of lines.
-#[derive(Clone, Copy)]
-enum LineFormat {
-    Text,
-    Json,
-}
-
-impl<S, N, F> FormatEvent<S, N> for RedactingFormat<F>
+impl<S, N, F> FormatEvent<S, N> for BridgeFormat<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -141,8 +193,8 @@ where
         self.format.format_event(context, Writer::new(&mut line), event)?;
         let mut hide = |redactor: &Redactor| {
             let hidden = match self.lines {
-                LineFormat::Text => redactor.text(&line),
-                LineFormat::Json => redactor.json(&line),
+                LogFormat::Json => redactor.json(&line),
+                LogFormat::Text | LogFormat::Logfmt => redactor.text(&line),
             };
             if let Cow::Owned(hidden) = hidden {
                 line = hidden;
@@ -151,12 +203,23 @@ where
         if let Some(known) = &*REDACTOR.load() {
             hide(known);
         }
+        let mut job = None;
         for span in context.event_scope().into_iter().flatten() {
-            if let Some(known) = span.extensions().get::<Redactor>() {
+            let extensions = span.extensions();
+            if let Some(known) = extensions.get::<Redactor>() {
                 hide(known);
             }
+            if span.name() == JOB_SPAN {
+                job = extensions.get::<FormattedFields<N>>().map(|fields| fields.fields.clone());
+            }
         }
-        writer.write_str(&line)
+        if event.metadata().target() == AUDIT {
+            return writer.write_str(&line);
+        }
+        match REPEATS.add(Instant::now(), event, job.as_deref(), line) {
+            Some((count, line)) => writer.write_str(&counted(self.lines, count, line)),
+            None => Ok(()),
+        }
     }
 }
 

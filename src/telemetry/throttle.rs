@@ -35,6 +35,12 @@ impl<T> Throttle<T> {
         window.line(now)
     }
 
+    /// Whether no event is suppressed, and the next one at `now` gets a line.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        let window = self.0.lock();
+        window.suppressed.is_none() && window.is_open(now)
+    }
+
     /// The line for the suppressed events, if one is due at `now`.
     pub(super) fn flush(&self, now: Instant) -> Option<(u64, T)> {
         self.0.lock().line(now)
@@ -42,8 +48,13 @@ impl<T> Throttle<T> {
 }
 
 impl<T> Window<T> {
+    /// Whether the last line was long enough ago.
+    fn is_open(&self, now: Instant) -> bool {
+        self.last.is_none_or(|last| now.saturating_duration_since(last) >= PERIOD)
+    }
+
     fn line(&mut self, now: Instant) -> Option<(u64, T)> {
-        if self.last.is_some_and(|last| now.saturating_duration_since(last) < PERIOD) {
+        if !self.is_open(now) {
             return None;
         }
         let line = self.suppressed.take()?;

@@ -98,7 +98,7 @@ def listening(key):
 
     def wanted(line):
         with contextlib.suppress(json.JSONDecodeError):
-            fields = json.loads(line).get("fields", {})
+            fields = json.loads(line)
             if fields.get("message", "").startswith("Listening") and fields.get("key", key) == key:
                 return fields["address"]
         return None

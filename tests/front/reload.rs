@@ -78,11 +78,15 @@ async fn a_bad_file_changes_nothing_and_says_why() {
     let changing = ReloadableBridge::start(file(backend.address, "")).await;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let restarts: Vec<&str> = keys().filter(|key| key.needs_restart).map(|key| key.name).collect();
-    assert_eq!(restarts, ["data_dir", "jobs.log_frames"], "each is refused below");
+    assert_eq!(restarts, ["data_dir", "log_format", "jobs.log_frames"], "each is refused below");
     for (bad, why) in [
         ("[backend]\nurl = \"ftp://x\"".to_owned(), "bridge.toml:2: backend.url must be a URL".to_owned()),
         ("listen = 1".to_owned(), "bridge.toml:1: listen must be".to_owned()),
         (file(backend.address, "data_dir = \"/elsewhere\""), "data_dir cannot change from none".to_owned()),
+        (
+            file(backend.address, "log_format = \"text\""),
+            "log_format cannot change from none to text".to_owned(),
+        ),
         (
             file(backend.address, "[jobs]\nlog_frames = 7"),
             "jobs.log_frames cannot change from 1000 to 7".to_owned(),

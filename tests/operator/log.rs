@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{OLD, RunningBridge};
-use crate::support::bridge::{FULL_UPDATE, fast, poll_until, recordings, replayed};
+use crate::support::bridge::{Client, FULL_UPDATE, fast, poll_until, recordings, replayed};
 use crate::support::manual::ManualBackend;
+use crate::support::process::Process;
 use proxbox_bridge::replay::ReplayOptions;
 
 #[tokio::test]
@@ -24,17 +25,15 @@ async fn every_line_of_a_job_says_which_it_is_whatever_the_filter() {
         assert_eq!(code, Some(0), "{log}");
         let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let of_jobs = lines.iter().filter(|line| {
-            let message = line["fields"]["message"].as_str().unwrap();
+            let message = line["message"].as_str().unwrap();
             ["Job ", "Watcher ", "Client "].iter().any(|begin| message.starts_with(begin))
         });
         let mut messages = Vec::new();
         for line in of_jobs {
-            let job = line["spans"].as_array().into_iter().flatten().find(|span| span["name"] == "job");
-            let job = job.unwrap_or_else(|| panic!("of which job is {line}?"));
             let backend = backend.local_addr().to_string();
-            assert_eq!((&job["id"], &job["kind"]), (&id.as_str().into(), &"full-update".into()));
-            assert_eq!(job["backend"], backend.as_str());
-            messages.push(line["fields"]["message"].as_str().unwrap().to_owned());
+            assert_eq!((&line["span"], &line["job"]), (&json!("job"), &json!(id)), "of which job is {line}?");
+            assert_eq!((&line["kind"], &line["backend"]), (&json!("full-update"), &json!(backend)));
+            messages.push(line["message"].as_str().unwrap().to_owned());
         }
         assert!(messages.iter().any(|message| message == wanted), "{messages:?}");
         assert_eq!(messages.iter().any(|message| message == "Watcher connected."), filter == "debug");
@@ -62,24 +61,24 @@ async fn the_first_failed_objects_of_a_job_have_a_line_each_and_the_others_are_c
     assert_eq!(code, Some(0), "{log}");
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let with = |begin: &str| -> Vec<&Value> {
-        let message = |line: &Value| line["fields"]["message"].as_str().unwrap().starts_with(begin);
+        let message = |line: &Value| line["message"].as_str().unwrap().starts_with(begin);
         lines.iter().filter(|line| message(line)).collect()
     };
     let failed = with("Object failed.");
     assert_eq!(failed.len(), 20);
     for (number, line) in (1..).zip(failed) {
-        let fields = &line["fields"];
+        let fields = &line;
         assert_eq!((&line["level"], &fields["object"]), (&json!("WARN"), &json!("virtual_machine")));
         assert_eq!((&fields["name"], &fields["cluster"]), (&json!(format!("web{number}")), &json!("lab")));
         assert_eq!(fields["error"], "No such cluster.");
-        assert!(line["spans"].as_array().unwrap().iter().any(|span| span["name"] == "job"), "{line}");
+        assert_eq!(line["span"], "job", "{line}");
     }
     let more = with("More objects failed");
     assert_eq!((more.len(), &more[0]["level"]), (1, &json!("WARN")));
-    assert_eq!((&more[0]["fields"]["more"], &more[0]["fields"]["left_out"]), (&json!(5), &json!(3)));
+    assert_eq!((&more[0]["more"], &more[0]["left_out"]), (&json!(5), &json!(3)));
     let completed = with("Job completed");
     assert_eq!((completed.len(), &completed[0]["level"]), (1, &json!("WARN")));
-    let fields = &completed[0]["fields"];
+    let fields = &completed[0];
     assert_eq!(fields["message"], "Job completed with failures.");
     assert_eq!(
         (&fields["seen"], &fields["completed"], &fields["failed"]),
@@ -94,7 +93,7 @@ async fn the_filter_is_changed_while_the_bridge_runs_and_a_bad_one_changes_nothi
     let changed = bridge.admin("PUT", "/log?filter=proxbox_bridge%3Ddebug").await;
     assert_eq!((changed.status, changed.json()["before"].as_str()), (200, Some("info")));
     let line = bridge.process.read_to("Log filter changed.");
-    assert_eq!(line["fields"]["filter"], "proxbox_bridge=debug");
+    assert_eq!(line["filter"], "proxbox_bridge=debug");
     assert_eq!(bridge.admin("GET", "/log").await.json()["filter"], "proxbox_bridge=debug");
     // That it was changed is for everybody, and what was read after that for this filter alone.
     let levels = [(); 2].map(|()| bridge.process.read_to("Request answered.")["level"].clone());
@@ -103,4 +102,83 @@ async fn the_filter_is_changed_while_the_bridge_runs_and_a_bad_one_changes_nothi
         assert_eq!(bridge.admin("PUT", &format!("/log{bad}")).await.status, 400, "{bad}");
     }
     assert_eq!(bridge.admin("GET", "/log").await.json()["filter"], "proxbox_bridge=debug");
+}
+
+#[tokio::test]
+async fn the_log_has_the_configured_format_and_its_json_is_flat() {
+    let nowhere = ([127, 0, 0, 1], 1).into();
+    let bridge = RunningBridge::start(nowhere, &[("limits.check", "0s"), ("log_format", "json")]);
+    let answer = bridge.admin("POST", "/sync/devices/").await;
+    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    poll_until(async || {
+        bridge.admin("GET", "/jobs").await.json()["results"][0]["completed"].is_string().then_some(())
+    })
+    .await;
+    let log = bridge.ended();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        let mut values = line.as_object().unwrap().values();
+        assert!(values.all(|value| !value.is_object() && !value.is_array()), "{line}");
+        for field in ["timestamp", "level", "message", "target"] {
+            assert!(line[field].is_string(), "{line}");
+        }
+    }
+    let of_job = lines.iter().filter(|line| line["job"] == id.as_str());
+    let spans: Vec<&Value> = of_job.map(|line| &line["span"]).collect();
+    assert!(spans.contains(&&json!("job")) && spans.contains(&&json!("request")), "{spans:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bridge.toml");
+    for (format, wanted) in [("logfmt", "level=warn target="), ("text", " WARN request{request=")] {
+        std::fs::write(&file, format!("log_format = \"{format}\"\nlisten = \"127.0.0.1:0\"")).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_proxbox-bridge"));
+        command.args([
+            "serve",
+            "--backend",
+            "http://127.0.0.1:1",
+            "--admin-listen",
+            "127.0.0.1:0",
+            "--config",
+        ]);
+        command.arg(&file).env_clear();
+        let mut process = Process::spawn(command);
+        let address = loop {
+            let line = process.next_line();
+            if line.contains("Listening.") {
+                let (_, rest) = line.split_once("address=").unwrap();
+                break rest.split_whitespace().next().unwrap().parse().unwrap();
+            }
+        };
+        let client = Client::raw(address, b"BREW / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await;
+        assert_eq!(client.answer().await.status, 400);
+        process.terminate();
+        let (_, log) = process.ended();
+        let line = log.lines().find(|line| line.contains("Request rejected.")).unwrap();
+        assert!(line.contains(wanted) && line.contains(" reason=") && !line.starts_with('{'), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn identical_lines_are_written_once_a_second_with_their_count_and_none_of_the_audit_log_is_left_out() {
+    const TIMES: u64 = 200;
+    let bridge = RunningBridge::start(([127, 0, 0, 1], 1).into(), &[("limits.check", "0s")]);
+    let wrong = [("Authorization", "Bearer wrong-0123456789abcdef")];
+    for _ in 0..TIMES {
+        let rejected = b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n";
+        assert_eq!(Client::raw(bridge.process.address, rejected).await.answer().await.status, 400);
+        assert_eq!(
+            Client::send(bridge.process.admin, "GET", "/jobs", &wrong).await.answer().await.status,
+            401
+        );
+    }
+    let log = bridge.ended();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let with = |message: &str| lines.iter().filter(|line| line["message"] == message).collect::<Vec<_>>();
+    let rejected = with("Request rejected.");
+    let counts = rejected.iter().map(|line| line["repeated"].as_u64().unwrap_or(1));
+    assert_eq!(counts.sum::<u64>(), TIMES, "{rejected:?}");
+    assert!(rejected.len() < 50, "{}", rejected.len());
+    let refused = with("Request refused: wrong token.");
+    assert_eq!(refused.len() as u64, TIMES);
+    assert!(refused.iter().all(|line| line["target"] == "audit" && line["repeated"].is_null()));
 }

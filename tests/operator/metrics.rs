@@ -282,7 +282,7 @@ async fn requests_of_a_backend_to_netbox_are_counted_by_rule_and_the_first_of_ea
     }
     assert_eq!(bridge.value("shims_total{action=\"translated\",shim=\"netbox_token\"}").await, 2.0);
     let line = bridge.process.read_to("First request to NetBox changed by this rule.");
-    let fields = &line["fields"];
+    let fields = &line;
     let words = ["backend", "rule", "action", "method", "path"].map(|name| fields[name].as_str().unwrap());
     assert_eq!(words, [silent, "netbox_token", "translated", "GET", "/api/status/"]);
     assert!(!bridge.process.lines.contains("s3cret"));

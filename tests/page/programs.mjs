@@ -63,7 +63,7 @@ class Program {
       lines.on("close", () => fail("it exited"));
       lines.on("line", (line) => {
         this.#lines.push(line);
-        const fields = line.startsWith("{") ? JSON.parse(line).fields : {};
+        const fields = line.startsWith("{") ? JSON.parse(line) : {};
         // The line is longer for addresses that are not loopback.
         if (fields.message?.startsWith("Listening")) this.addresses[fields.key ?? "listen"] = fields.address;
         if (Object.keys(this.addresses).length === wanted) {

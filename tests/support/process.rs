@@ -63,16 +63,21 @@ impl Process {
 
     /// The next listening address in its log.
     pub fn listening(&mut self) -> SocketAddr {
-        self.read_to("Listening.")["fields"]["address"].as_str().unwrap().parse().unwrap()
+        self.read_to("Listening.")["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// The next line of its log.
+    pub fn next_line(&mut self) -> String {
+        let Ok(line) = self.log.recv() else { panic!("the log ended: {}", self.lines) };
+        self.lines.push_str(&line);
+        line
     }
 
     /// Reads its log up to the line with `message`, and gives that line.
     pub fn read_to(&mut self, message: &str) -> serde_json::Value {
         loop {
-            let Ok(line) = self.log.recv() else { panic!("the log ended: {}", self.lines) };
-            self.lines.push_str(&line);
-            let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            if line["fields"]["message"] == message {
+            let line: serde_json::Value = serde_json::from_str(&self.next_line()).unwrap_or_default();
+            if line["message"] == message {
                 return line;
             }
         }
