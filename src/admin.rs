@@ -26,7 +26,7 @@
 //! | `POST /reload` | reloads the configuration | the token |
 //! | `POST /sync/…` | starts a sync, or attaches to the running one | the token |
 //!
-//! HEAD is supported where GET is, except for streams. Reading needs the token, too, unless `admin_open_reads` opens it
+//! HEAD is supported where GET is, except for streams. Reading needs a token, too, an operator's or a read-only one, unless `admin_open_reads` opens it
 //! on a loopback address; see `auth`.
 
 mod auth;
@@ -233,14 +233,23 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
         Span::current().record("token", name);
     }
     let authorized = caller.authorize(resource.required_access(&method, &config), &config);
-    if authorized.is_err() && request.headers.contains_key(AUTHORIZATION) {
-        requester.audit(AuditAction::TokenRefused);
+    match authorized {
+        Err(AuthError::ReadOnly) => requester.audit(AuditAction::Denied),
+        Err(_) if request.headers.contains_key(AUTHORIZATION) => requester.audit(AuditAction::TokenRefused),
+        _ => {}
     }
     match authorized {
         Ok(()) => {}
         Err(AuthError::NotConfigured) => return page::not_configured(),
         Err(AuthError::NoToken) if resource == Resource::Page => return page::sign_in_first(),
         Err(AuthError::NoToken) => return unauthorized(),
+        Err(AuthError::ReadOnly) => {
+            return respond::message(
+                StatusCode::FORBIDDEN,
+                "This token is read-only.",
+                "It is one of admin_read_token_file. Use a token of admin_token_file.",
+            );
+        }
     }
     // The operator token must not be taken for the key of a backend.
     request.headers.remove(AUTHORIZATION);

@@ -20,6 +20,7 @@ mod notify;
 mod problem;
 mod schema;
 mod shims;
+mod token;
 mod validate;
 mod value;
 
@@ -41,6 +42,7 @@ pub use notify::NotifyConfig;
 pub use problem::{ConfigError, ConfigProblem, ValueOrigin};
 pub use schema::keys;
 pub use shims::ShimsConfig;
+pub use token::AdminToken;
 pub use value::written;
 
 use crate::core::domain::credential::ApiKey;
@@ -58,9 +60,12 @@ keys! {
         /// Address of the admin listener, with the live page, the jobs API, `/metrics`, `/livez` and `/readyz`. One
         /// that is not a loopback address requires `admin_token_file`.
         pub admin_listen: SocketAddr = loopback(8801), flag "--admin-listen";
-        /// File with the token for operators, on one line, 16 characters or more; `openssl rand -hex 32` makes one.
-        /// Everything on the admin listener requires it, except `/livez` and `/readyz`.
+        /// File with the tokens for operators, one on each line, of 16 characters or more; `openssl rand -hex 32` makes
+        /// one. A line `NAME:TOKEN` names the token in the audit log and in the records of jobs. Everything on the admin
+        /// listener requires a token, except `/livez` and `/readyz`.
         admin_token_file: Option<PathBuf> = None, flag "--admin-token-file";
+        /// File with tokens that allow reading alone, such as that of Prometheus, in the same format.
+        admin_read_token_file: Option<PathBuf> = None;
         /// Allows reading without a token for clients that connect to a loopback address of the admin listener by such
         /// an address or as localhost. Everyone who reaches it through a proxy, a tunnel or a container port can then
         /// read.
@@ -90,14 +95,14 @@ keys! {
     /// The configuration of a bridge.
     pub struct Config from values.bridge:
         fn new(
-            values: Values, admin_token: Option<ApiKey>, shim_key: Option<ApiKey>, backends: Vec<BackendConfig>,
+            values: Values, admin_tokens: Vec<AdminToken>, shim_key: Option<ApiKey>, backends: Vec<BackendConfig>,
             notify: Vec<NotifyConfig>
         )
     {
         /// The keys whose change needs a restart, with their values.
         needing_restart: Vec<(&'static str, String)> = values.needing_restart();
-        /// The token for operators. It is set if the admin listener has another address than a loopback address.
-        admin_token: Option<ApiKey> = admin_token;
+        /// The tokens of the admin listener. There is one if that has another address than a loopback address.
+        admin_tokens: Vec<AdminToken> = admin_tokens;
         /// The files for TLS with clients, if it is used.
         tls: Option<ServerFiles> = values.tls.files();
         /// The backends, at least one.
@@ -159,7 +164,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let mut builder = Builder::new(flags, env, &read);
         let shim_key = builder.shim_key(&read);
-        let admin_token = builder.admin_token(&read);
+        let admin_tokens = builder.admin_tokens(&read);
         let (backends, keys): (Vec<Values>, Vec<_>) = builder.backends(&read).into_iter().unzip();
         let notify = builder.notify(&read);
         let Builder { common, blocks, mut problems, .. } = builder;
@@ -174,7 +179,7 @@ impl Config {
             let Values { backend, netbox, limits, .. } = values;
             Some(BackendConfig::new(backend.url.clone()?, backend, netbox, limits, key))
         });
-        Ok(Self::new(common, admin_token, shim_key, backends.collect(), notify))
+        Ok(Self::new(common, admin_tokens, shim_key, backends.collect(), notify))
     }
 
     /// The format of the log alone, for a log that starts before the whole configuration is read. A problem is reported
@@ -207,9 +212,10 @@ impl Config {
     /// The keys and tokens, which must not be stored or logged.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         let of_backends = self.backends.iter().map(|backend| &backend.api_key);
-        let keys = of_backends.chain([&self.admin_token, &self.shims.api_key]);
+        let keys = of_backends.chain([&self.shims.api_key]).flatten();
+        let tokens = self.admin_tokens.iter().map(|token| &token.secret);
         let of_targets = self.notify.iter().flat_map(NotifyConfig::secrets);
-        keys.flatten().map(ApiKey::expose).chain(of_targets)
+        keys.chain(tokens).map(ApiKey::expose).chain(of_targets)
     }
 }
 

@@ -325,7 +325,9 @@ fn adopt_listener(
 ) -> Result<TcpListener, StartError> {
     let failed = |source| StartError::Bind(address, role.key(), source);
     let real = listener.local_addr().map_err(failed)?;
-    if role == ListenerRole::Admin && !real.ip().to_canonical().is_loopback() && config.admin_token.is_none()
+    if role == ListenerRole::Admin
+        && !real.ip().to_canonical().is_loopback()
+        && config.admin_tokens.is_empty()
     {
         return Err(StartError::OpenAdmin(real));
     }

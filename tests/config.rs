@@ -81,8 +81,8 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:8800");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8801");
     assert_eq!(
-        (config.admin_token, config.admin_open_reads, config.admin_open_metrics),
-        (None, false, false)
+        (config.admin_tokens, config.admin_open_reads, config.admin_open_metrics),
+        (Vec::new(), false, false)
     );
     assert_eq!(config.data_dir, None);
     assert_eq!(config.backends[0].url.to_string(), "http://backend");
@@ -135,7 +135,7 @@ fn keys_that_make_a_value_together_reach_it() {
         "#
     );
     let config = Setup::file(&text).load().unwrap();
-    assert_eq!(config.admin_token.as_ref().unwrap().expose(), TOKEN);
+    assert_eq!(config.admin_tokens[0].secret.expose(), TOKEN);
     let tls = config.tls.unwrap();
     assert_eq!(
         [tls.certificate, tls.key, tls.client_ca.unwrap()],

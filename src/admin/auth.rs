@@ -1,6 +1,7 @@
 //! Authentication on the admin listener.
 //!
-//! Everything but health requires the operator token, in `Authorization` or as a session cookie. The peer address
+//! Everything but health requires a token, in `Authorization` or as a session cookie. The tokens of
+//! `admin_read_token_file` allow reading alone. The peer address
 //! alone proves nothing: requests through a proxy, an SSH tunnel or a container port come from a loopback address, too.
 //! With `admin_open_reads`, reading needs no token on a loopback address if `Host` is a loopback name, which excludes
 //! DNS rebinding, and no header shows that a proxy forwarded the request.
@@ -15,7 +16,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::app::host_name;
-use crate::config::Config;
+use crate::config::{AdminToken, Config};
 use crate::core::domain::credential::{ApiKey, hexadecimal};
 use crate::core::http::headers::host;
 
@@ -31,12 +32,12 @@ pub(super) enum RequiredAccess {
 }
 
 /// The rights of a caller.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Caller {
     /// Whether it may read without a token: a local request with `admin_open_reads`.
     pub(super) is_local: bool,
-    /// Whether it presented the token or a valid session.
-    pub(super) is_operator: bool,
+    /// The token that it presented, itself or by a valid session.
+    token: Option<AdminToken>,
 }
 
 /// Why access is denied.
@@ -44,6 +45,8 @@ pub(super) struct Caller {
 pub(super) enum AuthError {
     /// The request has no token, or a wrong one.
     NoToken,
+    /// The token of the request allows reading alone.
+    ReadOnly,
     /// No token is configured.
     NotConfigured,
 }
@@ -55,38 +58,46 @@ impl Caller {
     /// The caller that sent `headers` to the listener at `listen`.
     pub(super) fn from_request(config: &Config, listen: Option<SocketAddr>, headers: &HeaderMap) -> Self {
         let on_loopback = listen.is_some_and(|address| address.ip().to_canonical().is_loopback());
-        let token = config.admin_token.as_ref();
+        let find = |is_presented: &dyn Fn(&ApiKey) -> bool| {
+            config.admin_tokens.iter().find(|token| is_presented(&token.secret)).cloned()
+        };
         Self {
             is_local: config.admin_open_reads
                 && on_loopback
                 && has_loopback_host(headers)
                 && !is_forwarded(headers),
-            is_operator: token
-                .is_some_and(|token| has_token(token, headers) || has_session(config, token, headers)),
+            token: find(&|token| has_token(token, headers))
+                .or_else(|| find(&|token| has_session(config, token, headers))),
         }
     }
 
     /// The name of its token.
     pub(super) fn name(&self) -> Option<&str> {
-        self.is_operator.then_some("operator")
+        self.token.as_ref().map(|token| token.name.as_str())
     }
 
     /// Whether it may read.
-    pub(super) fn may_read(self) -> bool {
-        self.is_local || self.is_operator
+    pub(super) fn may_read(&self) -> bool {
+        self.is_local || self.token.is_some()
+    }
+
+    /// Whether it may change something.
+    pub(super) fn is_operator(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| !token.is_read_only)
     }
 
     /// Checks that the caller has the access in `demand`.
-    pub(super) fn authorize(self, demand: RequiredAccess, config: &Config) -> Result<(), AuthError> {
+    pub(super) fn authorize(&self, demand: RequiredAccess, config: &Config) -> Result<(), AuthError> {
         let is_allowed = match demand {
             RequiredAccess::None => true,
             RequiredAccess::Read => self.may_read(),
-            RequiredAccess::Write => self.is_operator,
+            RequiredAccess::Write => self.is_operator(),
         };
-        match (is_allowed, &config.admin_token) {
-            (true, _) => Ok(()),
-            (false, Some(_)) => Err(AuthError::NoToken),
-            (false, None) => Err(AuthError::NotConfigured),
+        match &self.token {
+            _ if is_allowed => Ok(()),
+            Some(_) => Err(AuthError::ReadOnly),
+            None if config.admin_tokens.is_empty() => Err(AuthError::NotConfigured),
+            None => Err(AuthError::NoToken),
         }
     }
 }
@@ -272,6 +283,6 @@ mod tests {
         }
         let config = config(Some(TOKEN));
         let cookies = format!("theme=dark; {}={cookie}", cookie_name(&config));
-        assert!(Caller::from_request(&config, None, &headers(&[(COOKIE, &cookies)])).is_operator);
+        assert!(Caller::from_request(&config, None, &headers(&[(COOKIE, &cookies)])).is_operator());
     }
 }

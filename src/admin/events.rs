@@ -17,8 +17,7 @@ use super::auth::Caller;
 use super::health::Readiness;
 use crate::admin::jobs;
 use crate::app::App;
-use crate::config::Config;
-use crate::core::domain::credential::ApiKey;
+use crate::config::{AdminToken, Config};
 use crate::job::Job;
 use crate::ledger::JobId;
 use crate::proxy::request::Peer;
@@ -53,8 +52,8 @@ struct BridgeObject<'a> {
 struct AdminEvents {
     app: Arc<App>,
     caller: Caller,
-    /// The token and `admin_open_reads` when the stream began.
-    access: (Option<ApiKey>, bool),
+    /// The tokens and `admin_open_reads` when the stream began.
+    access: (Vec<AdminToken>, bool),
     ticks: Interval,
     began: Instant,
     /// When the last bytes were sent.
@@ -102,8 +101,8 @@ pub(super) fn answer(app: &Arc<App>, caller: Caller, version: Version, peer: &Pe
 }
 
 /// The settings that decide on read access.
-fn auth_settings(config: &Config) -> (Option<ApiKey>, bool) {
-    (config.admin_token.clone(), config.admin_open_reads)
+fn auth_settings(config: &Config) -> (Vec<AdminToken>, bool) {
+    (config.admin_tokens.clone(), config.admin_open_reads)
 }
 
 impl AdminEvents {
@@ -127,7 +126,7 @@ impl AdminEvents {
     }
 
     /// Whether the stream ends. When the bridge closes, it ends after the end of every job was sent.
-    fn is_over(&self, access: &(Option<ApiKey>, bool)) -> bool {
+    fn is_over(&self, access: &(Vec<AdminToken>, bool)) -> bool {
         let is_closed = *self.closing.borrow() && self.sent.open.is_empty();
         // The sender lives as long as the connection.
         let leaves = *self.leaving.borrow() && !*self.closing.borrow() && !self.app.registry.is_draining();
@@ -174,8 +173,8 @@ impl AdminEvents {
             ready,
             draining,
             reasons,
-            can_act: self.caller.is_operator,
-            has_token: self.access.0.is_some(),
+            can_act: self.caller.is_operator(),
+            has_token: !self.access.0.is_empty(),
         };
         let object = serde_json::to_vec(&object).unwrap_or_default();
         if object != self.sent.bridge {

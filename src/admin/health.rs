@@ -108,7 +108,7 @@ impl Readiness {
     /// Adds a connection attempt to each backend.
     async fn check_backends(&mut self, app: &App, caller: Caller) {
         let state = app.state();
-        let reached = join_all(state.backends.iter().map(|backend| check_backend(backend, caller))).await;
+        let reached = join_all(state.backends.iter().map(|backend| check_backend(backend, &caller))).await;
         for BackendHealth { name, part } in &reached {
             if let Some(reason) = &part.reason {
                 self.ready = false;
@@ -158,7 +158,7 @@ impl Readiness {
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Whether `backend` can be reached. The reason is given to callers that may read.
-async fn check_backend(backend: &Backend, caller: Caller) -> BackendHealth {
+async fn check_backend(backend: &Backend, caller: &Caller) -> BackendHealth {
     let reason = match timeout(PROBE_TIMEOUT, backend.check_reachable()).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) if caller.may_read() => Some(error.to_string()),

@@ -116,21 +116,26 @@ pub(super) async fn start_session(
     body: Incoming,
     requester: &Requester,
 ) -> Response<Body> {
-    let Some(token) = &config.admin_token else { return not_configured() };
+    if config.admin_tokens.is_empty() {
+        return not_configured();
+    }
     let form = timeout(config.limits.client_body, Limited::new(body, FORM).collect()).await;
     let form = match form {
         Ok(Ok(form)) => form.to_bytes(),
         _ => Bytes::new(),
     };
     let presented = form_urlencoded::parse(&form).find(|(name, _)| name == TOKEN).map(|(_, value)| value);
-    if !presented.is_some_and(|presented| auth::is_token(token, presented.trim())) {
+    let known = |presented: &str| {
+        config.admin_tokens.iter().find(|token| auth::is_token(&token.secret, presented.trim()))
+    };
+    let Some(token) = presented.and_then(|presented| known(&presented)) else {
         requester.audit(AuditAction::SignInRefused);
         return wrong_token();
-    }
-    Requester { user: Some("operator".to_owned()), address: requester.address }.audit(AuditAction::SignIn);
+    };
+    Requester { user: Some(token.name.clone()), address: requester.address }.audit(AuditAction::SignIn);
     let is_secure = headers.get(FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https");
     let attributes = if is_secure { "; Secure" } else { "" };
-    let response = with_cookie(config, &auth::session(token), SESSION.as_secs(), attributes);
+    let response = with_cookie(config, &auth::session(&token.secret), SESSION.as_secs(), attributes);
     redirect(StatusCode::SEE_OTHER, response, config)
 }
 

@@ -1,8 +1,10 @@
 //! Puts a configuration together from its sources.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
@@ -12,6 +14,7 @@ use super::flags::Flags;
 use super::notify::NotifyTarget;
 use super::problem::{ConfigProblem, ValueOrigin};
 use super::schema::Values;
+use super::token::{AdminToken, TokenFile};
 use super::value::ValueError;
 use crate::core::domain::credential::ApiKey;
 
@@ -122,16 +125,33 @@ impl Builder {
         built.collect()
     }
 
-    /// The token of `admin_token_file`.
-    pub(super) fn admin_token(&mut self, read: Read<'_>) -> Option<ApiKey> {
-        let file = self.origins.remove(ADMIN_TOKEN).zip(self.common.bridge.admin_token_file.as_deref());
-        let token = key_in_file(ADMIN_TOKEN, file, read, &mut self.problems)?;
-        if token.expose().len() < SHORTEST_TOKEN {
-            self.problems.push(ConfigProblem::Conflict(format!(
-                "{ADMIN_TOKEN}: the token has fewer than {SHORTEST_TOKEN} characters; `openssl rand -hex 32` makes one"
-            )));
+    /// The tokens of `admin_token_file` and `admin_read_token_file`.
+    pub(super) fn admin_tokens(&mut self, read: Read<'_>) -> Vec<AdminToken> {
+        let bridge = &self.common.bridge;
+        let files = [
+            (ADMIN_TOKEN, &bridge.admin_token_file, "operator", false),
+            (READ_TOKEN, &bridge.admin_read_token_file, "reader", true),
+        ];
+        let mut tokens: Vec<AdminToken> = Vec::new();
+        for (key, file, default_name, is_read_only) in files {
+            let file = self.origins.remove(key).zip(file.as_deref());
+            let Some(TokenFile(found)) = key_in_file(key, file, read, &mut self.problems) else { continue };
+            let mut conflict =
+                |problem: &str| self.problems.push(ConfigProblem::Conflict(format!("{key}: {problem}")));
+            if found.iter().any(|(_, secret)| secret.expose().len() < SHORTEST_TOKEN) {
+                conflict(&format!(
+                    "the token has fewer than {SHORTEST_TOKEN} characters; `openssl rand -hex 32` makes one"
+                ));
+            }
+            for (name, secret) in found {
+                if tokens.iter().any(|token| token.secret == secret) {
+                    conflict("a token is there twice, or is one of admin_token_file");
+                }
+                let name = name.unwrap_or_else(|| default_name.to_owned());
+                tokens.push(AdminToken { name, is_read_only, secret });
+            }
         }
-        Some(token)
+        tokens
     }
 
     /// The key of `shims.api_key_file`.
@@ -148,19 +168,20 @@ const SHORTEST_TOKEN: usize = 16;
 const BACKEND_KEY: &str = "backend.api_key_file";
 const SHIM_KEY: &str = "shims.api_key_file";
 const ADMIN_TOKEN: &str = "admin_token_file";
+const READ_TOKEN: &str = "admin_read_token_file";
 const URL_FILE: &str = "notify.url_file";
 const SECRET_FILE: &str = "notify.secret_file";
 
 /// The table of a target of notifications.
 const NOTIFY: &str = "notify";
 
-/// Reads the API key in `file`, which `key` was set to.
-fn key_in_file(
+/// Reads the API key, or the tokens, in `file`, which `key` was set to.
+fn key_in_file<T: FromStr<Err: Display>>(
     key: &'static str,
     file: Option<(ValueOrigin, &Path)>,
     read: Read<'_>,
     problems: &mut Vec<ConfigProblem>,
-) -> Option<ApiKey> {
+) -> Option<T> {
     let (origin, path) = file?;
     let parsed = match read(path) {
         // What is not UTF-8 is not ASCII either, and is refused as such.

@@ -125,8 +125,9 @@ impl Validator<'_> {
             }
         }
         let address = bridge.admin_listen;
-        let is_open = !address.ip().to_canonical().is_loopback() && bridge.admin_token_file.is_none();
-        if is_open && !self.may_be_set(&["admin_listen", "admin_token_file"]) {
+        let has_token = bridge.admin_token_file.is_some() || bridge.admin_read_token_file.is_some();
+        let is_open = !address.ip().to_canonical().is_loopback() && !has_token;
+        if is_open && !self.may_be_set(&["admin_listen", "admin_token_file", "admin_read_token_file"]) {
             self.conflict(format!(
                 "admin_listen is {address}, which is not a loopback address: set admin_token_file to a file with a \
                  token, such as `openssl rand -hex 32` makes"

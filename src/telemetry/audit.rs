@@ -27,6 +27,8 @@ pub enum AuditAction<'a> {
     SignInRefused,
     /// A request had a wrong token.
     TokenRefused,
+    /// A request with a read-only token was to change something.
+    Denied,
     /// A sync was requested, and its job is queued.
     Start {
         /// The id of the job.
@@ -85,6 +87,7 @@ impl Audited<'_> {
             AuditAction::SignIn => line!(info, "sign_in", [], "Signed in."),
             AuditAction::SignInRefused => line!(warn, "sign_in_refused", [], "Sign-in refused: wrong token."),
             AuditAction::TokenRefused => line!(warn, "token_refused", [], "Request refused: wrong token."),
+            AuditAction::Denied => line!(warn, "denied", [], "Request denied: read-only token."),
             AuditAction::Start { job, backend, kind, query } => {
                 line!(info, "start", [job, backend, kind, query,], "Sync requested.");
             }

@@ -99,7 +99,7 @@ async fn where_reading_is_opened_it_is_free_under_the_machines_own_name_and_acti
 async fn without_a_configured_token_only_health_is_served_and_the_error_names_the_keys() {
     let backend = replayed(recordings(OLD, &[]), fast()).await;
     let config = |is_open| proxbox_bridge::config::Config {
-        admin_token: None,
+        admin_tokens: Vec::new(),
         admin_open_reads: is_open,
         ..config(backend.local_addr(), &[])
     };
@@ -184,6 +184,40 @@ async fn under_a_path_of_a_proxy_redirects_and_the_cookie_have_that_path_whether
     let location = format!("/proxbox-bridge{}", job["url"].as_str().unwrap());
     assert_eq!(started.header("location"), Some(&*location));
     assert_eq!(request(&front, "GET", &location, &as_operator).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_read_only_token_reads_everything_and_changes_nothing() {
+    const READER: &str = "prometheus-0123456789abcdef";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("readers");
+    std::fs::write(&file, READER).unwrap();
+    let (_backend, front) = open(&[("admin_read_token_file", file.to_str().unwrap())]).await;
+    for (path, methods) in admin::paths().filter(|(path, _)| path != "/session" && path != "/events") {
+        let target = path.replace("{id}", NOBODY).replace("{vm}", "7");
+        for method in methods.split(", ").filter(|method| *method != "HEAD") {
+            let answer = request(&front, method, &target, &[("Authorization", &bearer(READER))]).await;
+            if method == "GET" {
+                let operators = request(&front, method, &target, &[("Authorization", &bearer(TOKEN))]).await;
+                assert_eq!(answer.status, operators.status, "{path}");
+            } else {
+                let code = answer.json()["code"].clone();
+                assert_eq!((answer.status, code.as_str()), (403, Some("token_read_only")), "{method} {path}");
+            }
+        }
+    }
+    let form = format!(
+        "POST /session HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\ntoken={READER}",
+        front.admin,
+        READER.len() + 6
+    );
+    let signed_in = Client::raw(front.admin, form.as_bytes()).await.answer().await;
+    assert_eq!(signed_in.status, 303);
+    let cookie = signed_in.header("set-cookie").unwrap().split(';').next().unwrap();
+    let mut events = Client::send(front.admin, "GET", "/events", &[("Cookie", cookie)]).await;
+    assert_eq!(events.head().await.0, 200);
+    events.read_until("\"can_act\":false").await;
+    assert_eq!(request(&front, "POST", "/reload", &[("Cookie", cookie)]).await.status, 403);
 }
 
 #[tokio::test]

@@ -113,3 +113,52 @@ async fn the_audit_log_has_every_action_whatever_the_filter_and_none_is_an_error
         "{log}"
     );
 }
+
+#[tokio::test]
+async fn the_tokens_of_a_file_have_names_and_a_reload_applies_them() {
+    const ANNA: &str = "anna-0123456789abcdef";
+    const GRAFANA: &str = "grafana-0123456789abcdef";
+    let backend = replayed(recordings(OLD, &[]), fast()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let [operators, readers] = ["operators", "readers"].map(|name| folder.path().join(name));
+    std::fs::write(&operators, format!("{TOKEN}\n")).unwrap();
+    std::fs::write(&readers, format!("grafana:{GRAFANA}\n")).unwrap();
+    let files = [
+        ("admin_token_file", operators.to_str().unwrap()),
+        ("admin_read_token_file", readers.to_str().unwrap()),
+    ];
+    let process = Process::start(&folder.path().join("data"), backend.local_addr(), &files);
+    let request = async |token: &str, method: &str, target: &str| {
+        let token = format!("Bearer {token}");
+        Client::send(process.admin, method, target, &[("Authorization", &token)]).await.answer().await
+    };
+    assert_eq!(request(ANNA, "GET", "/jobs").await.status, 401);
+    std::fs::write(&operators, format!("anna:{ANNA}\n{TOKEN}\n")).unwrap();
+    assert_eq!(request(TOKEN, "POST", "/reload").await.status, 200);
+    let job = request(ANNA, "POST", "/sync/full-update/").await;
+    assert_eq!((job.status, &job.json()["user"]), (202, &json!("anna")));
+    assert_eq!(request(GRAFANA, "GET", "/metrics").await.status, 200);
+    let denied = request(GRAFANA, "POST", "/reload").await;
+    assert_eq!((denied.status, &denied.json()["code"]), (403, &json!("token_read_only")));
+    std::fs::write(&readers, "grafana:other-0123456789abcdef").unwrap();
+    assert_eq!(request(ANNA, "POST", "/reload").await.status, 200);
+    assert_eq!(request(GRAFANA, "GET", "/metrics").await.status, 401);
+    process.terminate();
+    let (code, log) = process.ended();
+    assert_eq!(code, Some(0), "{log}");
+    let audit = lines_with(&log, "target", "audit");
+    let users: Vec<_> = audit.iter().map(|line| fields(line, ["action", "user"])).collect();
+    let expected = [
+        ("token_refused", None),
+        ("reload", Some("operator")),
+        ("start", Some("anna")),
+        ("denied", Some("grafana")),
+        ("reload", Some("anna")),
+        ("token_refused", None),
+    ];
+    assert_eq!(users, expected.map(|(action, user)| [json!(action), json!(user)]));
+    assert!(lines_with(&log, "message", "Request answered.").iter().any(|line| line["token"] == "anna"));
+    for token in [TOKEN, ANNA, GRAFANA] {
+        assert!(!log.contains(token), "{log}");
+    }
+}

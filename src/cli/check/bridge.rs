@@ -49,8 +49,8 @@ fn clients_lines(config: &Config) -> Vec<CheckLine> {
 fn admin_line(config: &Config) -> CheckLine {
     let address = config.admin_listen;
     let found = format!("http://{address}");
-    if config.admin_token.is_none() {
-        let advice = if config.admin_open_reads {
+    if config.admin_tokens.iter().all(|token| token.is_read_only) {
+        let advice = if config.admin_open_reads || !config.admin_tokens.is_empty() {
             "Starting, cancelling and reloading need a token: set admin_token_file."
         } else {
             "Only /livez and /readyz are available. The rest needs a token: set admin_token_file."

@@ -295,14 +295,14 @@ async fn status_lines(
 /// The listener of `backend` in `GET /backends` of the running bridge.
 async fn read_status(config: &Config, backend: &config::BackendConfig) -> Result<Option<Value>, String> {
     let address = connectable_address(config.admin_listen);
-    if config.admin_token.is_none() && !config.admin_open_reads {
+    if config.admin_tokens.is_empty() && !config.admin_open_reads {
         return Err("admin_token_file is not set".to_owned());
     }
     let url = format!("http://{address}").parse().map_err(|_| format!("{address} is not a valid address"))?;
     let bridge = Backend::new(other(backend, url)).map_err(|error| error.to_string())?;
     let mut passed_on = HeaderMap::new();
-    let token = config.admin_token.as_ref();
-    if let Some(Ok(token)) = token.map(|token| secret::header(&["Bearer ", token.expose()])) {
+    let token = config.admin_tokens.first();
+    if let Some(Ok(token)) = token.map(|token| secret::header(&["Bearer ", token.secret.expose()])) {
         passed_on.insert(AUTHORIZATION, token);
     }
     let identity = RequestIdentity { key: None, forwarded_headers: passed_on };
