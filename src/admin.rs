@@ -52,6 +52,7 @@ use tracing::Span;
 
 use crate::app::App;
 use crate::config::Config;
+use crate::core::domain::error_code::ErrorCode;
 use crate::core::domain::kind::SyncEndpoint;
 use crate::core::http::csrf;
 use crate::core::http::guard::{self, RejectReason, Rejection};
@@ -202,8 +203,9 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
         return page::redirect(StatusCode::PERMANENT_REDIRECT, respond::no_content(), &config);
     }
     let Some((resource, id)) = Resource::from_path(config.admin_base_path.strip(&path)) else {
-        return respond::message(
+        return respond::error(
             StatusCode::NOT_FOUND,
+            ErrorCode::NotFound,
             "Not found.",
             "The admin listener has /, /livez, /readyz, /metrics, /backends, /events, /jobs, /jobs/{id}, \
              /jobs/{id}/events, /jobs/{id}/failed, /jobs/{id}/recording, /jobs/{id}/cooldown, /log, /session, POST /clean, POST /reload \
@@ -244,8 +246,9 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
         Err(AuthError::NoToken) if resource == Resource::Page => return page::sign_in_first(),
         Err(AuthError::NoToken) => return unauthorized(),
         Err(AuthError::ReadOnly) => {
-            return respond::message(
+            return respond::error(
                 StatusCode::FORBIDDEN,
+                ErrorCode::TokenReadOnly,
                 "This token is read-only.",
                 "It is one of admin_read_token_file. Use a token of admin_token_file.",
             );
@@ -289,8 +292,9 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
 }
 
 fn unauthorized() -> Response<Body> {
-    let mut response = respond::message(
+    let mut response = respond::error(
         StatusCode::UNAUTHORIZED,
+        ErrorCode::TokenRequired,
         "Operator token required.",
         "Send the token as `Authorization: Bearer …`, or sign in at /session. The token is in the file that \
          admin_token_file names.",
@@ -315,8 +319,9 @@ async fn clean(app: &App, requester: &Requester) -> Response<Body> {
                 format!("Jobs: {}; logs of jobs: {}; not removed yet: {left}.", jobs.len(), logs.len());
             respond::message(StatusCode::OK, "Expired records and logs were removed.", &counts)
         }
-        Err(unavailable) => respond::message(
+        Err(unavailable) => respond::error(
             StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::CleanFailed,
             "Not all expired records and logs were removed.",
             &unavailable.to_string(),
         ),
@@ -336,8 +341,9 @@ async fn reload(app: &App, requester: &Requester) -> Response<Body> {
                 &format!("Backends: {names}."),
             )
         }
-        Err(why) => respond::message(
+        Err(why) => respond::error(
             StatusCode::UNPROCESSABLE_ENTITY,
+            ErrorCode::ReloadFailed,
             "Reloading the configuration failed. The previous one stays in force.",
             &why,
         ),

@@ -11,6 +11,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use serde::Serialize;
 
+use crate::core::domain::error_code::ErrorCode;
 use crate::core::domain::refusal::{self, Refusal};
 use crate::core::http::limit::Limit;
 
@@ -38,8 +39,17 @@ pub fn stream(body: Body) -> Response<Body> {
 
 /// A refusal (R15).
 pub fn refusal(refusal: &Refusal) -> Response<Body> {
+    refusal_response(refusal, None)
+}
+
+/// A refusal on the admin listener: its cause is its code.
+pub fn coded_refusal(refusal: &Refusal) -> Response<Body> {
+    refusal_response(refusal, Some(refusal.cause.as_str()))
+}
+
+fn refusal_response(refusal: &Refusal, code: Option<&str>) -> Response<Body> {
     let body = match &refusal.body {
-        refusal::RefusalBody::Bridge { message, detail } => message_body(message, detail),
+        refusal::RefusalBody::Bridge { message, detail } => message_body(code, message, detail),
         refusal::RefusalBody::Backend(body) => Bytes::copy_from_slice(body),
     };
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -64,7 +74,12 @@ pub fn switching(headers: HeaderMap) -> Response<Body> {
 
 /// A response of the bridge: a JSON object with `message` and `detail`.
 pub fn message(status: StatusCode, message: &str, detail: &str) -> Response<Body> {
-    json(status, message_body(message, detail))
+    json(status, message_body(None, message, detail))
+}
+
+/// An error of the bridge: a JSON object with `code`, `message` and `detail`.
+pub fn error(status: StatusCode, code: ErrorCode, message: &str, detail: &str) -> Response<Body> {
+    json(status, message_body(Some(code.as_str()), message, detail))
 }
 
 /// A response in the form of the errors of backends and of NetBox: a JSON object with `detail` alone.
@@ -74,13 +89,14 @@ pub fn detail(status: StatusCode, detail: &str) -> Response<Body> {
 
 /// 403 for a request that a page of another site may have sent.
 pub fn cross_site(detail: &str) -> Response<Body> {
-    message(StatusCode::FORBIDDEN, "Cross-site request refused.", detail)
+    error(StatusCode::FORBIDDEN, ErrorCode::CrossSite, "Cross-site request refused.", detail)
 }
 
 /// 405 with `Allow`.
 pub fn method_not_allowed(methods: &'static str) -> Response<Body> {
     let detail = format!("This path supports {methods}.");
-    let mut response = message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed.", &detail);
+    let mut response =
+        error(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::MethodNotAllowed, "Method not allowed.", &detail);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     response
 }
@@ -97,10 +113,11 @@ pub fn object(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
         Ok(body) => json(status, Bytes::from(body)),
         // Does not happen with the bridge's types: only maps whose keys are not strings fail.
-        Err(error) => message(
+        Err(why) => error(
             StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::Internal,
             "The response could not be serialized.",
-            &error.to_string(),
+            &why.to_string(),
         ),
     }
 }
@@ -146,7 +163,7 @@ pub fn without_body(mut response: Response<Body>) -> Response<Body> {
 /// The response to a client that exceeded `limit`.
 pub fn limit_exceeded(limit: Limit) -> Response<Body> {
     let status = StatusCode::from_u16(limit.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    let mut response = message(status, LIMIT_MESSAGE, limit.detail());
+    let mut response = error(status, ErrorCode::LimitExceeded, LIMIT_MESSAGE, limit.detail());
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
     response
 }
@@ -160,7 +177,8 @@ impl From<Limit> for Box<Response<Body>> {
 /// The bytes of an HTTP/1.1 response to a connection that exceeds `limit`.
 pub fn raw_limit_exceeded(limit: Limit) -> String {
     let status = StatusCode::from_u16(limit.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    let body = String::from_utf8_lossy(&message_body(LIMIT_MESSAGE, limit.detail())).into_owned();
+    let body = message_body(Some(ErrorCode::LimitExceeded.as_str()), LIMIT_MESSAGE, limit.detail());
+    let body = String::from_utf8_lossy(&body).into_owned();
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nretry-after: {RETRY_AFTER_SECONDS}\r\nconnection: close\r\n\
          content-length: {}\r\n\r\n{body}",
@@ -172,6 +190,10 @@ fn unreachable_error(never: Infallible) -> BoxError {
     match never {}
 }
 
-fn message_body(message: &str, detail: &str) -> Bytes {
-    serde_json::json!({ "message": message, "detail": detail }).to_string().into()
+fn message_body(code: Option<&str>, message: &str, detail: &str) -> Bytes {
+    let mut body = serde_json::json!({ "message": message, "detail": detail });
+    if let Some(code) = code {
+        body["code"] = code.into();
+    }
+    body.to_string().into()
 }

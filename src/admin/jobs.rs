@@ -20,6 +20,7 @@ use serde::Serialize;
 use super::Requester;
 use crate::app::App;
 use crate::config::written;
+use crate::core::domain::error_code::ErrorCode;
 use crate::core::domain::refusal::Refusal;
 use crate::job::Job;
 use crate::ledger::{JobId, LedgerUnavailable, LoggedFrame, Record, Timestamp};
@@ -138,7 +139,10 @@ pub(super) async fn cancel(app: &App, id: &str, requester: &Requester) -> Respon
         || "This process does not run it.".to_owned(),
         |end| format!("It ended at {}: {}.", end.finished, end.outcome.as_str()),
     );
-    with_job_header(respond::message(StatusCode::CONFLICT, "This job has ended.", &how), id)
+    with_job_header(
+        respond::error(StatusCode::CONFLICT, ErrorCode::JobEnded, "This job has ended.", &how),
+        id,
+    )
 }
 
 /// Answers `DELETE /jobs/{id}/cooldown`: ends the cool-down of a job and releases its concurrency permit.
@@ -159,7 +163,15 @@ pub(super) async fn end_cooldown(app: &App, id: &str, requester: &Requester) -> 
         return missing.answer(app);
     }
     let detail = "The job is running or waiting, had no cool-down, or its cool-down has ended.";
-    with_job_header(respond::message(StatusCode::CONFLICT, "This job is not cooling down.", detail), id)
+    with_job_header(
+        respond::error(
+            StatusCode::CONFLICT,
+            ErrorCode::NotCoolingDown,
+            "This job is not cooling down.",
+            detail,
+        ),
+        id,
+    )
 }
 
 /// The answer 202 with the job.
@@ -189,19 +201,20 @@ async fn find_record(app: &App, id: JobId) -> Result<Record, JobLookupError> {
 impl JobLookupError {
     fn answer(self, app: &App) -> Response<Body> {
         match self {
-            Self::NotAnId => respond::message(
+            Self::NotAnId => respond::error(
                 StatusCode::BAD_REQUEST,
+                ErrorCode::InvalidJobId,
                 "Invalid job id.",
                 "The id of a job is a UUID; /jobs lists them.",
             ),
             Self::Unknown(id) => {
                 let kept = written(app.state().config.limits.retention);
                 let detail = format!("There is no job {id}. Records are kept for {kept} (limits.retention).");
-                respond::message(StatusCode::NOT_FOUND, "Unknown job.", &detail)
+                respond::error(StatusCode::NOT_FOUND, ErrorCode::UnknownJob, "Unknown job.", &detail)
             }
             Self::Unavailable(why) => {
                 let retry_after = app.state().config.limits.retry_after.as_secs();
-                respond::refusal(&Refusal::no_record(&why.to_string(), retry_after))
+                respond::coded_refusal(&Refusal::no_record(&why.to_string(), retry_after))
             }
         }
     }

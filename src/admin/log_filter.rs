@@ -4,6 +4,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::Requester;
+use crate::core::domain::error_code::ErrorCode;
 use crate::respond::{self, Body};
 use crate::telemetry::AuditAction;
 use crate::telemetry::log::{self, FilterError};
@@ -40,10 +41,15 @@ pub(super) fn set_filter(query: &str, requester: &Requester) -> Response<Body> {
 
 fn bad_filter(why: &str) -> Response<Body> {
     let detail = format!("{why} Examples: PUT /log?filter=debug, PUT /log?filter=proxbox_bridge=trace.");
-    respond::message(StatusCode::BAD_REQUEST, "Invalid log filter.", &detail)
+    respond::error(StatusCode::BAD_REQUEST, ErrorCode::InvalidLogFilter, "Invalid log filter.", &detail)
 }
 
 fn filter_unavailable() -> Response<Body> {
     let detail = FilterError::NoHandle.to_string();
-    respond::message(StatusCode::CONFLICT, "The log filter cannot be changed.", &detail)
+    respond::error(
+        StatusCode::CONFLICT,
+        ErrorCode::LogFilterFixed,
+        "The log filter cannot be changed.",
+        &detail,
+    )
 }

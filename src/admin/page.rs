@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use super::Requester;
 use super::auth::{self, SESSION};
 use crate::config::Config;
+use crate::core::domain::error_code::ErrorCode;
 use crate::deadline::timeout;
 use crate::respond::{self, Body};
 use crate::telemetry::AuditAction;
@@ -155,8 +156,9 @@ pub(super) fn redirect(status: StatusCode, mut response: Response<Body>, config:
 
 /// The answer if no token is configured.
 pub(super) fn not_configured() -> Response<Body> {
-    respond::message(
+    respond::error(
         StatusCode::FORBIDDEN,
+        ErrorCode::TokenNotConfigured,
         "No token is configured.",
         "Everything but /livez and /readyz requires one. Write a token to a file, such as the output of \
          `openssl rand -hex 32`, set admin_token_file (or --admin-token-file) to the file, and restart or reload the \

@@ -9,7 +9,7 @@ use crate::core::domain::kind::SyncEndpoint;
 use crate::core::http::query::Query;
 use crate::job::{AttachOptions, SyncRequest};
 use crate::proxy::streams;
-use crate::respond::Body;
+use crate::respond::{self, Body};
 
 /// Starts the sync of `endpoint` for `requester`, or finds the running one. The job runs to its end, with or
 /// without watchers.
@@ -55,7 +55,7 @@ pub(super) async fn answer(
         Ok(job) => jobs::accepted(app, &job),
         Err(error) => {
             let (id, refusal) = streams::refusal_for(backend, &error);
-            streams::refused(request.uri.path(), backend, endpoint, id, &refusal)
+            streams::refused(request.uri.path(), backend, endpoint, (id, &refusal), respond::coded_refusal)
         }
     }
 }

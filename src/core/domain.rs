@@ -4,6 +4,7 @@ pub mod channel;
 pub mod counting;
 pub mod counts;
 pub mod credential;
+pub mod error_code;
 pub mod event;
 pub mod figures;
 pub mod kind;

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use super::request::{Peer, REJECTED, RequestContext};
 use crate::app::AppState;
 use crate::backend::{Backend, ForwardError, UploadError};
+use crate::core::domain::error_code::ErrorCode;
 use crate::core::domain::refusal::Refusal;
 use crate::core::http::csrf;
 use crate::core::http::guard::{self, RejectReason, Rejection};
@@ -79,7 +80,9 @@ pub(crate) fn rejection_response(rejection: &Rejection, client: IpAddr) -> Respo
         StatusCode::METHOD_NOT_ALLOWED => {
             respond::method_not_allowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
         }
-        status => respond::message(status, "This request is refused.", &rejection.detail),
+        status => {
+            respond::error(status, ErrorCode::InvalidRequest, "This request is refused.", &rejection.detail)
+        }
     };
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response

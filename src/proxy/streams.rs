@@ -13,6 +13,7 @@ use super::request::RequestContext;
 use super::request_id::{REQUEST_ID, TRACEPARENT};
 use super::subscriber::{self, SubscriberOptions, WatcherGuard};
 use crate::backend::{Backend, RequestIdentity};
+use crate::core::domain::error_code::ErrorCode;
 use crate::core::domain::kind::SyncEndpoint;
 use crate::core::domain::refusal::Refusal;
 use crate::core::http::headers::{came_through_bridge, text};
@@ -76,15 +77,16 @@ pub(crate) async fn answer(
         Ok(Attached::Seen) => return Ok(respond::no_content()),
         Err(error) => refusal_for(&context.backend, &error),
     };
-    Err(refused(request.uri.path(), &context.backend, endpoint, id, &refusal).into())
+    Err(refused(request.uri.path(), &context.backend, endpoint, (id, &refusal), respond::refusal).into())
 }
 
 /// The response to a client whose `version` of HTTP does not support streams.
 pub(crate) fn without_chunks(version: Version) -> Option<Response<Body>> {
     // HTTP/1.0 has no chunks, and readers buffer a body that ends with its connection (R5).
     (version < Version::HTTP_11).then(|| {
-        respond::message(
+        respond::error(
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            ErrorCode::HttpVersion,
             "Streams need HTTP/1.1.",
             "A proxy in front of the bridge speaks HTTP/1.0 to it. In nginx: proxy_http_version 1.1.",
         )
@@ -99,12 +101,12 @@ pub(crate) fn invalid_query(invalid: &InvalidParameter) -> Response<Body> {
 
 /// The response to a query in which the value of a parameter is invalid or missing.
 pub(crate) fn bad_parameter(detail: &str) -> Response<Body> {
-    respond::message(StatusCode::BAD_REQUEST, "Bad parameter.", detail)
+    respond::error(StatusCode::BAD_REQUEST, ErrorCode::BadParameter, "Bad parameter.", detail)
 }
 
 /// The response to a query with a parameter that this request does not have.
 pub(crate) fn unknown_parameter(detail: &str) -> Response<Body> {
-    respond::message(StatusCode::BAD_REQUEST, "Unknown parameter.", detail)
+    respond::error(StatusCode::BAD_REQUEST, ErrorCode::UnknownParameter, "Unknown parameter.", detail)
 }
 
 /// The response to a client at `path` that gets no stream, with the job `id` if the refusal is due to one.
@@ -112,10 +114,10 @@ pub(crate) fn refused(
     path: &str,
     backend: &Backend,
     endpoint: SyncEndpoint,
-    id: Option<JobId>,
-    refusal: &Refusal,
+    (id, refusal): (Option<JobId>, &Refusal),
+    respond: fn(&Refusal) -> Response<Body>,
 ) -> Response<Body> {
-    let response = respond::refusal(refusal);
+    let response = respond(refusal);
     let refused = telemetry::RequestRefused { path, refusal };
     match id {
         Some(id) => {

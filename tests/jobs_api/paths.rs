@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::error_code::ErrorCode;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::object::Object;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
@@ -56,9 +57,10 @@ async fn the_document_has_the_version_of_the_bridge_and_every_enum_value() {
     let schemas = "/components/schemas";
     let fields = format!("{schemas}/JobFields/properties");
     let objects = format!("{fields}/data/properties/counts/propertyNames/enum");
-    let words: [(String, Vec<&str>); 5] = [
+    let words: [(String, Vec<&str>); 6] = [
         (format!("{schemas}/Kind/enum"), Kind::all().map(Kind::as_str).collect()),
         (format!("{schemas}/Outcome/enum"), Outcome::ALL.map(Outcome::as_str).to_vec()),
+        (format!("{schemas}/ErrorCode/enum"), ErrorCode::NAMES.to_vec()),
         (format!("{schemas}/Cause/enum"), Cause::ALL.map(Cause::as_str).to_vec()),
         (objects, Object::ALL.map(Object::as_str).to_vec()),
         (

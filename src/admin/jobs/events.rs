@@ -6,6 +6,7 @@ use http::{Response, StatusCode};
 use super::{JobLookupError, find_record, parse_id};
 use crate::app::App;
 use crate::config::written;
+use crate::core::domain::error_code::ErrorCode;
 use crate::core::domain::kind::{SyncEndpoint, VmId};
 use crate::core::http::query::{BridgeParameters, Query};
 use crate::core::text::plain;
@@ -112,7 +113,10 @@ fn log_unavailable(app: &App, id: JobId) -> Response<Body> {
         "The log of a job is kept for {kept} after its end (limits.log_retention). The record of the job is at \
          /jobs/{id}."
     );
-    with_job_header(respond::message(StatusCode::GONE, "The log of this job was removed.", &detail), id)
+    with_job_header(
+        respond::error(StatusCode::GONE, ErrorCode::LogRemoved, "The log of this job was removed.", &detail),
+        id,
+    )
 }
 
 /// The sequence number of the event `last`, if it is an event of the job `id`.

@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt;
 
 use super::{JobLookupError, find_record, parse_id};
 use crate::app::App;
+use crate::core::domain::error_code::ErrorCode;
 use crate::job::recordings;
 use crate::proxy::streams::with_job_header;
 use crate::respond::{self, Body, BoxError};
@@ -62,8 +63,9 @@ pub(crate) async fn answer(app: &App, id: &str) -> Response<Body> {
 }
 
 fn not_found() -> Response<Body> {
-    respond::message(
+    respond::error(
         StatusCode::NOT_FOUND,
+        ErrorCode::NoRecording,
         "There is no recording of this job.",
         "A recording is made for jobs that start while jobs.recording is on and data_dir is set. It is kept as long \
          as the log of the job (limits.log_retention).",
