@@ -111,10 +111,7 @@ impl Backend {
         let dialer = Arc::new(Dialer::new(remote, config, Arc::clone(&metrics))?);
         Ok(Self {
             pool: Pool::new(Arc::clone(&dialer)),
-            capabilities_cache: CapabilitiesCache::new(
-                Arc::clone(&metrics),
-                Arc::clone(&dialer.last_release),
-            ),
+            capabilities_cache: CapabilitiesCache::new(&dialer, Arc::clone(&metrics)),
             dialer,
             gate: RequestGate::default(),
             proxmox: Arc::default(),

@@ -5,7 +5,7 @@
 //! lock out all others. So the number of wrong keys is limited per client, and where the backend counts all clients
 //! together, it is limited below five for all of them. A key that the backend has accepted before is never held back.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,8 +42,7 @@ struct AttemptHistory {
     /// The times and clients of refused keys, oldest first.
     failures: VecDeque<(Instant, IpAddr)>,
     /// The clients of requests whose key may be wrong.
-    in_flight: HashMap<u64, IpAddr>,
-    next: u64,
+    in_flight: Vec<IpAddr>,
     /// The failures that the backend has counted for the last failed address, and when.
     counted: Option<(Instant, usize)>,
     /// Whether the backend counts the failures of all clients together, if known.
@@ -76,7 +75,7 @@ pub(super) enum Throttled {
 #[derive(Debug)]
 pub struct KeyAttempt {
     backoff: Arc<AuthBackoff>,
-    id: u64,
+    client: IpAddr,
 }
 
 impl AuthBackoff {
@@ -92,14 +91,12 @@ impl AuthBackoff {
             return Admission::Refused(again);
         }
         let failed = tried.failures_of(client, limits).count();
-        let own = tried.in_flight.values().filter(|other| is_same_client(limits, **other, client)).count();
+        let own = tried.in_flight.iter().filter(|other| is_same_client(limits, **other, client)).count();
         if failed + own >= limits.wrong_keys || tried.in_flight.len() >= tried.remaining(now) {
             return Admission::Busy;
         }
-        let id = tried.next;
-        tried.next += 1;
-        tried.in_flight.insert(id, client);
-        Admission::Attempt(KeyAttempt { backoff: Arc::clone(self), id })
+        tried.in_flight.push(client);
+        Admission::Attempt(KeyAttempt { backoff: Arc::clone(self), client })
     }
 
     /// Completes when a key is answered after this call.
@@ -204,7 +201,10 @@ impl AttemptHistory {
 
 impl Drop for KeyAttempt {
     fn drop(&mut self) {
-        self.backoff.attempts.lock().in_flight.remove(&self.id);
+        let in_flight = &mut self.backoff.attempts.lock().in_flight;
+        if let Some(own) = in_flight.iter().position(|client| *client == self.client) {
+            in_flight.swap_remove(own);
+        }
         self.backoff.changed.notify_waiters();
     }
 }

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::connect::Dialer;
 use super::exchange::{BackendResponse, RequestError, reason};
 use super::{Backend, RequestIdentity};
 use crate::core::domain::channel::{Channel, ChannelChoice};
@@ -38,6 +39,7 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 /// The known capabilities of a backend, and their age.
 #[derive(Debug)]
 pub struct CapabilitiesCache {
+    ttl: Duration,
     metrics: Arc<BackendMetrics>,
     last_release: Arc<Mutex<Option<Release>>>,
     inner: Mutex<CacheInner>,
@@ -95,17 +97,15 @@ impl CachedCapabilities {
     }
 }
 
-impl CacheInner {
-    /// The cached capabilities, if they are not older than `ttl`.
-    fn unexpired(&self, ttl: Duration) -> CachedCapabilities {
-        let cached = self.cached.clone().filter(|cached| cached.since.elapsed() < ttl);
-        CachedCapabilities { generation: self.generation, ..cached.unwrap_or_default() }
-    }
-}
-
 impl CapabilitiesCache {
-    pub(super) fn new(metrics: Arc<BackendMetrics>, last_release: Arc<Mutex<Option<Release>>>) -> Self {
-        Self { metrics, last_release, inner: Mutex::default(), probing: tokio::sync::Mutex::default() }
+    pub(super) fn new(dialer: &Dialer, metrics: Arc<BackendMetrics>) -> Self {
+        Self {
+            ttl: dialer.config.limits.capabilities,
+            metrics,
+            last_release: Arc::clone(&dialer.last_release),
+            inner: Mutex::default(),
+            probing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Clears everything but [`Backend::last_release`], because it proved wrong or may have changed. The results of
@@ -120,8 +120,14 @@ impl CapabilitiesCache {
         self.inner.lock().generation
     }
 
-    fn get(&self, ttl: Duration) -> CachedCapabilities {
-        self.inner.lock().unexpired(ttl)
+    fn get(&self) -> CachedCapabilities {
+        self.unexpired(&self.inner.lock())
+    }
+
+    /// The cached capabilities, if they have not expired.
+    fn unexpired(&self, inner: &CacheInner) -> CachedCapabilities {
+        let cached = inner.cached.clone().filter(|cached| cached.since.elapsed() < self.ttl);
+        CachedCapabilities { generation: inner.generation, ..cached.unwrap_or_default() }
     }
 
     /// Whether there was no invalidation since `cached` was read.
@@ -152,10 +158,10 @@ impl CapabilitiesCache {
     }
 
     /// Stores whether `path` is missing, for a request that began in `generation`. It does not wait for `probing`.
-    fn store_missing(&self, (path, missing): (&'static str, bool), generation: u64, ttl: Duration) {
+    fn store_missing(&self, path: &'static str, missing: bool, generation: u64) {
         let mut memory = self.inner.lock();
         if memory.generation == generation {
-            let mut cached = memory.unexpired(ttl);
+            let mut cached = self.unexpired(&memory);
             cached.missing.insert(path, missing);
             memory.cached = Some(cached);
         }
@@ -228,14 +234,14 @@ impl Backend {
         choice: ChannelChoice,
         identity: &RequestIdentity,
     ) -> Detected<(Capabilities, bool)> {
-        let cached = self.read_cache();
+        let cached = self.capabilities_cache.get();
         if cached.is_sufficient(endpoint, choice) {
             return Ok((cached.capabilities, false));
         }
         let _turn = self.capabilities_cache.probing.lock().await;
         let mut may_repeat = true;
         loop {
-            let mut cached = self.read_cache();
+            let mut cached = self.capabilities_cache.get();
             let was_probed = cached.version_probed;
             self.probe_missing_capabilities(&mut cached, endpoint, choice, identity).await?;
             // Some results may be those of the previous backend. One repetition is enough: a run that was planned for
@@ -260,7 +266,7 @@ impl Backend {
     pub async fn all_capabilities(&self, identity: &RequestIdentity) -> Option<Capabilities> {
         let request = async {
             let _turn = self.capabilities_cache.probing.lock().await;
-            let mut cached = self.read_cache();
+            let mut cached = self.capabilities_cache.get();
             if identity.key.is_none() && cached.capabilities.wants_key() != Some(false) {
                 return None;
             }
@@ -277,7 +283,7 @@ impl Backend {
     /// Returns the release, if it can be detected. Without a key, only backends that require none are queried. The error
     /// is the answer for the client: the backend is unreachable, or refused the key.
     pub async fn release(&self, identity: &RequestIdentity) -> Result<Option<Release>, Refusal> {
-        let release = self.read_cache().capabilities.release;
+        let release = self.capabilities_cache.get().capabilities.release;
         if release.is_some() {
             return Ok(release);
         }
@@ -300,7 +306,7 @@ impl Backend {
         let _turn = self.capabilities_cache.probing.lock().await;
         let mut may_repeat = true;
         loop {
-            let mut cached = self.read_cache();
+            let mut cached = self.capabilities_cache.get();
             // A backend that did not report its release may have been starting.
             if cached.capabilities.release.is_none() {
                 self.probe_version(&mut cached, identity).await?;
@@ -317,7 +323,7 @@ impl Backend {
     /// Whether the backend lacks `path`, one that backends answer without a key. The error says why that could not be
     /// detected.
     pub async fn lacks(&self, path: &'static str) -> Result<bool, String> {
-        if let Some(missing) = self.read_cache().missing.get(path) {
+        if let Some(missing) = self.capabilities_cache.get().missing.get(path) {
             return Ok(*missing);
         }
         let generation = self.capabilities_cache.generation();
@@ -331,7 +337,7 @@ impl Backend {
         if !missing && !status.is_success() {
             return Err(format!("{self}{path}: it answered {status}"));
         }
-        self.capabilities_cache.store_missing((path, missing), generation, self.limits().capabilities);
+        self.capabilities_cache.store_missing(path, missing, generation);
         Ok(missing)
     }
 
@@ -342,13 +348,9 @@ impl Backend {
         Ok((exchange.status, missing))
     }
 
-    fn read_cache(&self) -> CachedCapabilities {
-        self.capabilities_cache.get(self.limits().capabilities)
-    }
-
     /// The cached capabilities. It sends no request.
     pub fn cached_capabilities(&self) -> Capabilities {
-        self.read_cache().capabilities
+        self.capabilities_cache.get().capabilities
     }
 
     /// The last detected release, of any age. It is cleared only when the backend refuses connections.
@@ -358,18 +360,18 @@ impl Backend {
 
     /// The cached capabilities, if they are enough to plan a run of `endpoint`.
     pub fn cached_capabilities_for(&self, endpoint: SyncEndpoint) -> Option<Capabilities> {
-        let cached = self.read_cache();
+        let cached = self.capabilities_cache.get();
         cached.is_sufficient(endpoint, self.config().channel).then_some(cached.capabilities)
     }
 
     /// Whether the backend is known to lack `path`.
     pub fn is_known_missing(&self, path: &str) -> bool {
-        self.read_cache().missing.get(path) == Some(&true)
+        self.capabilities_cache.get().missing.get(path) == Some(&true)
     }
 
     /// Notes that the backend lacks `path`. `generation` is that of the cache before the request.
     pub fn note_missing_path(&self, path: &'static str, generation: u64) {
-        self.capabilities_cache.store_missing((path, true), generation, self.limits().capabilities);
+        self.capabilities_cache.store_missing(path, true, generation);
     }
 
     async fn probe_missing_capabilities(

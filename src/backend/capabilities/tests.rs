@@ -118,8 +118,7 @@ async fn the_release_that_was_learned_last_stays_until_the_backend_refuses_conne
 #[tokio::test]
 async fn what_is_learned_beside_a_question_is_kept_with_its_answer() {
     let (_listener, backend) = listening().await;
-    let keep_for = backend.limits().capabilities;
-    let mut probe = backend.capabilities_cache.get(keep_for);
+    let mut probe = backend.capabilities_cache.get();
     backend.note_missing_path("/health", backend.capabilities_cache.generation());
     probe.missing.insert(KEY_STATUS, true);
     backend.capabilities_cache.store(probe);
