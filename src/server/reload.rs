@@ -18,11 +18,7 @@ use crate::tls::TlsError;
 pub(super) struct ConfigSource(Arc<dyn Fn() -> Result<Config, config::ConfigError> + Send + Sync>);
 
 /// A configuration that was read, with the files that it names.
-#[derive(Debug)]
-pub(super) struct PreparedReload {
-    certificates: Certificates,
-    state: AppState,
-}
+type PreparedReload = (Certificates, AppState);
 
 /// The reload in progress, if there is one.
 #[derive(Debug, Default)]
@@ -76,7 +72,7 @@ impl ConfigSource {
         for netbox in proxy.netboxes() {
             netbox.reload_files();
         }
-        Ok(PreparedReload { certificates, state })
+        Ok((certificates, state))
     }
 }
 
@@ -120,10 +116,7 @@ impl Server {
 
     /// Completes the reload. Either all of it applies to new requests and connections, or none of it.
     pub(super) async fn end_reload(&mut self, prepared: Result<PreparedReload, ReloadError>) {
-        let reloaded = match prepared {
-            Ok(prepared) => self.take_over(prepared).await,
-            Err(error) => Err(error),
-        };
+        let reloaded = self.take_over(prepared).await;
         self.reloaded(reloaded.map_err(|error| error.to_string()));
     }
 
@@ -139,8 +132,8 @@ impl Server {
         }
     }
 
-    async fn take_over(&mut self, prepared: PreparedReload) -> Result<(), ReloadError> {
-        let PreparedReload { certificates, state } = prepared;
+    async fn take_over(&mut self, prepared: Result<PreparedReload, ReloadError>) -> Result<(), ReloadError> {
+        let (certificates, state) = prepared?;
         let wanted = listener_roles(&state.config);
         let mut bound = Vec::new();
         for (role, address) in &wanted {

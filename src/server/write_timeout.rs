@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -42,14 +42,10 @@ impl<T> WriteTimeout<T> {
             self.waiting = true;
             self.timer.restart(self.limit);
         }
-        match self.timer.poll_expired(cx) {
-            Poll::Ready(()) => {
-                self.stall.set();
-                let why = "the client took nothing within limits.client_write";
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
-            }
-            Poll::Pending => Poll::Pending,
-        }
+        ready!(self.timer.poll_expired(cx));
+        self.stall.set();
+        let why = "the client took nothing within limits.client_write";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
     }
 
     /// Notes `ETIMEDOUT`: the kernel closes a connection with it when the client acknowledged nothing within

@@ -10,29 +10,22 @@ use super::support::*;
 use crate::tls::{Fingerprint, TlsError, Trust, client, read_certificate, server};
 
 #[tokio::test]
-async fn clients_get_http_2_before_http_1() {
+async fn clients_of_both_versions_are_served_and_get_http_2_before_http_1() {
     let folder = Folder::new();
     let server = server(&folder.leaf("leaf", &Leaf::issued_by(&authority("ca")))).unwrap();
-    for (offered, chosen) in
-        [(&[&b"http/1.1"[..], b"h2"][..], Some(&b"h2"[..])), (&[b"http/1.1"], Some(b"http/1.1")), (&[], None)]
-    {
-        let (near, far) = shake(&server, &client_with(&TLS13, offered), HOST).await;
-        assert_eq!(near.unwrap().protocol.as_deref(), chosen);
-        assert_eq!(far.unwrap().protocol.as_deref(), chosen);
+    for (version, offered, spoken, chosen) in [
+        (&TLS13, &[&b"http/1.1"[..], b"h2"][..], ProtocolVersion::TLSv1_3, Some(&b"h2"[..])),
+        (&TLS13, &[b"http/1.1"], ProtocolVersion::TLSv1_3, Some(b"http/1.1")),
+        (&TLS13, &[], ProtocolVersion::TLSv1_3, None),
+        (&TLS12, &[], ProtocolVersion::TLSv1_2, None),
+    ] {
+        let (near, far) = shake(&server, &client_with(version, offered), HOST).await;
+        for stands in [near.unwrap(), far.unwrap()] {
+            assert_eq!((stands.version, stands.protocol.as_deref()), (Some(spoken), chosen));
+        }
     }
     let (near, _) = shake(&server, &client_with(&TLS13, &[b"spdy/3"]), HOST).await;
     near.unwrap_err();
-}
-
-#[tokio::test]
-async fn clients_of_both_versions_are_served() {
-    let folder = Folder::new();
-    let server = server(&folder.leaf("leaf", &Leaf::issued_by(&authority("ca")))).unwrap();
-    for (version, spoken) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
-        let (near, far) = shake(&server, &client_with(version, &[]), HOST).await;
-        assert_eq!(near.unwrap().version, Some(spoken));
-        assert_eq!(far.unwrap().version, Some(spoken));
-    }
 }
 
 #[tokio::test]
