@@ -6,12 +6,14 @@ import http from "node:http";
 
 import { TOKEN, VMS, home, openSignedOut, scenario, start, startBackendAndBridge, status } from "./browser.mjs";
 
-// A proxy that serves the admin listener at `target` under `prefix`, and nothing else. `removes` the prefix or not.
+// A proxy that serves the admin listener at `target` under `prefix`, and nothing else. `removes` the prefix or not. It
+// passes on the host without its port, as nginx does with `Host $host`.
 async function proxy(target, prefix, removes) {
   const server = http.createServer((request, response) => {
     if (!request.url.startsWith(prefix)) return response.writeHead(404).end();
     const path = removes ? request.url.slice(prefix.length - 1) : request.url;
-    const forwarded = http.request(`${target}${path}`, { method: request.method, headers: request.headers }, (answer) => {
+    const headers = { ...request.headers, host: "127.0.0.1" };
+    const forwarded = http.request(`${target}${path}`, { method: request.method, headers }, (answer) => {
       response.writeHead(answer.statusCode, answer.rawHeaders);
       answer.pipe(response);
     });

@@ -79,7 +79,8 @@ async function capturePages(place, stack) {
 function failSync(stream) {
   const error = "400 Bad Request: {'cluster': ['Cluster lab-cluster has no site.']}";
   stream.discover(NAMES);
-  NAMES.forEach((name, at) => (at < 4 ? stream.vm(name, "completed") : stream.vm(name, "failed", { error })));
+  const errorOf = (at) => (at < NAMES.length - 1 ? error : "504 Gateway Timeout");
+  NAMES.forEach((name, at) => (at < 4 ? stream.vm(name, "completed") : stream.vm(name, "failed", { error: errorOf(at) })));
   stream.complete(false, { message: "6 of 10 virtual machines failed.", errors: [{ detail: `NetBox refused 6 objects: ${error}` }] });
 }
 

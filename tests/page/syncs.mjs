@@ -158,6 +158,7 @@ export function testSyncs() {
     await stream.closed;
     await status(page, "Cancelled");
     await page.getByRole("heading", { name: "Cancel requested" }).waitFor();
+    await page.locator("#job-failure").getByText("Cancelled by operator.").waitFor();
     assert.equal(await page.locator("#job-cancel").isVisible(), false);
     assert.deepEqual(page.errors, []);
   });
@@ -230,6 +231,36 @@ export function testSyncs() {
     assert.equal(await page.locator("#recording-file").isVisible(), false);
   });
 
+  scenario("the last success of each kind is shown with its age, and marked when it is old", async (stack) => {
+    const { backend, bridge } = await startBackendAndBridge(stack);
+    const page = await open(stack, bridge.admin);
+    await shows(page, "No sync has ended yet.");
+    assert.equal(await page.getByRole("heading", { name: "Last success of each kind" }).isVisible(), false);
+    for (const kind of ["full-update", VMS, "snapshots", "sdn"]) {
+      await start(page, kind);
+      const stream = await backend.stream();
+      if (kind === VMS) {
+        stream.discover(["web01", "web02", "web03"]);
+        for (const name of ["web01", "web02"]) stream.vm(name, name === "web01" ? "completed" : "failed", { error: "It is locked." });
+      }
+      stream.complete();
+      await status(page, kind === VMS ? "Completed with failures" : "Completed");
+    }
+    await home(page);
+    const successes = page.locator("#freshness li li");
+    await successes.filter({ hasText: "Virtual machines" }).getByText("1 failed, 1 unconfirmed").waitFor();
+    assert.equal(await page.locator("#freshness .old").count(), 0);
+    // The full update has run the snapshots since, and does not run SDN.
+    await age(page, { "full-update": 25, [VMS]: 1, snapshots: 48, sdn: 27 });
+    await page.reload();
+    await successes.filter({ hasText: "SDN" }).getByText("1 day 3 h ago").waitFor();
+    await successes.filter({ hasText: "Full update" }).getByText("1 day 1 h ago").waitFor();
+    assert.deepEqual(await page.locator("#freshness .old a").allTextContents(), ["SDN"]);
+    await successes.getByRole("link", { name: "Virtual machines" }).click();
+    await status(page, "Completed with failures");
+    assert.deepEqual(page.errors, []);
+  });
+
   scenario("the form and the history distinguish several backends", async (stack) => {
     const place = stack.use(await folder());
     const backends = [stack.use(await ManualBackend.start()), stack.use(await ManualBackend.start())];
@@ -249,6 +280,18 @@ export function testSyncs() {
     await page.locator("#filters").getByLabel("Backend").selectOption("lab-0");
     await shows(page, "No sync matches the filter.");
     assert.deepEqual(page.errors, []);
+  });
+}
+
+// Gives the last success of each kind in /backends another age, in hours.
+async function age(page, hours) {
+  await page.route("**/backends", async (route) => {
+    const response = await route.fetch();
+    const backends = await response.json();
+    for (const { last_success: last, kind } of backends.results.flatMap(({ kinds }) => kinds)) {
+      if (last !== null) last.time = new Date(Date.now() - hours[kind] * 3_600_000).toISOString();
+    }
+    await route.fulfill({ response, json: backends });
   });
 }
 

@@ -83,6 +83,7 @@ function drawCard(card, backend) {
     ["Clients", clientAddress(backend)],
     ["Version", backend.version ?? "not known yet"],
     ["Dialect", backend.dialect ?? "not known yet"],
+    ["Detected", backend.detected === null ? null : agoElement(backend.detected)],
     ["Channel", backend.channel],
     ["Running", `${count(backend.running)} of ${count(backend.concurrency)}`],
     ["Queued", `${count(backend.waiting)} of ${count(backend.queue)}`],

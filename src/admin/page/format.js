@@ -1,7 +1,7 @@
 // Numbers, times and statuses as text or elements.
 
 import { element, setText } from "./dom.js";
-import { displayStatus, label, unconfirmedTotal } from "./labels.js";
+import { displayStatus, label } from "./labels.js";
 
 // The longest text of a backend or client that is shown, in characters.
 export const MAX_LINE_CHARS = 4000;
@@ -88,7 +88,7 @@ export function updateTimes() {
 // The status of a job in words.
 export function statusText(job) {
   const status = displayStatus(job);
-  return status === "completed_unconfirmed" ? `Completed, ${count(unconfirmedTotal(job))} unconfirmed` : label(status);
+  return status === "completed_unconfirmed" ? `Completed, ${count(job.unconfirmed_total)} unconfirmed` : label(status);
 }
 
 export function statusElement(job) {

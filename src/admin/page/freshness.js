@@ -23,7 +23,7 @@ function drawFreshness() {
 }
 
 function successesOf({ kinds }) {
-  const known = kinds.filter(({ last_success: last }) => last);
+  const known = kinds.filter(({ last_success: last }) => last !== null);
   const full = known.find(({ kind }) => kind === "full-update");
   // A full update runs its stages, too.
   const isCovered = (kind) => FULL_UPDATE.includes(kind) && full !== undefined && !full.without.includes(kind) && !isOld(full);

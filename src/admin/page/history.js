@@ -3,9 +3,9 @@
 import { jobPath, requestJson, showError } from "./api.js";
 import { byId, element, scheduleDraw, setChildren, setText } from "./dom.js";
 import { agoElement, count, duration, statusElement } from "./format.js";
-import { jobTitle, label } from "./labels.js";
-import { countNotes, totalCounts } from "./progress.js";
-import { addView, backendName, bridgeState, hasEnded } from "./state.js";
+import { displayStatus, jobTitle, label } from "./labels.js";
+import { countNotes, drawRunning, totalCounts } from "./progress.js";
+import { addView, backendName, bridgeState, hasEnded, jobs } from "./state.js";
 
 const PAGE_SIZE = 25;
 // The largest `limit` of the API.
@@ -83,7 +83,11 @@ async function loadPage(path, add) {
     const page = await requestJson(path);
     // The filters have changed since.
     if (generation !== history.generation) return;
-    add(page.results.filter(hasEnded));
+    const ended = page.results.filter(hasEnded);
+    // The answer may come before the events that they have ended.
+    for (const { id } of ended) jobs.delete(id);
+    scheduleDraw(drawRunning);
+    add(ended);
     history.next = page.next;
     byId("history-error").hidden = page.warning === undefined;
     if (page.warning !== undefined) {
@@ -148,7 +152,8 @@ function newRow(job) {
 function countsOf(job) {
   const { seen, completed, failed, unconfirmed } = totalCounts(job.data.counts);
   if (seen === 0) return ["–"];
-  const notes = countNotes({ failed, unconfirmed });
+  // Some statuses have the number of unconfirmed objects.
+  const notes = countNotes({ failed, unconfirmed: displayStatus(job) === "completed_unconfirmed" ? 0 : unconfirmed });
   const note = notes === "" ? null : element("span", { class: failed > 0 ? "notes bad" : "notes" }, notes);
   return [`${count(completed)} of ${count(seen)}`, note];
 }

@@ -68,15 +68,10 @@ export const channelLabel = (name) => CHANNELS[name] ?? name;
 export const channelList = (names) => names.map(channelLabel).join(" and ");
 export const kindList = (kinds) => kinds.map(phrase).join(", ");
 
-// The number of objects whose result the backend did not report.
-export function unconfirmedTotal(job) {
-  return Object.values(job.data.counts).reduce((total, { unconfirmed }) => total + unconfirmed, 0);
-}
-
 // The status of a job, or what is more specific: its outcome, or what became of objects although the job completed.
 export function displayStatus(job) {
   if (job.status === "completed" && job.failed_total > 0) return "completed_with_failures";
-  if (job.status === "completed" && unconfirmedTotal(job) > 0) return "completed_unconfirmed";
+  if (job.status === "completed" && job.unconfirmed_total > 0) return "completed_unconfirmed";
   return ["cancelled", "timed_out", "interrupted"].includes(job.outcome) ? job.outcome : job.status;
 }
 
