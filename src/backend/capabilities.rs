@@ -158,7 +158,7 @@ impl CapabilitiesCache {
     }
 
     /// Stores whether `path` is missing, for a request that began in `generation`. It does not wait for `probing`.
-    fn store_missing(&self, path: &'static str, missing: bool, generation: u64) {
+    fn store_missing(&self, (path, missing): (&'static str, bool), generation: u64) {
         let mut memory = self.inner.lock();
         if memory.generation == generation {
             let mut cached = self.unexpired(&memory);
@@ -337,7 +337,7 @@ impl Backend {
         if !missing && !status.is_success() {
             return Err(format!("{self}{path}: it answered {status}"));
         }
-        self.capabilities_cache.store_missing(path, missing, generation);
+        self.capabilities_cache.store_missing((path, missing), generation);
         Ok(missing)
     }
 
@@ -371,7 +371,7 @@ impl Backend {
 
     /// Notes that the backend lacks `path`. `generation` is that of the cache before the request.
     pub fn note_missing_path(&self, path: &'static str, generation: u64) {
-        self.capabilities_cache.store_missing(path, true, generation);
+        self.capabilities_cache.store_missing((path, true), generation);
     }
 
     async fn probe_missing_capabilities(

@@ -326,7 +326,7 @@ impl JobEnded<'_> {
     fn count(&self) {
         let cause = self.report.cause;
         let result = JobResult::from_report(self.report);
-        let duration = self.has_started.then(|| self.duration.as_secs_f64());
+        let duration = self.has_started.then_some(self.duration.as_secs_f64());
         jobs::ended(self.backend.name(), self.kind, result, self.report.counts.total(), duration);
         match cause {
             // The backend sent the end of the stream.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::replay;
 use super::run::{CheckRun, file};
 use super::tls::{Folder, HERE, Leaf, TlsBackend, authority, params};
-use crate::support::bridge::{Client, KEY, TestBridge, config, unused_address};
+use crate::support::bridge::{Client, KEY, NOWHERE, TestBridge, config};
 use crate::support::scripted::{Backend, answer};
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
@@ -143,7 +143,7 @@ async fn a_disabled_rule_and_a_token_that_needs_it_are_reported() {
         "id": 1, "name": "netbox", "ip_address": "10.0.0.5", "port": 443, "token": "nbt_key.s3cret",
     })]));
     let backend = old(&rows).await;
-    let listen = unused_address().await.to_string();
+    let listen = NOWHERE.to_string();
     let off = [
         ("backend.netbox_listen", listen.as_str()),
         ("shims.netbox_token", "off"),
@@ -178,8 +178,8 @@ async fn a_release_that_needs_no_listener_and_an_unreachable_netbox_are_reported
     let key = file(KEY);
     let backend = replay("0.0.11.post2").await;
     let args = ["--key-file", key.path().to_str().unwrap()];
-    let (listen, url) = (unused_address().await.to_string(), format!("http://{}", unused_address().await));
-    let settings = [("backend.netbox_listen", listen.as_str()), ("backend.netbox_url", &url)];
+    let (listen, url) = (NOWHERE.to_string(), "http://127.0.0.2:1");
+    let settings = [("backend.netbox_listen", listen.as_str()), ("backend.netbox_url", url)];
     let run = CheckRun::against(&backend.local_addr(), &args, &settings).await;
     run.assert_output(
         1,
@@ -248,7 +248,7 @@ async fn a_row_with_the_address_in_brackets_leads_to_a_listener_of_ipv6() {
 async fn what_is_wrong_with_the_certificate_of_netbox_names_the_keys_for_netbox() {
     let leaf = Leaf::issued_by(&authority("The CA"), &params("netbox", &HERE));
     let (netbox, rows) = (TlsBackend::with(&leaf, None).await, Arc::default());
-    let (backend, folder, listen) = (old(&rows).await, Folder::new(), unused_address().await.to_string());
+    let (backend, folder, listen) = (old(&rows).await, Folder::new(), NOWHERE.to_string());
     let ca_file = folder.write("other.pem", &authority("Another CA").pem());
     let settings = [
         ("backend.netbox_listen", listen.as_str()),

@@ -7,12 +7,12 @@ use tokio::net::TcpListener;
 
 use super::replay;
 use super::run::{CheckRun, file};
-use crate::support::bridge::{KEY, fast, recordings, unused_address};
+use crate::support::bridge::{KEY, NOWHERE, fast, recordings};
 use crate::support::scripted::{Backend, answer};
 
 #[tokio::test]
 async fn a_backend_that_is_down_is_reported() {
-    let address = unused_address().await;
+    let address = NOWHERE;
     let run = CheckRun::against(&address, &[], &[]).await;
     run.assert_output(
         1,
