@@ -76,21 +76,24 @@ impl Refusal {
         Self { status, body, retry_after: None, cause }
     }
 
+    /// 503 Service Unavailable, with the seconds until a retry is useful.
+    fn unavailable(cause: Cause, message: &str, detail: impl Into<String>, retry_after: u64) -> Self {
+        Self::from_bridge(503, cause, message, detail).with_retry_after(retry_after)
+    }
+
     fn with_retry_after(self, retry_after: u64) -> Self {
         Self { retry_after: Some(retry_after.to_string()), ..self }
     }
 
     /// The backend is unreachable (R16).
     pub fn unreachable(why: &str, retry_after: u64) -> Self {
-        Self::from_bridge(503, Cause::Unreachable, "The ProxBox backend cannot be reached.", why)
-            .with_retry_after(retry_after)
+        Self::unavailable(Cause::Unreachable, "The ProxBox backend cannot be reached.", why, retry_after)
     }
 
     /// The backend closed the connection without an answer. Releases up to 0.0.11 do so if their dependencies block
     /// them for more than ten seconds, so a retry is useful.
     pub fn no_answer(why: &str, retry_after: u64) -> Self {
-        Self::from_bridge(503, Cause::BackendLost, "The ProxBox backend did not answer.", why)
-            .with_retry_after(retry_after)
+        Self::unavailable(Cause::BackendLost, "The ProxBox backend did not answer.", why, retry_after)
     }
 
     /// The backend did not answer in time. It may have executed the request.
@@ -120,8 +123,7 @@ impl Refusal {
     /// The bridge is shutting down, and the backend has not accepted the work.
     pub fn stopping(retry_after: u64) -> Self {
         let detail = "The bridge is stopping. The sync was not started.";
-        Self::from_bridge(503, Cause::Stopping, "The bridge is stopping.", detail)
-            .with_retry_after(retry_after)
+        Self::unavailable(Cause::Stopping, "The bridge is stopping.", detail, retry_after)
     }
 
     /// The same sync is already running, and the client requested a new one.
@@ -133,19 +135,17 @@ impl Refusal {
 
     /// The queue is full.
     pub fn queue_full(why: &str, retry_after: u64) -> Self {
-        Self::from_bridge(503, Cause::Busy, "Too many syncs are queued.", why).with_retry_after(retry_after)
+        Self::unavailable(Cause::Busy, "Too many syncs are queued.", why, retry_after)
     }
 
     /// The backend must be restarted before it can run a sync.
     pub fn awaits_restart(why: &str, retry_after: u64) -> Self {
-        Self::from_bridge(503, Cause::Busy, "The backend must be restarted first.", why)
-            .with_retry_after(retry_after)
+        Self::unavailable(Cause::Busy, "The backend must be restarted first.", why, retry_after)
     }
 
     /// The job could not be recorded, so it does not run.
     pub fn no_record(why: &str, retry_after: u64) -> Self {
-        Self::from_bridge(503, Cause::Unrecorded, "The record of jobs is unavailable.", why)
-            .with_retry_after(retry_after)
+        Self::unavailable(Cause::Unrecorded, "The record of jobs is unavailable.", why, retry_after)
     }
 
     /// The bridge stopped the run before the backend accepted the work. A cancelled run gets no 5xx, because plugins
@@ -212,8 +212,7 @@ impl Refusal {
             "It has not accepted or rejected the API keys of earlier requests within {after} (limits.probe). Until it \
              does, no request with a key that it has not accepted is forwarded."
         );
-        Self::from_bridge(503, Cause::BackendLost, "The ProxBox backend did not answer.", detail)
-            .with_retry_after(1)
+        Self::unavailable(Cause::BackendLost, "The ProxBox backend did not answer.", detail, 1)
     }
 
     /// Too many keys were wrong. The next one is tried in `retry_after` seconds.
@@ -272,8 +271,7 @@ impl Refusal {
             }
             1013 => {
                 let detail = if reason.is_empty() { "It asks clients to retry later." } else { reason };
-                Self::from_bridge(503, Cause::Refused, "The ProxBox backend is busy.", detail)
-                    .with_retry_after(1)
+                Self::unavailable(Cause::Refused, "The ProxBox backend is busy.", detail, 1)
             }
             _ => {
                 let reason = if reason.is_empty() { String::new() } else { format!(" {reason:?}") };

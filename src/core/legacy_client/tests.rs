@@ -201,6 +201,7 @@ fn a_bridge_in_front_of_this_one_gets_the_same_end_and_counts_the_same_objects()
 
 #[test]
 fn every_event_of_an_object_becomes_its_frames() {
+    let remark = json!({"completed": true, "status": "warning", "warning": "No IP", "rowid": "web02"});
     let log: Log = vec![
         step("device", Completed, "pve1", json!(null)),
         step("virtual_machine", Progress, "web01", json!(null)),
@@ -208,15 +209,7 @@ fn every_event_of_an_object_becomes_its_frames() {
         step("storage", Completed, "lab/local", json!({"step": "storage", "status": "synced"})),
         step("vm_interface", Completed, "net0", legacy("vm_interface", json!({"vm": "web01"}))),
         step("vm_interface", Completed, "net0", legacy("vm_interface", json!({"vm": "web02"}))),
-        step(
-            "virtual_machine",
-            Completed,
-            "web02",
-            legacy(
-                "virtual_machine",
-                json!({"completed": true, "status": "warning", "warning": "No IP", "rowid": "web02"}),
-            ),
-        ),
+        step("virtual_machine", Completed, "web02", legacy("virtual_machine", remark)),
     ];
     let (frames, _) = logs::page(&log, WsCommand::FullUpdate, Some(RUN_ID));
     let parsed = frames.iter().map(|frame| match dialect::parse_frame(frame) {
@@ -327,14 +320,11 @@ fn what_was_known_of_an_object_stays_in_its_row() {
 
 #[test]
 fn a_number_that_is_none_costs_only_its_own_cell() {
-    for (number, shown) in
-        [("-1.5e3", json!(-1500.0)), ("1e999", json!(null)), (&"9".repeat(40), json!(null))]
-    {
-        let data = format!(
-            r#"{{"step": "device", "status": "progress", "message": "m", "rowid": "pve1",
-            "payload": {{"object": "device", "data": {{"netbox_id": {number}, "role": "r"}}}}}}"#
-        );
-        let log = vec![format!("event: step\ndata: {}\n\n", data.replace('\n', "")).into_bytes()];
+    let nines = "9".repeat(40);
+    for (number, shown) in [("-1.5e3", json!(-1500.0)), ("1e999", json!(null)), (&nines, json!(null))] {
+        let payload = format!(r#"{{"object": "device", "data": {{"netbox_id": {number}, "role": "r"}}}}"#);
+        let step = r#""step": "device", "status": "progress", "message": "m", "rowid": "pve1""#;
+        let log = vec![format!("event: step\ndata: {{{step}, \"payload\": {payload}}}\n\n").into_bytes()];
         let frames = sent(WsCommand::FullUpdate, None, &log);
         assert_eq!((&frames[0]["data"]["netbox_id"], &frames[0]["data"]["role"]), (&shown, &json!("r")));
     }
@@ -384,11 +374,9 @@ fn no_text_of_a_backend_becomes_markup() {
             assert_eq!(first["data"]["role"], json!([shown]));
         }
     }
-    let (frames, _) =
-        logs::page(&vec![step("device", Failed, image, json!(null))], WsCommand::SyncNodes, None);
-    let frame: Value = serde_json::from_str(&frames[2]).unwrap();
-    assert_eq!(frame["data"]["rowid"], "&lt;img src=x onerror=alert(1)&gt;");
-    assert_eq!(frame["data"]["rowid"], frame["data"]["name"]);
+    let frames = sent(WsCommand::SyncNodes, None, &vec![step("device", Failed, image, json!(null))]);
+    assert_eq!(frames[2]["data"]["rowid"], "&lt;img src=x onerror=alert(1)&gt;");
+    assert_eq!(frames[2]["data"]["rowid"], frames[2]["data"]["name"]);
 }
 
 #[test]
@@ -533,11 +521,8 @@ fn the_rows_of_a_page_are_bounded_and_none_is_counted_twice() {
         assert_eq!(take(&mut rows, at, Progress, &full), None, "{at} is sent twice");
     }
     let news = |cells: &Cells| Some(RowUpdate { first: false, cells: cells.clone() });
-    assert_eq!(
-        take(&mut rows, MAX_PENDING_CELLS, Completed, &empty),
-        news(&empty),
-        "there was no room for it"
-    );
+    let beyond = take(&mut rows, MAX_PENDING_CELLS, Completed, &empty);
+    assert_eq!(beyond, news(&empty), "there was no room for it");
     assert_eq!(take(&mut rows, MAX_PENDING_CELLS - 1, Completed, &empty), news(&full));
     assert_eq!(take(&mut rows, MAX_PENDING_CELLS - 1, Failed, &full), None);
     // A completed object makes room for another.

@@ -46,11 +46,8 @@ impl Capabilities {
     /// The capabilities of a fully known backend that has exactly these `streams`.
     #[cfg(test)]
     pub(crate) fn with_streams(release: &str, streams: &[Kind]) -> Self {
-        let mut capabilities = Self { release: release.parse().ok(), ..Self::default() };
-        for kind in Kind::all() {
-            capabilities.streams.insert(SyncEndpoint::for_kind(kind), streams.contains(&kind));
-        }
-        capabilities
+        let streams = Kind::all().map(|kind| (SyncEndpoint::for_kind(kind), streams.contains(&kind)));
+        Self { release: release.parse().ok(), streams: streams.collect(), ..Self::default() }
     }
 
     /// Whether the backend has the stream of `endpoint`. `None` if unknown.

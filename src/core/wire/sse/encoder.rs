@@ -240,11 +240,12 @@ fn result(out: &mut BytesMut, counts: &Counts, summary: &ResultSummary, extent: 
     }
     if extent != ResultExtent::ByObject {
         // `count` is the bridge's own count.
-        let reported = summary.numbers.iter().map(|(name, value)| match name.as_str() {
+        let reported = summary.numbers.iter().filter(|(name, _)| extent.has_zeros() || name != "count");
+        let renamed = reported.map(|(name, value)| match name.as_str() {
             "count" => ("backend_count", *value),
             name => (name, *value),
         });
-        numbers(out, reported.filter(|(name, _)| extent.has_zeros() || *name != "backend_count"), extent);
+        numbers(out, renamed, extent);
         if summary.degraded {
             key(out, "degraded");
             out.put_slice(b"true");

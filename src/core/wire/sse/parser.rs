@@ -63,19 +63,14 @@ impl SseParser {
         let mut rest = piece;
         if self.after_cr && !rest.is_empty() {
             self.after_cr = false;
-            if rest[0] == b'\n' {
-                rest = &rest[1..];
-            }
+            rest = piece.strip_prefix(b"\n").unwrap_or(piece);
         }
         while let Some(at) = memchr2(b'\n', b'\r', rest) {
             let (line, end) = rest.split_at(at);
             rest = &end[1..];
             if end[0] == b'\r' {
-                match rest.first() {
-                    Some(b'\n') => rest = &rest[1..],
-                    Some(_) => {}
-                    None => self.after_cr = true,
-                }
+                self.after_cr = rest.is_empty();
+                rest = rest.strip_prefix(b"\n").unwrap_or(rest);
             }
             if self.line.is_empty() && self.line_dropped == 0 {
                 self.line(line, 0, &mut on_item);
@@ -99,13 +94,9 @@ impl SseParser {
             self.dispatch(on_item);
             return;
         }
-        let (field, value) = match memchr::memchr(b':', line) {
-            Some(colon) => {
-                let value = &line[colon + 1..];
-                (&line[..colon], value.strip_prefix(b" ").unwrap_or(value))
-            }
-            None => (line, &line[line.len()..]),
-        };
+        let (field, value) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));
+        let value = value.strip_prefix(b":").unwrap_or(value);
+        let value = value.strip_prefix(b" ").unwrap_or(value);
         match field {
             b"data" => {
                 if std::mem::replace(&mut self.has_data, true) {
