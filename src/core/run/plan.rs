@@ -66,11 +66,8 @@ impl fmt::Display for NoChannel {
         if self.has.is_empty() {
             return f.write_str(" It has no sync that the allowed channels can drive.");
         }
-        f.write_str(" It has: ")?;
-        for (index, (kind, channel)) in self.has.iter().enumerate() {
-            write!(f, "{}{kind} ({channel})", if index > 0 { ", " } else { "" })?;
-        }
-        f.write_str(".")
+        let has: Vec<String> = self.has.iter().map(|(kind, channel)| format!("{kind} ({channel})")).collect();
+        write!(f, " It has: {}.", has.join(", "))
     }
 }
 

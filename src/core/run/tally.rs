@@ -409,7 +409,8 @@ mod tests {
         )
     }
 
-    fn count(tally: &Tally) -> [u64; 4] {
+    /// The counts of virtual machines: seen, completed, failed, unconfirmed.
+    pub(super) fn count(tally: &Tally) -> [u64; 4] {
         let Count { seen, completed, failed, unconfirmed } = tally.count(Object::VirtualMachine);
         [seen, completed, failed, unconfirmed]
     }

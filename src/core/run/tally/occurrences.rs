@@ -225,19 +225,18 @@ fn hash(value: &(impl Hash + ?Sized)) -> u64 {
 #[cfg(test)]
 mod tests {
     use crate::core::domain::object::Object;
-    use crate::core::run::tally::{Count, EventForm, ObjectReport, ObjectStatus, Scope, Tally};
+    use crate::core::run::tally::{EventForm, ObjectReport, ObjectStatus, Scope, Tally};
 
     use ObjectStatus::{Completed, Failed, Processing};
 
-    /// The counts of virtual machines of one name after `events`: seen, completed, failed, unconfirmed.
+    /// The counts of virtual machines of one name after `events`.
     fn count(events: &[(EventForm, ObjectStatus)]) -> [u64; 4] {
         let mut tally = Tally::default();
         for (form, state) in events.iter().copied() {
             let report = ObjectReport::new(form, state);
             tally.record(Object::VirtualMachine, &Scope::default(), "web01", report);
         }
-        let Count { seen, completed, failed, unconfirmed } = tally.count(Object::VirtualMachine);
-        [seen, completed, failed, unconfirmed]
+        super::super::tests::count(&tally)
     }
 
     #[test]
