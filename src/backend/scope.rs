@@ -58,24 +58,20 @@ impl Backend {
                 Err(Unselectable::SameAddress) if is_first(release) => Ok(None),
                 selected => selected,
             };
-            let selected = selected.map_err(|why| {
-                Refusal::not_scoped(&match why {
-                    Unselectable::NothingPushed if self.config().netbox.is_none() => {
-                        no_netbox_listener(release, &ids)
-                    }
-                    Unselectable::NothingPushed => no_endpoint_pushed(release, &ids),
-                    Unselectable::Unknown(id) => unknown_endpoint(release, id),
-                    Unselectable::Several => one_at_a_time(release, &ids),
-                    Unselectable::SameAddress => same_address(release, &ids),
-                })
-            })?;
-            return Ok(match selected {
-                _ if is_first(release) => {
-                    without_source(query, release).map_or(ScopedQuery::Unchanged, ScopedQuery::Rewritten)
-                }
-                Some((name, value)) => ScopedQuery::Rewritten(with_parameter(query, name, &value)),
-                None => ScopedQuery::Unchanged,
+            let has_listener = self.config().netbox.is_some();
+            let selected = selected.map_err(|why| match why {
+                Unselectable::NothingPushed if !has_listener => no_netbox_listener(release, &ids),
+                Unselectable::NothingPushed => no_endpoint_pushed(release, &ids),
+                Unselectable::Unknown(id) => unknown_endpoint(release, id),
+                Unselectable::Several => one_at_a_time(release, &ids),
+                Unselectable::SameAddress => same_address(release, &ids),
             });
+            let selected = selected.map_err(|why| Refusal::not_scoped(&why))?;
+            let scoped = match selected {
+                _ if is_first(release) => without_source(query, release),
+                selected => selected.map(|(name, value)| with_parameter(query, name, &value)),
+            };
+            return Ok(scoped.map_or(ScopedQuery::Unchanged, ScopedQuery::Rewritten));
         }
         let mut scoped = query.to_owned();
         let rows = match plugin_keys || may_harm {
@@ -115,14 +111,13 @@ impl Backend {
     /// Returns the JSON of the backend at `path`; `None` for 404. The error is the answer for the client: the backend
     /// refused the request, its response is unreadable, or it is unreachable.
     pub async fn get_json(&self, path: &str, identity: &RequestIdentity) -> Result<Option<Value>, Refusal> {
-        let retry_after = self.limits().retry_after.as_secs();
-        let limit = self.limits().probe;
-        let unreachable = |why: &str| Refusal::unreachable(why, retry_after);
+        let limits = self.limits();
+        let unreachable = |why: String| Refusal::unreachable(&why, limits.retry_after.as_secs());
         let request = async {
             let sent = self.send(Method::GET, path, identity).await;
-            let mut exchange = sent.map_err(|error| unreachable(&format!("{self}{path}: {error}")))?;
-            let read = exchange.body(self.limits().event_bytes).await;
-            let body = read.map_err(|error| unreachable(&format!("{self}{path}: {error}")))?;
+            let mut exchange = sent.map_err(|error| unreachable(format!("{self}{path}: {error}")))?;
+            let read = exchange.body(limits.event_bytes).await;
+            let body = read.map_err(|error| unreachable(format!("{self}{path}: {error}")))?;
             // The error does not quote the body: it may contain passwords.
             let unreadable = || Refusal::from_response(exchange.error_response(b""));
             match exchange.status {
@@ -134,11 +129,10 @@ impl Backend {
                 _ => Err(Refusal::from_response(exchange.error_response(&body))),
             }
         };
-        let overdue = || {
-            let limit = humantime::format_duration(limit);
-            unreachable(&format!("{self}{path} did not answer within {limit} (limits.probe)"))
-        };
-        timeout(limit, request).await.unwrap_or_else(|_| Err(overdue()))
+        timeout(limits.probe, request).await.unwrap_or_else(|_| {
+            let limit = humantime::format_duration(limits.probe);
+            Err(unreachable(format!("{self}{path} did not answer within {limit} (limits.probe)")))
+        })
     }
 }
 
