@@ -10,6 +10,7 @@ use proxbox_bridge::cli::counts::tables;
 use proxbox_bridge::config::{Config, Flags};
 use proxbox_bridge::core::compat::netbox::RULES;
 use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::domain::object::Object;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -19,12 +20,56 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
+/// Checks that `made` stands in a file between `start` and `end`. The variable `UPDATE_GENERATED` writes it there.
+fn check_generated(path: &str, start: &str, end: &str, made: &str) {
+    let text = read(path);
+    let (before, rest) = text.split_once(start).unwrap();
+    let (shown, after) = rest.split_once(end).unwrap();
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        return fs::write(root().join(path), [before, start, made, end, after].concat()).unwrap();
+    }
+    assert!(
+        shown == made,
+        "{path} is not what src says: UPDATE_GENERATED=1 cargo test --test integration readme:: writes it again"
+    );
+}
+
 #[test]
 fn what_counts_come_from_stands_in_its_tables() {
-    let text = read("deploy/counts.md");
-    let (_, shown) = text.split_once("<!-- proxbox-bridge counts -->\n").unwrap();
-    let (shown, _) = shown.split_once("<!-- end -->").unwrap();
-    assert_eq!(shown, tables(None), "print it with `proxbox-bridge counts`");
+    check_generated("deploy/counts.md", "<!-- proxbox-bridge counts -->\n", "<!-- end -->", &tables(None));
+}
+
+#[test]
+fn every_kind_and_every_object_stands_in_the_schemas_and_every_kind_has_its_operation() {
+    let list = |words: Vec<&str>, indent: usize| {
+        let words = words.iter().map(|word| format!("\n{:indent$}  \"{word}\"", "")).collect::<Vec<_>>();
+        format!("{}\n{:indent$}", words.join(","), "")
+    };
+    let kinds = || Kind::all().map(Kind::as_str).collect();
+    let objects = Object::ALL.map(Object::as_str).to_vec();
+    let document = "src/admin/openapi.json";
+    check_generated("fixtures/check.schema.json", "\"kind\": {\n      \"enum\": [", "]", &list(kinds(), 6));
+    let start = "\"Kind\": {\n        \"type\": \"string\",\n        \"enum\": [";
+    check_generated(document, start, "]", &list(kinds(), 8));
+    check_generated(document, "\"propertyNames\": {\n                  \"enum\": [", "]", &list(objects, 18));
+
+    // All operations are like that of the first kind.
+    let operation = |kind: Kind| {
+        let title = if kind == Kind::FullUpdate { "everything, stage by stage" } else { kind.row().title };
+        [
+            format!("    \"{}\": {{\n      \"post\": {{\n", kind.queue_path()),
+            format!("        \"operationId\": \"sync{kind:?}\",\n"),
+            format!("        \"summary\": \"Synchronises {title}.\",\n"),
+        ]
+        .concat()
+    };
+    let first = operation(Kind::Devices);
+    let text = read(document);
+    let (_, rest) = text.split_once(&first).unwrap();
+    let (same, _) = rest.split_once("    \"/sync/").unwrap();
+    let operations: Vec<String> = Kind::all().skip(1).map(|kind| operation(kind) + same).collect();
+    let made = same.to_owned() + &operations.concat();
+    check_generated(document, &first, "    \"/sync/virtual-machines/{vm}/\": {", &made);
 }
 
 #[test]
@@ -308,9 +353,6 @@ fn normal(path: &Path) -> PathBuf {
 
 #[test]
 fn what_is_changed_between_a_backend_and_netbox_stands_in_its_table() {
-    let text = read("deploy/netbox-listener.md");
-    let (_, shown) = text.split_once("<!-- rules -->\n").unwrap();
-    let (shown, _) = shown.split_once("<!-- end -->").unwrap();
     let rows: String = RULES
         .iter()
         .map(|rule| {
@@ -323,5 +365,10 @@ fn what_is_changed_between_a_backend_and_netbox_stands_in_its_table() {
         })
         .collect();
     let head = "| key of `[shims]` | releases | request | what is changed | why |\n|---|---|---|---|---|\n";
-    assert_eq!(shown, format!("{head}{rows}"));
+    check_generated(
+        "deploy/netbox-listener.md",
+        "<!-- rules -->\n",
+        "<!-- end -->",
+        &format!("{head}{rows}"),
+    );
 }

@@ -29,7 +29,7 @@ pub fn tables(release: Option<Release>) -> String {
     let mut text = "| kind | releases | completed | unconfirmed |\n|---|---|---|---|\n".to_owned();
     let older = ("before 0.0.7, and unknown", None);
     let newer = ("0.0.7 and later", Some(COUNTS_OBJECTS));
-    for kind in Kind::all().filter(|kind| kind.row().counted) {
+    for kind in Kind::all().filter(|kind| kind.row().is_counted()) {
         let [then, now] = [older, newer].map(|(_, release)| CountSource::for_kind(kind, release));
         if then == now {
             row(&mut text, kind.as_str(), "all", now.explain());

@@ -423,7 +423,7 @@ fn a_kind_may_have_a_policy_of_its_own() {
 #[test]
 fn the_end_fits_into_a_line_of_the_log_of_netbox_and_is_whole_for_those_who_ask() {
     let stages: Vec<String> = Kind::all()
-        .filter(|kind| kind.row().counted)
+        .filter(|kind| kind.row().is_counted())
         .map(|kind| phase_summary(kind.row().step, 1000, 7))
         .collect();
     let error = sse(

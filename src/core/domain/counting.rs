@@ -4,45 +4,12 @@
 //! the source of the published releases 0.0.2 to 0.0.30.post2.
 
 use super::figures::Figures;
+pub use super::kind::CountSource;
 use super::kind::Kind;
 use super::release::Release;
 use crate::core::run::tally::ReportedCounts;
 use crate::core::upstream::dialect::Dialect;
 use crate::core::upstream::lenient::LenientCount;
-
-/// The source of the number of objects in NetBox after a stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CountSource {
-    /// `count`.
-    Count,
-    /// `count`, or the created number of a summary.
-    CountOrSummary,
-    /// `count` or the summary, capped by the number of rows. The number counts a virtual machine once per endpoint
-    /// that has it.
-    CountOfRows,
-    /// `count` or the summary. The other discovered objects have failed.
-    CountOfDiscovered,
-    /// The discovered objects without the failed and the skipped ones.
-    RestOfDiscovered,
-    /// The disks reported in the rows of virtual machines.
-    DiskRows,
-    /// The largest number of disks that a row reports for one virtual machine.
-    LargestDiskRow,
-    /// `reconciled`.
-    Reconciled,
-    /// `created` plus `updated`, which include unchanged objects.
-    Written,
-    /// `created` plus `updated`.
-    Changed,
-    /// None, except for zero: a backup is counted once per node that sees it.
-    OncePerNode,
-    /// None, except for zero: a snapshot replaces another one of the same name.
-    ByName,
-    /// None; only failures are counted.
-    Failures,
-    /// None.
-    Nothing,
-}
 
 /// The first release whose numbers count objects. Earlier releases count virtual machines, or files on nodes. It is
 /// also the first with `discovery`, `item_progress` and `phase_summary`.
@@ -51,25 +18,8 @@ pub const COUNTS_OBJECTS: Release = Release::new(0, 0, 7);
 impl CountSource {
     /// The source for the stage of `kind` in `release`. An unknown release is treated as the oldest.
     pub fn for_kind(kind: Kind, release: Option<Release>) -> Self {
-        let counts_objects = release.is_some_and(|release| release >= COUNTS_OBJECTS);
-        match kind {
-            Kind::VirtualMachines if counts_objects => Self::CountOfDiscovered,
-            Kind::VirtualMachines => Self::CountOfRows,
-            // Its summary reports every synced object as created.
-            Kind::Devices => Self::CountOrSummary,
-            Kind::DeviceInterfaces | Kind::VmInterfaces | Kind::IpAddresses => Self::Count,
-            Kind::Storage if counts_objects => Self::RestOfDiscovered,
-            Kind::Storage => Self::Count,
-            Kind::VirtualDisks if counts_objects => Self::DiskRows,
-            Kind::VirtualDisks => Self::LargestDiskRow,
-            Kind::Backups if counts_objects => Self::Reconciled,
-            Kind::Snapshots if counts_objects => Self::Written,
-            Kind::Backups => Self::OncePerNode,
-            Kind::Snapshots => Self::ByName,
-            Kind::Replications | Kind::BackupRoutines => Self::Changed,
-            Kind::Sdn => Self::Failures,
-            Kind::TaskHistory | Kind::FullUpdate => Self::Nothing,
-        }
+        let [before, since] = kind.row().counts;
+        if release.is_some_and(|release| release >= COUNTS_OBJECTS) { since } else { before }
     }
 
     /// Whether counting a sync of `kind` requires a known release.

@@ -68,6 +68,40 @@ pub enum PluginStage {
     Optional,
 }
 
+/// The source of the number of objects in NetBox after a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountSource {
+    /// `count`.
+    Count,
+    /// `count`, or the created number of a summary.
+    CountOrSummary,
+    /// `count` or the summary, capped by the number of rows. The number counts a virtual machine once per endpoint
+    /// that has it.
+    CountOfRows,
+    /// `count` or the summary. The other discovered objects have failed.
+    CountOfDiscovered,
+    /// The discovered objects without the failed and the skipped ones.
+    RestOfDiscovered,
+    /// The disks reported in the rows of virtual machines.
+    DiskRows,
+    /// The largest number of disks that a row reports for one virtual machine.
+    LargestDiskRow,
+    /// `reconciled`.
+    Reconciled,
+    /// `created` plus `updated`, which include unchanged objects.
+    Written,
+    /// `created` plus `updated`.
+    Changed,
+    /// None, except for zero: a backup is counted once per node that sees it.
+    OncePerNode,
+    /// None, except for zero: a snapshot replaces another one of the same name.
+    ByName,
+    /// None; only failures are counted.
+    Failures,
+    /// None.
+    Nothing,
+}
+
 /// One row of the table.
 #[derive(Debug)]
 pub struct KindRow {
@@ -96,8 +130,9 @@ pub struct KindRow {
     pub title: &'static str,
     /// Other names that backends use for the stage or its phase.
     pub aliases: &'static [&'static str],
-    /// Whether its objects are counted. The task history stage reports virtual machines but creates other objects.
-    pub counted: bool,
+    /// The source of its counts in releases before [`COUNTS_OBJECTS`](super::counting::COUNTS_OBJECTS), and since. The
+    /// task history stage has none: it reports virtual machines but creates other objects.
+    pub counts: [CountSource; 2],
     /// The kind that must have run first for this one to find any work. Set only if backends do not report that
     /// themselves.
     pub after: Option<Kind>,
@@ -108,6 +143,11 @@ impl KindRow {
     pub fn has_json(&self, release: Release) -> bool {
         self.json_since.is_some_and(|first| release >= first)
             && self.json_until.is_none_or(|last| release.is_up_to(last))
+    }
+
+    /// Whether its objects are counted.
+    pub fn is_counted(&self) -> bool {
+        self.counts != [CountSource::Nothing; 2]
     }
 }
 

@@ -62,7 +62,7 @@ impl FromStr for FailurePolicies {
         for part in parts {
             let (kind, policy) = part.split_once('=').ok_or(UnknownPolicy)?;
             // A kind whose objects are not counted has nothing to judge by.
-            let is_judged = |kind: &Kind| kind.row().counted || *kind == Kind::FullUpdate;
+            let is_judged = |kind: &Kind| kind.row().is_counted() || *kind == Kind::FullUpdate;
             let kind = Kind::from_name(kind.trim()).filter(is_judged).ok_or(UnknownPolicy)?;
             if policies.override_for(kind).is_some() {
                 return Err(UnknownPolicy);

@@ -40,7 +40,7 @@ impl<'a> Stage<'a> {
     /// The object type of the stage, if it is known and counted.
     pub fn object(&self) -> Option<Object> {
         match self {
-            Self::Known(kind) => kind.row().counted.then_some(kind.row().object),
+            Self::Known(kind) => kind.row().is_counted().then_some(kind.row().object),
             Self::Other(_) => None,
         }
     }

@@ -1,5 +1,9 @@
 //! The rows of the table, in the order of the enum.
 
+use super::CountSource::{
+    ByName, Changed, Count, CountOfDiscovered, CountOfRows, CountOrSummary, DiskRows, Failures,
+    LargestDiskRow, Nothing, OncePerNode, Reconciled, RestOfDiscovered, Written,
+};
 use super::PluginStage::{Essential, Optional, Required};
 use super::{Kind, KindRow, WsCommand};
 use crate::core::domain::object::Object;
@@ -20,7 +24,7 @@ const fn plain(kind: Kind) -> KindRow {
         object: Object::Other,
         title: kind.as_str(),
         aliases: &[],
-        counted: true,
+        counts: [Nothing; 2],
         after: None,
     }
 }
@@ -34,6 +38,8 @@ pub(super) static TABLE: [KindRow; 14] = [
         json_until: Some(Release::new(0, 0, 4)),
         command: Some(WsCommand::SyncNodes),
         object: Object::Device,
+        // Its summary reports every synced object as created.
+        counts: [CountOrSummary; 2],
         aliases: &["device"],
         ..plain(Kind::Devices)
     },
@@ -43,6 +49,7 @@ pub(super) static TABLE: [KindRow; 14] = [
         idle_before: Some(Release::new(0, 0, 6)),
         json_since: Some(Release::new(0, 0, 6)),
         object: Object::Storage,
+        counts: [Count, RestOfDiscovered],
         after: Some(Kind::Devices),
         ..plain(Kind::Storage)
     },
@@ -54,6 +61,7 @@ pub(super) static TABLE: [KindRow; 14] = [
         json_until: Some(Release::new(0, 0, 6)),
         command: Some(WsCommand::SyncVirtualMachines),
         object: Object::VirtualMachine,
+        counts: [CountOfRows, CountOfDiscovered],
         title: "virtual machines",
         aliases: &["virtual_machine"],
         ..plain(Kind::VirtualMachines)
@@ -64,6 +72,7 @@ pub(super) static TABLE: [KindRow; 14] = [
         idle_before: Some(Release::new(0, 0, 6)),
         json_since: Some(Release::new(0, 0, 6)),
         object: Object::VirtualDisk,
+        counts: [LargestDiskRow, DiskRows],
         title: "virtual disks",
         aliases: &["virtual_disk"],
         after: Some(Kind::VirtualMachines),
@@ -75,6 +84,7 @@ pub(super) static TABLE: [KindRow; 14] = [
         stream_path: "/virtualization/virtual-machines/backups/all/create/stream",
         json_since: Some(Release::new(0, 0, 4)),
         object: Object::Backup,
+        counts: [OncePerNode, Reconciled],
         aliases: &["backup"],
         after: Some(Kind::VirtualMachines),
         ..plain(Kind::Backups)
@@ -86,6 +96,7 @@ pub(super) static TABLE: [KindRow; 14] = [
         idle_before: Some(Release::new(0, 0, 5)),
         json_since: Some(Release::new(0, 0, 5)),
         object: Object::Snapshot,
+        counts: [ByName, Written],
         aliases: &["snapshot", "vm-snapshots"],
         after: Some(Kind::VirtualMachines),
         ..plain(Kind::Snapshots)
@@ -100,13 +111,13 @@ pub(super) static TABLE: [KindRow; 14] = [
         object: Object::Other,
         title: "full update",
         aliases: &["stream"],
-        counted: false,
         ..plain(Kind::FullUpdate)
     },
     KindRow {
         step: "node-interfaces",
         stream_path: "/dcim/devices/interfaces/create/stream",
         object: Object::Interface,
+        counts: [Count; 2],
         title: "node interfaces",
         aliases: &["node_interface", "device-interfaces"],
         ..plain(Kind::DeviceInterfaces)
@@ -115,6 +126,7 @@ pub(super) static TABLE: [KindRow; 14] = [
         stream_path: "/virtualization/virtual-machines/interfaces/create/stream",
         idle_before: Some(Release::new(0, 0, 6)),
         object: Object::VmInterface,
+        counts: [Count; 2],
         title: "VM interfaces",
         aliases: &["vm_interface"],
         ..plain(Kind::VmInterfaces)
@@ -123,6 +135,7 @@ pub(super) static TABLE: [KindRow; 14] = [
         step: "vm-ip-addresses",
         stream_path: "/virtualization/virtual-machines/interfaces/ip-address/create/stream",
         object: Object::VmIp,
+        counts: [Count; 2],
         title: "VM IP addresses",
         aliases: &["vm_ip", "ip-addresses"],
         ..plain(Kind::IpAddresses)
@@ -134,18 +147,19 @@ pub(super) static TABLE: [KindRow; 14] = [
         object: Object::TaskHistory,
         title: "task history",
         aliases: &["task_history"],
-        counted: false,
         ..plain(Kind::TaskHistory)
     },
     KindRow {
         stream_path: "/proxmox/replication/stream",
         object: Object::Replication,
+        counts: [Changed; 2],
         aliases: &["replication"],
         ..plain(Kind::Replications)
     },
     KindRow {
         stream_path: "/proxmox/cluster/backup/stream",
         object: Object::BackupRoutine,
+        counts: [Changed; 2],
         title: "backup routines",
         aliases: &["backup_routine", "backup-routine"],
         ..plain(Kind::BackupRoutines)
@@ -154,6 +168,7 @@ pub(super) static TABLE: [KindRow; 14] = [
         plugin: Optional,
         stream_path: "/proxmox/sdn/create/stream",
         object: Object::Sdn,
+        counts: [Failures; 2],
         title: "SDN",
         ..plain(Kind::Sdn)
     },

@@ -135,7 +135,7 @@ impl Normalizer {
         let counts = self.tally.counts();
         let total = counts.total();
         counts.0.into_iter().find(|(object, count)| {
-            let mut kinds = Kind::all().filter(|kind| kind.row().counted);
+            let mut kinds = Kind::all().filter(|kind| kind.row().is_counted());
             let kind = kinds.find(|kind| kind.row().object == *object);
             let is_for_nothing =
                 count.completed == 0 && (count.failed > 0 || self.tally.is_for_nothing(*object));
