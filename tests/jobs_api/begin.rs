@@ -40,6 +40,7 @@ async fn a_queued_job_runs_to_its_end_without_watchers() {
             "virtual_machine": { "seen": 12, "completed": 12, "failed": 0, "unconfirmed": 0 },
         })
     );
+    assert_eq!((&job["failed_total"], &job["unconfirmed_total"]), (&json!(0), &json!(3)));
     assert_eq!((&job["channels"], &job["kind"]), (&json!(["websocket"]), &json!("full-update")));
 }
 

@@ -62,7 +62,8 @@ async fn the_log_says_who_started_a_job_and_who_cancelled_it_and_the_ledger_keep
 #[tokio::test]
 async fn the_audit_log_has_every_action_whatever_the_filter_and_none_is_an_error() {
     let backend = replayed(recordings(OLD, &[]), fast()).await;
-    let bridge = RunningBridge::start(backend.local_addr(), &[("limits.check", "0s")]);
+    let settings = [("limits.check", "0s"), ("trusted_proxies", "127.0.0.1")];
+    let bridge = RunningBridge::start(backend.local_addr(), &settings);
     assert_eq!(bridge.admin("PUT", "/log?filter=off").await.status, 200);
     let form = |token: &str| {
         format!(
@@ -75,7 +76,7 @@ async fn the_audit_log_has_every_action_whatever_the_filter_and_none_is_an_error
         let answer = Client::raw(bridge.process.admin, form(token).as_bytes()).await.answer().await;
         assert_eq!(answer.status, status);
     }
-    let wrong = [("Authorization", "Bearer wrong-0123456789abcdef")];
+    let wrong = [("Authorization", "Bearer wrong-0123456789abcdef"), ("X-Forwarded-For", "192.0.2.7")];
     assert_eq!(Client::send(bridge.process.admin, "GET", "/jobs", &wrong).await.answer().await.status, 401);
     assert_eq!(bridge.admin("POST", "/reload").await.status, 200);
     assert_eq!(bridge.admin("POST", "/clean").await.status, 200);
@@ -112,6 +113,7 @@ async fn the_audit_log_has_every_action_whatever_the_filter_and_none_is_an_error
         ],
         "{log}"
     );
+    assert_eq!(fields(&audit[3], ["client"]), [json!("192.0.2.7")], "the client of the proxy");
 }
 
 #[tokio::test]
