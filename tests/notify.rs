@@ -353,7 +353,7 @@ async fn a_loopback_target_gets_nothing_until_the_configuration_allows_it() {
     let mut bridge = setup.start(backend.local_addr());
     let job = sync(&bridge, DEVICES).await;
     let line = bridge.read_to("Notification not sent. It will be sent again.");
-    let problem = line["fields"]["problem"].as_str().unwrap();
+    let problem = line["problem"].as_str().unwrap();
     assert!(problem.contains("loopback or link-local") && problem.contains("notify.allow_local"), "{line}");
     for host in ["127.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0"] {
         setup.write(&target(host, ""));
