@@ -32,7 +32,7 @@ async function openStart(again) {
   byId("start-dialog").showModal();
 }
 
-// What of the job is repeated beside its kind and backend.
+// Shows the virtual machine and the query of the job that is run again.
 function drawRepeated() {
   const { vm, query } = repeated ?? { vm: null, query: "" };
   const parts = [vm === null ? null : `Virtual machine ${vm}. `, query === "" ? null : "The same query: "];
@@ -72,7 +72,7 @@ const backendOf = (job) => bridgeState.backends.find(({ url }) => url === job.ba
 
 export function drawAgain(button, job) {
   const endedBadly = hasEnded(job) && !["completed", "completed_unconfirmed"].includes(displayStatus(job));
-  // The record of a query has no secrets, so that such a sync would be another one.
+  // The secrets of a query are not recorded. Without them it would be another sync.
   const isKnown = backendOf(job) !== undefined && !job.query.includes("[hidden]");
   button.hidden = !bridgeState.info?.can_act || !endedBadly || !isKnown;
 }

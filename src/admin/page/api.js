@@ -21,7 +21,7 @@ export const jobPath = (id, rest = "") => `/jobs/${encodeURIComponent(id)}${rest
 export const address = (path) => path.replace(/^\//, "");
 
 export async function request(path, options = {}) {
-  // Asking again would be refused again.
+  // A further request would get 401, too.
   if (connection.isSignedOut && options.method === undefined) throw signedOut();
   let response;
   try {
@@ -159,7 +159,7 @@ function onLost(source) {
   // Browsers do not retry after an error status. Some do not retry after a refused connection either.
   connection.timer = setTimeout(connect, connection.delay);
   connection.delay = Math.min(connection.delay * 2, 10_000);
-  // EventSource does not tell the status. A 401 ends the attempts.
+  // EventSource has no status. A 401 to this request ends the attempts.
   requestJson("/backends").catch(() => {});
 }
 

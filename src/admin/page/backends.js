@@ -96,7 +96,7 @@ function drawCard(card, backend) {
   card.kinds.replaceChildren(...known.map(kindLine), ...unknownKindsLine(backend.kinds));
 }
 
-// What clients connect to instead of the backend.
+// The address of the bridge for clients of the backend.
 function clientAddress({ listen, tls, hosts }) {
   const parts = [listen, tls ? "TLS" : null, hosts.length === 0 ? null : `as ${hosts.join(" or ")}`];
   return parts.filter((part) => part !== null).join(", ");

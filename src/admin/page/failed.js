@@ -10,17 +10,31 @@ import { hasEnded, shown } from "./state.js";
 const PAGE_SIZE = 200;
 // The largest `limit` of the API.
 const MAX_GROUPS = 200;
-// The time until the ledger is read again, in milliseconds: it has an object shortly after the event.
+// The least time until the ledger is read again, in milliseconds: it has an object shortly after the event.
 const RELOAD_DELAY = 1000;
+// How often this exceeds the time of the last load, which is long for very many objects.
+const RELOAD_FACTOR = 10;
 
 // `version` is that of the job at the last load. `rows` match the error and the search, up to the number `position`.
-const EMPTY = { version: "", timer: null, groups: [], hasMoreGroups: false, error: null, rows: [], position: 0, wanted: PAGE_SIZE };
-const failed = { ...EMPTY, isAtEnd: false, reading: null };
+const empty = () => ({
+  version: "",
+  timer: null,
+  delay: 0,
+  groups: [],
+  hasMoreGroups: false,
+  error: null,
+  rows: [],
+  position: 0,
+  wanted: PAGE_SIZE,
+  isAtEnd: false,
+  reading: null,
+});
+const failed = empty();
 
 export function clearFailed() {
   clearTimeout(failed.timer);
   failed.reading?.abort();
-  Object.assign(failed, EMPTY, { groups: [], rows: [], isAtEnd: false, reading: null });
+  Object.assign(failed, empty());
   byId("failed-filters").reset();
   byId("failed-rows").replaceChildren();
   byId("failed-groups").replaceChildren();
@@ -39,30 +53,33 @@ export function drawFailed(job) {
   if (job.failed_total === 0 || version === failed.version) return;
   failed.version = version;
   // Further changes until then are loaded at once.
-  failed.timer ??= setTimeout(load, failed.groups.length === 0 ? 0 : RELOAD_DELAY);
+  failed.timer ??= setTimeout(load, failed.delay);
 }
 
 async function load() {
   failed.timer = null;
   const { job } = shown;
   if (job === null) return;
+  const began = performance.now();
   try {
     const page = await requestJson(jobPath(job.id, `/failed?group=error&limit=${MAX_GROUPS}`));
     if (shown.id !== job.id) return;
     Object.assign(failed, { groups: page.results, hasMoreGroups: page.next !== null });
     byId("failed-error").hidden = true;
     const known = page.results.reduce((total, group) => total + group.count, page.failed_left_out);
-    if (!hasEnded(job) && known < page.failed_total && page.next === null) failed.timer ??= setTimeout(load, RELOAD_DELAY);
+    failed.delay = Math.max(RELOAD_DELAY, RELOAD_FACTOR * (performance.now() - began));
+    if (!hasEnded(job) && known < page.failed_total && page.next === null) failed.timer ??= setTimeout(load, failed.delay);
   } catch (error) {
     if (shown.id === job.id) showError(byId("failed-error"), error);
   }
   scheduleDraw(drawGroups);
-  read();
+  // Of a list that is cut, the rest is read on request.
+  if (failed.isAtEnd || failed.rows.length < failed.wanted) read();
 }
 
 // Reads on until `wanted` objects match or there are no more.
 async function read() {
-  // What is being read may have ended before the newest objects.
+  // The current read may have begun before the newest objects were recorded.
   failed.reading?.abort();
   const reading = new AbortController();
   Object.assign(failed, { reading, isAtEnd: false });

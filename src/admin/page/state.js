@@ -39,7 +39,7 @@ export function drawTitle() {
   document.title = [...parts, "proxbox-bridge"].filter((part) => part !== null).join(" – ");
 }
 
-// What tells a job from others in tabs and bookmarks.
+// The parts of the title by which the tabs and bookmarks of jobs differ.
 function jobParts(job) {
   const time = shortDateTime(Date.parse(job.created));
   return [`${jobTitle(job)}: ${statusText(job).toLowerCase()}`, backendName(job.backend), time];
