@@ -65,7 +65,8 @@ impl RecordWriter {
                     // The ledger retries and reports what it could not write.
                     let _ = timeout(self.limit, writing).await;
                 }
-                self.write();
+                // The progress in this record is that of the write before. It stays due.
+                self.put();
             }
         }
     }
@@ -90,9 +91,13 @@ impl RecordWriter {
 
     /// Starts to write the current record. [`RecordWriter::due`] drives the write.
     pub(super) fn write(&mut self) {
+        self.put();
+        self.mark_clean();
+    }
+
+    fn put(&mut self) {
         let entry = self.entry(&[]);
         self.writing = Some(self.ledger.put(entry));
-        self.mark_clean();
     }
 
     fn mark_clean(&mut self) {
@@ -246,5 +251,20 @@ mod tests {
         assert_eq!(began.elapsed(), Duration::ZERO);
         writer.add_failures(Timestamp(7), failures(MAX_FAILED)).await;
         assert_eq!(began.elapsed(), Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_stays_due_however_many_failed_objects_are_written_before() {
+        let (ledger, mut requests) = without_writer();
+        let mut writer = RecordWriter::new(ledger, job(), Duration::from_secs(5), 10);
+        let began = Instant::now();
+        for _ in 0..3 {
+            writer.mark_dirty();
+            writer.add_failures(Timestamp(7), failures(MAX_FAILED)).await;
+            requests.complete_put();
+            tokio::time::advance(MIN_INTERVAL / 4).await;
+        }
+        writer.due().await;
+        assert_eq!(began.elapsed(), MIN_INTERVAL);
     }
 }
