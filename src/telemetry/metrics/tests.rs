@@ -105,7 +105,11 @@ fn every_series_is_there_from_the_start_and_there_are_few() {
     assert!(each <= 150, "{each} series for each backend");
     assert!(others + each < 600, "{} series with one backend", others + each);
     let of = |backend: &str| series(&text).filter(|line| line.contains(backend)).count();
-    assert_eq!(of("=\"old\"") - of("=\"three\""), 9, "those of its NetBox listener, which others do not have");
+    assert_eq!(
+        of("=\"old\"") - of("=\"three\""),
+        9,
+        "those of its NetBox listener, which others do not have"
+    );
 
     // A series of ended jobs is exposed with 0 before its first value.
     let end = |result| jobs::ended("three", Kind::Devices, result, Count::default(), Some(700.0));
