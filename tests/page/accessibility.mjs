@@ -48,7 +48,8 @@ export function testAccessibility() {
     await start(page, "devices");
     (await backend.stream()).discover(["web01", "web02"]);
     await home(page);
-    await page.locator("#running .card").waitFor();
+    // The list may be older than the page of the job.
+    await page.locator("#running .card", { hasText: /Devices.*Running for/s }).waitFor();
     await page.locator("#history tr").nth(1).waitFor();
     await isAccessible(page, "the overview");
     await page.getByRole("button", { name: "Start a sync" }).click();
