@@ -52,7 +52,7 @@ fn running(kind: Kind) -> Record {
 fn ended(kind: Kind, cause: Option<Cause>, failed: u64) -> Record {
     let outcome = cause.map_or(Outcome::Completed, Cause::outcome);
     let end = JobEnd { finished: NOW, outcome, cause, failure: None, failed_objects: Vec::new() };
-    let mut record = Record { end: Some(end), ..running(kind) };
+    let mut record = Record { started: Some(NOW), end: Some(end), ..running(kind) };
     let count = Count { seen: 9, completed: 9 - failed, failed, unconfirmed: 0 };
     record.progress.counts = Counts(vec![(Object::Device, count)]);
     record

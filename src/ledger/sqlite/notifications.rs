@@ -196,7 +196,7 @@ fn queue(transaction: &Transaction<'_>, new: NewNotification<'_>, now: Now) -> r
 }
 
 /// Queues the notifications of syncs that have not completed for too long, drops expired ones and those of targets
-/// without a rule, and reads the first notification of each target.
+/// without a rule, and reads the first notification of each target, without the records of their jobs.
 pub(super) fn first_of_each(
     connection: &mut Connection,
     rules: &[NotificationRule],
@@ -239,8 +239,8 @@ fn queue_stale(transaction: &Transaction<'_>, rule: &NotificationRule, now: Now)
     let Some(limit) = rule.stale_after else { return Ok(()) };
     let stale = NotificationEvent::Stale.as_str();
     let mut last = transaction.prepare(
-        "SELECT recorded, finished FROM jobs WHERE backend = ?1 AND kind = ?2 AND outcome = 'completed' AND vm IS NULL
-            ORDER BY recorded DESC LIMIT 1",
+        "SELECT coalesce(jobs.recorded, last.at), last.at FROM last_success AS last LEFT JOIN jobs ON jobs.id = last.job
+            WHERE last.backend = ?1 AND last.kind = ?2",
     )?;
     let mut watched = transaction.prepare(
         "SELECT since, notified FROM notification_problems
@@ -306,14 +306,7 @@ fn next(
         let Some(row) = rows.next()? else { return Ok(None) };
         let number: i64 = row.get(0)?;
         let problem = match read(row) {
-            Ok(mut queued) => {
-                queued.record = match queued.job {
-                    // A damaged record is reported by the queries for jobs.
-                    Some(id) => super::queries::job(transaction, id).unwrap_or_default(),
-                    None => None,
-                };
-                return Ok(Some(queued));
-            }
+            Ok(queued) => return Ok(Some(queued)),
             Err(problem) => problem,
         };
         damage.report(&format!("notification {number}: {problem}"));

@@ -173,7 +173,6 @@ const STEPS: [&str; 8] = [
         notified INTEGER NOT NULL,
         PRIMARY KEY (target, backend, kind, vm, event)
     ) STRICT, WITHOUT ROWID;
-    CREATE INDEX jobs_by_success ON jobs (backend, kind, recorded) WHERE outcome = 'completed' AND vm IS NULL;
 ",
 ];
 

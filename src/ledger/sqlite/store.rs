@@ -273,7 +273,15 @@ impl Store for SqliteStore {
     fn first_notifications(&mut self) -> Result<Vec<QueuedNotification>, StoreError> {
         let now = Now { ledger: self.context.clock.observe().time, wall: Timestamp::now() };
         let rules = self.context.notifications.rules();
-        self.query(|connection, damage| notifications::first_of_each(connection, &rules, now, damage))
+        self.query(|connection, damage| {
+            let mut first = notifications::first_of_each(connection, &rules, now, damage)?;
+            for queued in &mut first {
+                // Without a readable record, the rest is sent.
+                let record = queued.job.map(|job| queries::job(connection, job).unwrap_or_default());
+                queued.record = record.flatten();
+            }
+            Ok(first)
+        })
     }
 
     fn remove_notification(&mut self, target: &str, id: &str) -> Result<(), StoreError> {
