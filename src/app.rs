@@ -95,9 +95,11 @@ impl App {
     /// Replaces the state for new requests. Open streams and tunnels keep the state that they started with.
     pub fn replace(&self, state: AppState) {
         self.registry.configure(Arc::clone(&state.config));
-        self.registry.ledger().set_notification_rules(notify::rules(&state.config));
+        let rules = notify::rules(&state.config);
         state.publish_metrics();
         self.state.send_replace(Arc::new(state));
+        // This wakes the delivery, which must find the new targets.
+        self.registry.ledger().set_notification_rules(rules);
     }
 
     /// Restores the state of an earlier process: the last successes, what is known of backends, and cool-downs.

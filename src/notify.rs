@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::config::{Config, NotifyConfig};
 use crate::core::domain::notification::NotificationEvent;
-use crate::ledger::{Ledger, NotificationRule, QueuedNotification, Timestamp};
+use crate::ledger::{Ledger, MAX_AGE, NotificationRule, QueuedNotification, Timestamp};
 use crate::telemetry::{NotificationDropReason, NotificationFailed, NotificationSent, NotificationsDropped};
 use delivery::{DeliveryError, deliver};
 use message::Message;
@@ -131,8 +131,10 @@ impl Sender {
 
     /// Starts to deliver the first notification of each target that may be tried. Returns when to call this again.
     async fn send_due(&mut self) -> Instant {
-        let limits = self.config.notify.iter().filter_map(|target| target.stale_after);
-        let mut wake = Instant::now() + limits.fold(CHECK_INTERVAL, Duration::min);
+        // Without a target, there is nothing to wait for but a reload.
+        let limits = self.config.notify.iter().map(|target| target.stale_after.unwrap_or(CHECK_INTERVAL));
+        let interval = limits.map(|limit| limit.min(CHECK_INTERVAL)).min().unwrap_or(MAX_AGE);
+        let mut wake = Instant::now() + interval;
         // An unavailable ledger reports itself.
         for queued in self.ledger.first_notifications().await.unwrap_or_default() {
             if self.over.contains(&(queued.target.clone(), queued.id.clone())) {
