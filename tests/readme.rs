@@ -121,6 +121,25 @@ fn the_sample_of_several_backends_is_a_configuration() {
 }
 
 #[test]
+fn the_sample_of_notifications_is_a_configuration_with_every_form() {
+    let document = read("deploy/notifications.md");
+    let (_, sample) = document.split_once("```toml\n").unwrap();
+    let (sample, _) = sample.split_once("```").unwrap();
+    let sample = format!("{sample}\n[backend]\nurl = \"http://lab:8800\"\nname = \"lab\"\n");
+    let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
+    let config = Config::parse(&flags, [], |path| match path.file_name().unwrap().to_str().unwrap() {
+        "bridge.toml" => Ok(sample.clone().into_bytes()),
+        "slack-url" => Ok(b"https://hooks.slack.com/services/T0/B0/x".to_vec()),
+        _ => Ok(b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_vec()),
+    });
+    let names: Vec<String> = config.unwrap().notify.into_iter().map(|target| target.name).collect();
+    assert_eq!(
+        names,
+        ["slack:hooks.slack.com", "ntfy:ntfy.example", "alertmanager:127.0.0.1:9093", "json:hooks.example"]
+    );
+}
+
+#[test]
 fn the_output_of_check_is_real() {
     let document = read("deploy/troubleshooting.md");
     let (_, shown) = document.split_once("proxbox-bridge check --backend http://127.0.0.1:8000\n").unwrap();
