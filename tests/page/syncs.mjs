@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 
 import { AS_OPERATOR, VMS, barIs, nextFrame, home, open, startBridge, startBackendAndBridge, scenario, shows, start, status, tokenFile } from "./browser.mjs";
-import { ManualBackend, folder, replay, serveWithFile } from "./programs.mjs";
+import { ManualBackend, folder, freeAddress, replay, serveWithFile } from "./programs.mjs";
 
 export function testSyncs() {
   scenario("a sync that was started in the form shows its progress, and is in the history when it has ended", async (stack) => {
@@ -133,11 +133,28 @@ export function testSyncs() {
     for (const part of [job.message, job.error, "Caused by the backend.", "Check that the backend is running"]) {
       assert.ok(summary.includes(part), `${part}: ${summary}`);
     }
+    await start(page, VMS);
+    await page.getByRole("heading", { name: "Key refused" }).waitFor();
+    // No more than once.
+    const required = "API key required. Send it as X-Proxbox-API-Key, or configure backend.api_key_file.";
+    assert.equal(await page.locator("#failure-message").textContent(), required);
     await start(page, VMS, "wrong");
     await page.getByRole("heading", { name: "Key refused" }).waitFor();
     await shows(page, "Start the sync again with the API key of the backend");
     await home(page);
     await page.locator("#history tr", { hasText: "Errored" }).getByText(job.message).waitFor();
+    assert.deepEqual(page.errors, []);
+  });
+
+  scenario("a backend that cannot be reached is named once in the notice about it", async (stack) => {
+    const address = await freeAddress();
+    const bridge = await startBridge(stack, `http://${address}`);
+    const page = await open(stack, bridge.admin);
+    await page.locator("#reasons p").waitFor();
+    const notice = await page.locator("#reasons").textContent();
+    assert.match(notice, /^Backend [\d.:]+ is unreachable: Connection refused/);
+    assert.equal(notice.split(address).length, 2, notice);
+    await page.locator(".backends .quoted").getByText(/^Connection refused/).waitFor();
     assert.deepEqual(page.errors, []);
   });
 

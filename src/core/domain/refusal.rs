@@ -178,7 +178,7 @@ impl Refusal {
     /// and five of these lock out every client.
     pub fn key_missing() -> Self {
         let detail = "API key required. Send it as X-Proxbox-API-Key, or configure backend.api_key_file.";
-        Self::from_bridge(401, Cause::KeyRefused, "The backend requires an API key.", detail)
+        Self::from_bridge(401, Cause::KeyRefused, "API key required.", detail)
     }
 
     /// The backend has rejected the key. The next attempt is in `retry_after` seconds.
