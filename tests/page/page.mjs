@@ -5,7 +5,7 @@
 //
 // FOLDER has the node_modules of `tests/install.sh`. PROXBOX_BRIDGE_BINARY is the bridge, and CHROMIUM the browser.
 
-import { after, before } from "node:test";
+import { after, before, describe } from "node:test";
 
 import { testAccessibility } from "./accessibility.mjs";
 import { close, launch } from "./browser.mjs";
@@ -21,13 +21,16 @@ if (process.argv[2] === "--screenshots") await takeScreenshots(process.argv[3]);
 else runTests();
 
 function runTests() {
-  before(launch);
-  after(close);
-  testSyncs();
-  testObjects();
-  testTrust();
-  testConnection();
-  testPrefix();
-  testLooks();
-  testAccessibility();
+  // Most of the time they wait.
+  describe("the live page", { concurrency: 4 }, () => {
+    before(launch);
+    after(close);
+    testSyncs();
+    testObjects();
+    testTrust();
+    testConnection();
+    testPrefix();
+    testLooks();
+    testAccessibility();
+  });
 }

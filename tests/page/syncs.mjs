@@ -290,7 +290,7 @@ export function testSyncs() {
     await status(page, "Completed");
     await page.locator("#details").getByText(`lab-1 (${backends[1].url})`).waitFor();
     await home(page);
-    await page.getByRole("heading", { name: "lab-0" }).waitFor();
+    await page.locator("#backends").getByRole("heading", { name: "lab-0" }).waitFor();
     const card = page.locator("#backends > li", { hasText: "lab-1" });
     await card.getByText(`${bridge.addresses.listen}, as lab-1.example`).waitFor();
     await page.locator("#history tr").getByText("lab-1").waitFor();
