@@ -10,7 +10,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use serde::Serialize;
 
-use super::query::{QueryError, parameters};
+use super::query::{DEFAULT_LIMIT, QueryError, page_size, parameters};
 use super::{JobLookupError, find_record, invalid_query, parse_id};
 use crate::app::App;
 use crate::core::domain::outcome::ObjectFailure;
@@ -18,8 +18,6 @@ use crate::ledger::{FailureGroup, JobId, Ledger, LedgerUnavailable, LoggedFailur
 use crate::proxy::streams::with_job_header;
 use crate::respond::{self, Body, BoxError};
 
-const DEFAULT_LIMIT: usize = 50;
-const MAX_LIMIT: usize = 200;
 /// How many rows of a download are read at once.
 const CHUNK_ROWS: usize = 1_000;
 
@@ -220,12 +218,7 @@ impl FailedQuery {
                     let after = value.and_then(|value| value.parse().ok());
                     parsed.after = after.ok_or_else(|| bad("after", "a number".to_owned()))?;
                 }
-                "limit" => {
-                    let expected = || format!("a number from 1 to {MAX_LIMIT}");
-                    let limit = value.and_then(|value| value.parse().ok());
-                    let limit = limit.filter(|limit| (1..=MAX_LIMIT).contains(limit));
-                    parsed.limit = Some(limit.ok_or_else(|| bad("limit", expected()))?);
-                }
+                "limit" => parsed.limit = Some(page_size(raw, value)?),
                 "format" => {
                     let format = value.and_then(Format::from_name);
                     parsed.format =

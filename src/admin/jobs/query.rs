@@ -29,8 +29,15 @@ pub(in crate::admin) enum QueryError {
     Value { name: &'static str, value: String, allowed: String },
 }
 
-const DEFAULT_LIMIT: usize = 50;
+pub(super) const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 200;
+
+/// The number of rows on a page, from the parameter `limit`: `value`, which was sent as `raw`.
+pub(super) fn page_size(raw: &str, value: Option<&str>) -> Result<usize, QueryError> {
+    let size = value.and_then(|value| value.parse().ok()).filter(|size| (1..=MAX_LIMIT).contains(size));
+    let allowed = || format!("a number from 1 to {MAX_LIMIT}");
+    size.ok_or_else(|| QueryError::Value { name: "limit", value: raw.to_owned(), allowed: allowed() })
+}
 
 impl JobQuery {
     /// Parses `query` at the time `now`. `url_of` is the URL of the backend with a name.
@@ -89,12 +96,7 @@ impl JobQuery {
                 let since = value.and_then(|value| parse_time(value, now));
                 filter.since = Some(since.ok_or_else(|| bad("since", expected()))?);
             }
-            "limit" => {
-                let expected = || format!("a number from 1 to {MAX_LIMIT}");
-                let size =
-                    value.and_then(|value| value.parse().ok()).filter(|size| (1..=MAX_LIMIT).contains(size));
-                self.size = size.ok_or_else(|| bad("limit", expected()))?;
-            }
+            "limit" => self.size = page_size(raw, value)?,
             "before" => {
                 let before = value.and_then(|value| value.parse().ok());
                 filter.before = Some(before.ok_or_else(|| bad("before", "the id of a job".to_owned()))?);
