@@ -285,7 +285,7 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
         Resource::Sync(_) if !body.is_end_stream() || guard::announces_body(&request) => {
             let detail = "A sync takes no body: its parameters are in the query, as in ?proxmox_endpoint_ids=1. \
                           Nothing was started.";
-            errors::rejection_response(&Rejection::body(RejectReason::Body, detail), peer.address)
+            errors::rejection_response(&Rejection::new(RejectReason::Body, detail), peer.address)
         }
         Resource::Sync(endpoint) => sync::answer(app, endpoint, &request, requester).await,
     }

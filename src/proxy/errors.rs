@@ -125,6 +125,6 @@ pub(super) fn upload_error_response(client: IpAddr, error: UploadError) -> Respo
         UploadError::TooLarge(_) => RejectReason::BodyTooLarge,
         UploadError::Aborted => RejectReason::BodyBroken,
     };
-    let rejection = Rejection::body(reason, format!("The request body could not be read: {error}."));
+    let rejection = Rejection::new(reason, format!("The request body could not be read: {error}."));
     rejection_response(&rejection, client)
 }

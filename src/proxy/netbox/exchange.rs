@@ -389,7 +389,7 @@ impl NetboxRequest<'_> {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
                 let why = format!("A body for this path may have {MAX_BODY_BYTES} bytes at most.");
-                let rejection = Rejection::body(RejectReason::BodyTooLarge, why);
+                let rejection = Rejection::new(RejectReason::BodyTooLarge, why);
                 Err(rejection_response(&rejection, self.peer.address).into())
             }
             Ok(Err(_)) => refused(UploadError::Aborted),

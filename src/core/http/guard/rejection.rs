@@ -1,11 +1,10 @@
 //! The reasons for rejecting a request, and their statuses.
 
-use std::fmt;
-
 use crate::core::text::string_enum::string_enum;
 
 /// A rejected request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
 pub struct Rejection {
     /// The HTTP status of the answer. A 405 also needs an `Allow`.
     pub status: u16,
@@ -96,11 +95,6 @@ impl RejectReason {
 }
 
 impl Rejection {
-    /// The rejection of a request whose head was already passed on. `why` is a sentence.
-    pub fn body(reason: RejectReason, why: impl Into<String>) -> Self {
-        Self::new(reason, why)
-    }
-
     /// The head of a request did not arrive in time. The guard has no clock, so its caller reports this.
     pub fn slow_head() -> Self {
         Self::new(
@@ -114,45 +108,37 @@ impl Rejection {
         Self::new(RejectReason::Target, "The target has a fragment; leave it out.")
     }
 
-    pub(super) fn new(reason: RejectReason, detail: impl Into<String>) -> Self {
+    /// The rejection for `reason`. `detail` is a sentence.
+    pub fn new(reason: RejectReason, detail: impl Into<String>) -> Self {
         Self { status: reason.status(), reason, detail: detail.into() }
     }
 }
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.detail)
-    }
-}
-
-impl std::error::Error for Rejection {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_is_a_label_of_its_own() {
+    fn every_reason_is_a_label_of_its_own_with_a_status() {
+        use RejectReason::*;
+        let statuses = [
+            (405, &[Method][..]),
+            (408, &[SlowHead, SlowBody]),
+            (413, &[BodyTooLarge]),
+            (414, &[TargetTooLong]),
+            (417, &[Expectation]),
+            (431, &[HeadTooLarge, TooManyHeaders, TrailersTooLarge]),
+            (501, &[TransferEncoding]),
+            (505, &[Version]),
+        ];
         for (at, reason) in RejectReason::ALL.into_iter().enumerate() {
             let name = reason.as_str();
             assert!(
                 name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
             );
             assert_eq!(RejectReason::ALL.iter().position(|other| other.as_str() == name), Some(at), "{name}");
-            let status = match reason {
-                RejectReason::Method => 405,
-                RejectReason::SlowHead | RejectReason::SlowBody => 408,
-                RejectReason::BodyTooLarge => 413,
-                RejectReason::TargetTooLong => 414,
-                RejectReason::Expectation => 417,
-                RejectReason::HeadTooLarge
-                | RejectReason::TooManyHeaders
-                | RejectReason::TrailersTooLarge => 431,
-                RejectReason::TransferEncoding => 501,
-                RejectReason::Version => 505,
-                _ => 400,
-            };
-            assert_eq!(reason.status(), status, "{name}");
+            let status = statuses.iter().find(|(_, reasons)| reasons.contains(&reason));
+            assert_eq!(reason.status(), status.map_or(400, |(status, _)| *status), "{name}");
             assert_eq!(Rejection::new(reason, "why").to_string(), "why");
         }
     }

@@ -200,7 +200,10 @@ fn a_parsed_request_is_refused_for_the_same_reason_where_it_still_shows() {
     assert!(compared >= 50, "{compared}");
 }
 
-fn http2(uri: &str, headers: &[(&str, &str)]) -> Parts {
+/// Names and values.
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
+fn http2(uri: &str, headers: Headers<'_>) -> Parts {
     let mut builder = http::Request::builder().version(http::Version::HTTP_2).uri(uri);
     for (name, value) in headers {
         builder = builder.header(*name, *value);
@@ -210,53 +213,55 @@ fn http2(uri: &str, headers: &[(&str, &str)]) -> Parts {
 
 #[test]
 fn http2_has_rules_of_its_own() {
-    let reason = |uri: &str, headers: &[(&str, &str)]| {
-        check(&http2(uri, headers), &BOUNDS).err().map(|rejection| rejection.reason)
-    };
     let here = "https://bridge.test/version";
-    assert_eq!(reason(here, &[]), None);
-    assert_eq!(reason(here, &[("host", "BRIDGE.test:443"), ("te", "trailers")]), None);
-    assert_eq!(reason("/version", &[("host", "bridge.test")]), None);
-    assert_eq!(reason("/version", &[]), Some(RejectReason::Host));
-    assert_eq!(reason(here, &[("host", "other.test")]), Some(RejectReason::Authority));
-    assert_eq!(reason(here, &[("host", "bridge.test"), ("host", "bridge.test")]), Some(RejectReason::Host));
-    assert_eq!(
-        reason(here, &[("content-length", "5"), ("content-length", "5")]),
-        Some(RejectReason::ContentLength)
-    );
-    assert_eq!(reason(here, &[("content-length", "+5")]), Some(RejectReason::ContentLength));
-    assert_eq!(reason(here, &[("expect", "x")]), Some(RejectReason::Expectation));
-    assert_eq!(reason("ftp://bridge.test/version", &[]), Some(RejectReason::Target));
-    assert_eq!(reason("https://user@bridge.test/version", &[]), Some(RejectReason::Target));
-    assert_eq!(reason("https://bridge.test/ä", &[]), Some(RejectReason::Target));
-    assert_eq!(reason("bridge.test", &[]), Some(RejectReason::Target));
-    for header in [
-        ("connection", "close"),
-        ("keep-alive", "timeout=5"),
-        ("proxy-connection", "close"),
-        ("te", "gzip"),
-        ("transfer-encoding", "chunked"),
-        ("upgrade", "websocket"),
-    ] {
-        assert_eq!(reason(here, &[header]), Some(RejectReason::ConnectionSpecific), "{header:?}");
+    let (host, length) = (("host", "bridge.test"), ("content-length", "5"));
+    let cases: [(&str, Headers<'_>, Option<RejectReason>); 20] = [
+        (here, &[], None),
+        (here, &[("host", "BRIDGE.test:443"), ("te", "trailers")], None),
+        ("/version", &[host], None),
+        ("/version", &[], Some(RejectReason::Host)),
+        (here, &[("host", "other.test")], Some(RejectReason::Authority)),
+        (here, &[host, host], Some(RejectReason::Host)),
+        (here, &[length, length], Some(RejectReason::ContentLength)),
+        (here, &[("content-length", "+5")], Some(RejectReason::ContentLength)),
+        (here, &[("expect", "x")], Some(RejectReason::Expectation)),
+        ("ftp://bridge.test/version", &[], Some(RejectReason::Target)),
+        ("https://user@bridge.test/version", &[], Some(RejectReason::Target)),
+        ("https://bridge.test/ä", &[], Some(RejectReason::Target)),
+        ("bridge.test", &[], Some(RejectReason::Target)),
+        (here, &[("connection", "close")], Some(RejectReason::ConnectionSpecific)),
+        (here, &[("keep-alive", "timeout=5")], Some(RejectReason::ConnectionSpecific)),
+        (here, &[("proxy-connection", "close")], Some(RejectReason::ConnectionSpecific)),
+        (here, &[("te", "gzip")], Some(RejectReason::ConnectionSpecific)),
+        (here, &[("transfer-encoding", "chunked")], Some(RejectReason::ConnectionSpecific)),
+        (here, &[("upgrade", "websocket")], Some(RejectReason::ConnectionSpecific)),
+        (here, &[("x-other", "close")], None),
+    ];
+    for (uri, headers, expected) in cases {
+        let reason = check(&http2(uri, headers), &BOUNDS).err().map(|rejection| rejection.reason);
+        assert_eq!(reason, expected, "{uri} {headers:?}");
     }
     let mut tunnel = http2("bridge.test:443", &[]);
     tunnel.method = http::Method::CONNECT;
     assert_eq!(check(&tunnel, &BOUNDS).unwrap_err().status, 405);
-    let mut old = http2(here, &[("host", "bridge.test")]);
+    let mut old = http2(here, &[host]);
     old.version = http::Version::HTTP_09;
     assert_eq!(check(&old, &BOUNDS).unwrap_err().reason, RejectReason::Version);
 }
 
 #[test]
 fn a_body_is_announced_by_its_length_or_its_coding() {
-    let refused = |headers: &[(&str, &str)]| announces_body(&http2("/", headers));
-    assert!(!refused(&[]));
-    assert!(!refused(&[("content-length", "0")]));
-    assert!(refused(&[("content-length", "1")]));
-    assert!(refused(&[("content-length", "0"), ("content-length", "1")]));
-    assert!(refused(&[("content-length", "x")]));
-    assert!(refused(&[("transfer-encoding", "chunked")]));
+    let cases: [(Headers<'_>, bool); 6] = [
+        (&[], false),
+        (&[("content-length", "0")], false),
+        (&[("content-length", "1")], true),
+        (&[("content-length", "0"), ("content-length", "1")], true),
+        (&[("content-length", "x")], true),
+        (&[("transfer-encoding", "chunked")], true),
+    ];
+    for (headers, is_announced) in cases {
+        assert_eq!(announces_body(&http2("/", headers)), is_announced, "{headers:?}");
+    }
 }
 
 const WAITING: [bool; 5] = [true, false, false, false, false];
@@ -316,35 +321,24 @@ fn the_preface_of_http2_is_held_until_it_is_one() {
 }
 
 #[test]
-fn only_http_1_1_can_be_left_by_an_upgrade() {
-    for (version, upgrade, expected) in [
-        ("1.1", "websocket", OPAQUE),
-        ("1.1", "H2C", BETWEEN),
-        ("1.1", "", BETWEEN),
-        ("1.0", "websocket", BETWEEN),
+fn only_a_get_of_http_1_1_leads_out_of_http_1() {
+    let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length:";
+    for (method, version, headers, expected) in [
+        ("GET", "1.1", "Upgrade: websocket", OPAQUE),
+        ("GET", "1.1", "Upgrade: H2C", BETWEEN),
+        ("GET", "1.1", "Upgrade: ", BETWEEN),
+        ("GET", "1.0", "Upgrade: websocket", BETWEEN),
+        ("POST", "1.1", format!("{websocket} 5").as_str(), IN_BODY),
+        ("PUT", "1.1", format!("{websocket} 0").as_str(), BETWEEN),
+        ("HEAD", "1.1", format!("{websocket} 0").as_str(), BETWEEN),
+        ("OPTIONS", "1.1", format!("{websocket} 0").as_str(), BETWEEN),
+        ("get", "1.1", format!("{websocket} 0").as_str(), BETWEEN),
     ] {
-        let head = format!("GET / HTTP/{version}\r\nHost: a\r\nUpgrade: {upgrade}\r\n\r\n");
+        let head = format!("{method} / HTTP/{version}\r\nHost: a\r\n{headers}\r\n\r\n");
         assert_eq!(watch(BOUNDS, [head.as_bytes()]).state, expected, "{head}");
+        let request = Request::from_parts(first_of(head.as_bytes()).unwrap(), ());
+        assert_eq!(may_upgrade(&request), expected == OPAQUE, "{head}");
     }
-}
-
-#[test]
-fn only_a_get_leads_out_of_http_1() {
-    for (method, length, expected) in [
-        ("POST", 5, IN_BODY),
-        ("PUT", 0, BETWEEN),
-        ("HEAD", 0, BETWEEN),
-        ("OPTIONS", 0, BETWEEN),
-        ("get", 0, BETWEEN),
-    ] {
-        let head = format!(
-            "{method} / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: {length}\r\n\r\n"
-        );
-        assert_eq!(watch(BOUNDS, [head.as_bytes()]).state, expected, "{head}");
-        assert!(!may_upgrade(&Request::from_parts(first_of(head.as_bytes()).unwrap(), ())), "{head}");
-    }
-    let head = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n";
-    assert!(may_upgrade(&Request::from_parts(first_of(head).unwrap(), ())));
 }
 
 #[test]
@@ -397,50 +391,42 @@ fn no_byte_passes_after_the_last_request() {
 }
 
 #[test]
-fn a_head_may_have_as_many_bytes_as_it_may_and_not_one_more() {
-    let bounds = HeadLimits { head_bytes: 64, header_count: 3, target_bytes: 20 };
-    let reason = |head: String| {
-        let outcome = watch(bounds, [head.as_bytes()]);
-        assert_eq!(watch(bounds, cut(head.as_bytes(), &[1])), outcome);
-        outcome.refused.map(|refused| refused.reason)
+fn a_head_and_trailers_may_have_as_many_bytes_as_they_may_and_not_one_more() {
+    let small = HeadLimits { head_bytes: 64, header_count: 3, target_bytes: 20 };
+    let huge = HeadLimits { head_bytes: 200_000, header_count: 100, target_bytes: 200_000 };
+    let request = |target: usize, name: usize, value: usize| {
+        let [target, name, value] =
+            [("a", target), ("X", name), ("b", value)].map(|(c, count)| c.repeat(count));
+        format!("GET /{target} HTTP/1.1\r\nHost: a\r\n{name}: {value}\r\n\r\n")
     };
-    let head = |target: usize, filler: usize| {
-        format!("GET /{} HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "a".repeat(target), "b".repeat(filler))
-    };
-    assert_eq!((head(0, 32).len(), reason(head(0, 32))), (64, None));
-    assert_eq!(reason(head(0, 33)), Some(RejectReason::HeadTooLarge));
-    assert_eq!(reason(head(19, 0)), None);
-    assert_eq!(reason(head(20, 0)), Some(RejectReason::TargetTooLong));
-    assert_eq!(reason(head(100, 0)), Some(RejectReason::TargetTooLong));
-    assert_eq!(reason("GET / HTTP/1.1\r\nHost: a\r\nA:\r\nB:\r\n\r\n".to_owned()), None);
-    assert_eq!(
-        reason("GET / HTTP/1.1\r\nHost: a\r\nA:\r\nB:\r\nC:\r\n\r\n".to_owned()),
-        Some(RejectReason::TooManyHeaders)
-    );
-}
-
-#[test]
-fn no_bound_lets_through_what_hyper_cannot_hold() {
-    let bounds = HeadLimits { head_bytes: 200_000, header_count: 100, target_bytes: 200_000 };
-    let reason = |target: usize, name: usize| {
-        let head =
-            format!("GET /{} HTTP/1.1\r\nHost: a\r\n{}:\r\n\r\n", "a".repeat(target), "X".repeat(name));
-        watch(bounds, [head.as_bytes()]).refused.map(|refused| refused.reason)
-    };
-    assert_eq!(reason(65_533, 65_535), None);
-    assert_eq!(reason(65_534, 1), Some(RejectReason::TargetTooLong));
-    assert_eq!(reason(0, 65_536), Some(RejectReason::HeadTooLarge));
-}
-
-#[test]
-fn trailers_never_have_more_bytes_than_hyper_takes() {
-    let sent = |filler: usize| {
+    let many = |lines: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+    let trailers = |filler: usize| {
         let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
         format!("{head}0\r\nX: {}\r\n\r\n", "y".repeat(filler))
     };
-    assert_eq!(watch(WIDE, [sent(16_383 - 7).as_bytes()]).state, BETWEEN);
-    let refused = watch(WIDE, [sent(16_383 - 6).as_bytes()]).refused.unwrap();
-    assert_eq!(refused.reason, RejectReason::TrailersTooLarge);
+    assert_eq!(request(0, 1, 32).len(), small.head_bytes);
+    for (bounds, sent, expected) in [
+        (small, request(0, 1, 32), None),
+        (small, request(0, 1, 33), Some(RejectReason::HeadTooLarge)),
+        (small, request(19, 1, 0), None),
+        (small, request(20, 1, 0), Some(RejectReason::TargetTooLong)),
+        (small, request(100, 1, 0), Some(RejectReason::TargetTooLong)),
+        (small, many("A:\r\nB:\r\n"), None),
+        (small, many("A:\r\nB:\r\nC:\r\n"), Some(RejectReason::TooManyHeaders)),
+        // No limit admits what hyper cannot hold.
+        (huge, request(65_533, 65_535, 0), None),
+        (huge, request(65_534, 1, 0), Some(RejectReason::TargetTooLong)),
+        (huge, request(0, 65_536, 0), Some(RejectReason::HeadTooLarge)),
+        (WIDE, trailers(16_383 - 7), None),
+        (WIDE, trailers(16_383 - 6), Some(RejectReason::TrailersTooLarge)),
+    ] {
+        let outcome = watch(bounds, [sent.as_bytes()]);
+        assert_eq!(watch(bounds, cut(sent.as_bytes(), &[1])), outcome, "{} bytes, one by one", sent.len());
+        if expected.is_none() {
+            assert_eq!(outcome.state, BETWEEN, "{} bytes", sent.len());
+        }
+        assert_eq!(outcome.refused.map(|refused| refused.reason), expected, "{} bytes", sent.len());
+    }
 }
 
 #[test]
