@@ -308,25 +308,18 @@ mod tests {
 
     #[test]
     fn an_invalid_full_update_is_a_success_of_0_0_2_alone() {
-        let command = WsCommand::FullUpdate;
-        assert_eq!(
-            Dialect::V0_0_2.classify_invalid(command, Some("Full Update Sync")),
-            InvalidCommand::Nothing
-        );
-        assert_eq!(
-            Dialect::V0_0_3.classify_invalid(command, Some("Full Update Sync")),
-            InvalidCommand::Command
-        );
-        assert_eq!(
-            Dialect::V0_0_2.classify_invalid(WsCommand::SyncNodes, Some("Sync Nodes")),
-            InvalidCommand::Command
-        );
-        assert_eq!(Dialect::V0_0_23.classify_invalid(command, None), InvalidCommand::Barrier);
-        assert_eq!(Dialect::V0_0_7.classify_invalid(command, Some(BARRIER)), InvalidCommand::Barrier);
-        assert_eq!(
-            Dialect::V0_0_7.classify_invalid(command, Some("of another client")),
-            InvalidCommand::Nothing
-        );
+        use Dialect::{V0_0_2, V0_0_3, V0_0_7, V0_0_23};
+        use WsCommand::{FullUpdate, SyncNodes};
+        for (dialect, command, echoed, expected) in [
+            (V0_0_2, FullUpdate, Some("Full Update Sync"), InvalidCommand::Nothing),
+            (V0_0_3, FullUpdate, Some("Full Update Sync"), InvalidCommand::Command),
+            (V0_0_2, SyncNodes, Some("Sync Nodes"), InvalidCommand::Command),
+            (V0_0_23, FullUpdate, None, InvalidCommand::Barrier),
+            (V0_0_7, FullUpdate, Some(BARRIER), InvalidCommand::Barrier),
+            (V0_0_7, FullUpdate, Some("of another client"), InvalidCommand::Nothing),
+        ] {
+            assert_eq!(dialect.classify_invalid(command, echoed), expected, "{dialect}: {echoed:?}");
+        }
     }
 
     #[test]
@@ -345,14 +338,12 @@ mod tests {
 
     #[test]
     fn only_the_end_of_its_own_stage_is_the_end_of_a_stage() {
-        assert!(matches!(
-            parse_frame(r#"{"object":"devices","end":true}"#),
-            WsMessage::StageEnd(Kind::Devices)
-        ));
-        assert!(matches!(
-            parse_frame(r#"{"object":"task_history","end":true,"data":{"status":"completed"}}"#),
-            WsMessage::StageEnd(Kind::TaskHistory)
-        ));
+        for (frame, ended) in [
+            (r#"{"object":"devices","end":true}"#, Kind::Devices),
+            (r#"{"object":"task_history","end":true,"data":{"status":"completed"}}"#, Kind::TaskHistory),
+        ] {
+            assert!(matches!(parse_frame(frame), WsMessage::StageEnd(kind) if kind == ended), "{frame}");
+        }
         let message = parse_frame(
             r#"{"object":"full-update","end":true,"status":"failed","stages":{"devices":"completed","virtual-machines":"skipped"}}"#,
         );

@@ -51,9 +51,15 @@ pub fn parse_event<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, Unreadable
 ///
 /// [`UnreadableEvent`] for every other event type.
 pub fn unreadable<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, UnreadableEvent> {
+    let text = plain(data, SENTENCE).into_owned();
     match name {
-        "complete" => Ok(unreadable_end(data)),
-        "error" => Ok(Fact::Aborted(unreadable_error(data))),
+        "complete" => Ok(Fact::Complete {
+            ok: None,
+            message: String::new(),
+            detail: Some(format!("the final event is not a JSON object: {text}")),
+            summary: result::summarize(None),
+        }),
+        "error" => Ok(Fact::Aborted(Failure { step: String::new(), error: text.clone(), detail: text })),
         _ => Err(UnreadableEvent),
     }
 }
@@ -69,20 +75,6 @@ pub fn ok_flag_in(head: &[u8]) -> Option<bool> {
     let compact: Vec<u8> = head.iter().take(64).filter(|byte| !byte.is_ascii_whitespace()).copied().collect();
     let value = compact.strip_prefix(b"{\"ok\":")?;
     if value.starts_with(b"true,") { Some(true) } else { value.starts_with(b"false,").then_some(false) }
-}
-
-fn unreadable_end(data: &str) -> Fact<'_> {
-    Fact::Complete {
-        ok: None,
-        message: String::new(),
-        detail: Some(format!("the final event is not a JSON object: {}", plain(data, SENTENCE))),
-        summary: result::summarize(None),
-    }
-}
-
-fn unreadable_error(data: &str) -> Failure {
-    let text = plain(data, SENTENCE).into_owned();
-    Failure { step: String::new(), error: text.clone(), detail: text }
 }
 
 fn note<'a>(step: Cow<'a, str>, message: Cow<'a, str>) -> Fact<'a> {

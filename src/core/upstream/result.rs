@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -37,36 +39,37 @@ pub fn summarize(raw: Option<&RawValue>) -> ResultSummary {
     else {
         return summary;
     };
-    let has_field = |name: &str| fields.iter().any(|(other, _)| other == name);
-    for (name, part) in &fields {
+    let names: HashSet<String> = fields.iter().map(|(name, _)| name.clone()).collect();
+    let (mut objects, mut warnings) = (Vec::new(), None);
+    for (name, part) in fields {
         match part {
-            FieldSummary::Number(value) => summary.numbers.push((name.clone(), *value)),
-            FieldSummary::List { length, distinct, names } => {
+            FieldSummary::Number(value) => summary.numbers.push((name, value)),
+            FieldSummary::List { length, distinct, names: kept } => {
                 let counted = format!("{name}_count");
-                if !has_field(&counted) {
-                    summary.numbers.push((counted, *length));
+                if !names.contains(&counted) {
+                    summary.numbers.push((counted, length));
                 }
-                if let Some(distinct) = distinct {
-                    let records = LenientCount(Some(*distinct));
+                if distinct.is_some() {
+                    let records = LenientCount(distinct);
                     summary.stages.push((name.clone(), Figures { records, ..Figures::default() }));
-                    summary.names.push((name.clone(), names.clone()));
+                    summary.names.push((name, kept));
                 }
             }
-            FieldSummary::Stage(figures) => summary.stages.push((name.clone(), *figures)),
+            FieldSummary::Stage(figures) => summary.stages.push((name, figures)),
             FieldSummary::Counters { errors, failed } => {
-                let errors = LenientCount(Some(*errors));
-                summary
-                    .stages
-                    .push((Kind::Sdn.as_str().to_owned(), Figures { errors, ..Figures::default() }));
-                summary.failed.clone_from(failed);
+                let figures = Figures { errors: LenientCount(Some(errors)), ..Figures::default() };
+                summary.stages.push((Kind::Sdn.as_str().to_owned(), figures));
+                summary.failed = failed;
             }
+            FieldSummary::Warnings(texts) => warnings = warnings.or(Some(texts)),
+            FieldSummary::Objects(counts) => objects.extend(counts),
             FieldSummary::True if name == "degraded" => summary.degraded = true,
-            _ => {}
+            FieldSummary::True | FieldSummary::Other => {}
         }
     }
     summary.numbers.truncate(MAX_NUMBERS);
-    summary.objects = Counts(fields.iter().flat_map(|(_, part)| part.objects()).copied().collect());
-    summary.warnings = fields.into_iter().find_map(|(_, part)| part.warnings()).unwrap_or_default();
+    summary.objects = Counts(objects.into_iter().collect());
+    summary.warnings = warnings.unwrap_or_default();
     summary
 }
 
@@ -95,33 +98,17 @@ enum FieldSummary {
     Other,
 }
 
-impl FieldSummary {
-    fn warnings(self) -> Option<Vec<String>> {
-        match self {
-            Self::Warnings(texts) => Some(texts),
-            _ => None,
-        }
-    }
-
-    fn objects(&self) -> &[(Object, Count)] {
-        match self {
-            Self::Objects(counts) => counts,
-            _ => &[],
-        }
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for ResultOutline {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+impl<'de> Deserialize<'de> for ResultOutline {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
-        impl<'de> serde::de::Visitor<'de> for Fields {
+        impl<'de> Visitor<'de> for Fields {
             type Value = ResultOutline;
 
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<ResultOutline, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ResultOutline, A::Error> {
                 let mut fields = Vec::new();
                 while let Some(name) = map.next_key::<Cow<'de, str>>()? {
                     let value: &RawValue = map.next_value()?;
@@ -231,40 +218,31 @@ mod tests {
         let json = format!(
             r#"{{"devices":[{records}],"storage":[],"storage_count":7,"count":3,"warnings":["w","x"],"degraded":true,"n":null,"f":1.5,"o":{{}}}}"#
         );
-        assert_eq!(
-            summarize(Some(raw(&json))),
-            ResultSummary {
-                numbers: vec![
-                    ("devices_count".to_owned(), 100_000),
-                    ("storage_count".to_owned(), 7),
-                    ("count".to_owned(), 3)
-                ],
-                stages: [("devices", 1), ("storage", 0)]
-                    .map(|(stage, ids)| {
-                        (stage.to_owned(), Figures { records: LenientCount(Some(ids)), ..Figures::default() })
-                    })
-                    .to_vec(),
-                names: vec![
-                    ("devices".to_owned(), vec!["pve1".to_owned(); MAX_NAMES]),
-                    ("storage".to_owned(), Vec::new())
-                ],
-                records: None,
-                failed: Vec::new(),
-                objects: Counts::default(),
-                warnings: vec!["w".to_owned(), "x".to_owned()],
-                degraded: true,
-            }
-        );
+        let figures = |ids| Figures { records: LenientCount(Some(ids)), ..Figures::default() };
+        let named = |name: &str, names| (name.to_owned(), names);
+        let expected = ResultSummary {
+            numbers: [("devices_count", 100_000), ("storage_count", 7), ("count", 3)]
+                .map(|(name, number)| (name.to_owned(), number))
+                .to_vec(),
+            stages: [("devices", 1), ("storage", 0)]
+                .map(|(stage, ids)| (stage.to_owned(), figures(ids)))
+                .to_vec(),
+            names: vec![named("devices", vec!["pve1".to_owned(); MAX_NAMES]), named("storage", Vec::new())],
+            records: None,
+            failed: Vec::new(),
+            objects: Counts::default(),
+            warnings: vec!["w".to_owned(), "x".to_owned()],
+            degraded: true,
+        };
+        assert_eq!(summarize(Some(raw(&json))), expected);
         let objects = r#"{"objects":{"device":{"seen":3,"completed":2,"failed":1,"unconfirmed":0},"gpu":{"seen":1,"completed":0,"failed":0,"unconfirmed":1},"storage":{"seen":3,"completed":1,"failed":1,"unconfirmed":0},"sdn":4}}"#;
         let device = Count { seen: 3, completed: 2, failed: 1, unconfirmed: 0 };
         let other = Count { seen: 1, completed: 0, failed: 0, unconfirmed: 1 };
-        let counts = vec![(Object::Device, device), (Object::Other, other)];
-        assert_eq!(
-            summarize(Some(raw(objects))),
-            ResultSummary { objects: Counts(counts), ..ResultSummary::default() }
-        );
-        assert_eq!(summarize(Some(raw("[1]"))), ResultSummary::default());
-        assert_eq!(summarize(Some(raw(r#"{"ok":true}"#))), ResultSummary::default());
-        assert_eq!(summarize(None), ResultSummary::default());
+        let counts = Counts(vec![(Object::Device, device), (Object::Other, other)]);
+        let expected = ResultSummary { objects: counts, ..ResultSummary::default() };
+        assert_eq!(summarize(Some(raw(objects))), expected);
+        for nothing in [Some(raw("[1]")), Some(raw(r#"{"ok":true}"#)), None] {
+            assert_eq!(summarize(nothing), ResultSummary::default(), "{nothing:?}");
+        }
     }
 }

@@ -50,33 +50,29 @@ pub(super) struct ItemProgress<'a> {
 
 impl<'a> ItemProgress<'a> {
     pub(super) fn fact(self) -> Fact<'a> {
-        let phase = self.phase.0.clone().unwrap_or_default();
-        if phase == "hardware_discovery" {
-            // Data read over SSH from a node that is already in NetBox.
-            return note(phase, self.message.0.unwrap_or_default());
-        }
+        let phase = self.phase.0.unwrap_or_default();
+        let (status, operation) = (self.status.or_empty(), self.operation.or_empty());
+        let has_failed = status == "failed" || operation == "failed";
         let id = self.item.0.as_ref().and_then(|item| item.netbox_id.0);
-        let (scope, name) = self.item.0.unwrap_or_default().read();
-        let has_failed = self.status.or_empty() == "failed" || self.operation.or_empty() == "failed";
-        let name = match name {
-            Some(name) => name,
-            None if has_failed => Cow::Borrowed(""),
-            None => return note(phase, self.message.0.unwrap_or_default()),
-        };
-        let state = if has_failed {
-            ObjectState::failed(error_text(&self.error, &self.message))
-        } else if matches!(self.operation.or_empty(), "skipped" | "deleted" | "would_delete") {
+        let state = match status {
+            _ if has_failed => Some(ObjectState::failed(error_text(&self.error, &self.message))),
             // It was processed, but nothing was synced.
-            return note(phase, self.message.0.unwrap_or_default());
-        } else if self.status.or_empty() == "completed" {
-            ObjectState::Completed { warning: self.warning.as_str().map(sentence), id }
-        } else if self.status.or_empty() == "warning" {
+            _ if matches!(operation, "skipped" | "deleted" | "would_delete") => None,
+            "completed" => Some(ObjectState::Completed { warning: self.warning.as_str().map(sentence), id }),
             // A part of it failed, and the object is in NetBox anyway.
-            ObjectState::Completed { warning: Some(error_text(&self.warning, &self.message)), id }
-        } else {
-            ObjectState::Processing
+            "warning" => {
+                Some(ObjectState::Completed { warning: Some(error_text(&self.warning, &self.message)), id })
+            }
+            _ => Some(ObjectState::Processing),
         };
-        object_fact(object_of(phase), scope, name, (EventForm::Item, state), None)
+        let (scope, name) = self.item.0.unwrap_or_default().read();
+        match (name.or(has_failed.then_some(Cow::Borrowed(""))), state) {
+            // `hardware_discovery` is data read over SSH from a node that is already in NetBox.
+            (Some(name), Some(state)) if phase != "hardware_discovery" => {
+                object_fact(object_of(phase), scope, name, (EventForm::Item, state), None)
+            }
+            _ => note(phase, self.message.0.unwrap_or_default()),
+        }
     }
 }
 
