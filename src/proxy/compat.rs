@@ -77,11 +77,7 @@ pub(super) fn alias_endpoint(context: &RequestContext, path: &str) -> Option<Syn
     })
 }
 
-/// Answers a request in place of a backend that cannot.
-///
-/// # Errors
-///
-/// The request, if the backend must answer it.
+/// Answers a request in place of a backend that cannot. Returns the request as an error if the backend must answer it.
 pub(super) async fn answer(
     context: &RequestContext,
     parts: Parts,
@@ -159,11 +155,8 @@ pub(super) async fn check_restart(context: &RequestContext, path: &str) -> OrRes
     Err(refusal_response(path, &Refusal::awaits_restart(&why, retry_after)))
 }
 
-/// Translates the Proxmox endpoints in a request for `path` to the vocabulary of the backend's release.
-///
-/// # Errors
-///
-/// The response to a request that would affect other endpoints, or write to another branch of NetBox.
+/// Translates the Proxmox endpoints in a request for `path` to the vocabulary of the backend's release. Refuses a request
+/// that would affect other endpoints, or write to another branch of NetBox.
 pub(super) async fn scope(context: &RequestContext, parts: &mut Parts, path: &str) -> OrResponse<()> {
     let shims = &context.state.config.shims;
     let query = parts.uri.query().unwrap_or_default();
@@ -249,11 +242,7 @@ async fn is_bare_404(context: &RequestContext, response: Response<Body>) -> (Res
     is_404_with(context, response, |body| *body == json!({ "detail": NOT_FOUND })).await
 }
 
-/// Returns whether it comes from a backend at all: a 404 of a reverse proxy is rarely JSON.
-async fn is_json_404(context: &RequestContext, response: Response<Body>) -> (Response<Body>, bool) {
-    is_404_with(context, response, Value::is_object).await
-}
-
+/// Returns whether `response`, a 404, has a JSON body that `matches`.
 async fn is_404_with(
     context: &RequestContext,
     response: Response<Body>,
@@ -323,7 +312,8 @@ async fn probe_health(context: &RequestContext, parts: &Parts) -> Result<Option<
     match response.as_ref().map(Response::status) {
         Some(StatusCode::NOT_FOUND) => {
             let Some(response) = response else { return Ok(None) };
-            let (response, is_missing) = is_json_404(context, response).await;
+            // The 404 of a reverse proxy is rarely JSON.
+            let (response, is_missing) = is_404_with(context, response, Value::is_object).await;
             if !is_missing {
                 return Ok(Some(response));
             }

@@ -81,10 +81,6 @@ const OWN_SESSION_PATHS: [&str; 5] =
 
 impl NetboxProxy {
     /// Opens the state in `data_dir`.
-    ///
-    /// # Errors
-    ///
-    /// Why the file could not be read.
     pub(super) fn open(data_dir: Option<&Path>) -> Result<Self, Unreadable> {
         let endpoints = NetboxEndpoints::open(data_dir)?;
         Ok(Self { endpoints, listeners: Mutex::default(), requests: Quota::default() })

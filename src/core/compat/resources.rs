@@ -35,14 +35,13 @@ pub fn refuses_config(release: Release) -> bool {
 /// Restores the configuration as Proxmox returns it from the backend's version, which adds every possible key as null
 /// and writes switches as booleans. `None` for anything else.
 pub fn config(body: &[u8]) -> Option<Value> {
-    let config: Map<String, Value> = serde_json::from_slice(body).ok()?;
-    let fields = config.into_iter().filter(|(_, value)| !value.is_null());
-    let config: Map<String, Value> = fields
-        .map(|(key, value)| match value {
-            Value::Bool(switch) => (key, json!(u8::from(switch))),
-            value => (key, value),
-        })
-        .collect();
+    let mut config: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    config.retain(|_, value| !value.is_null());
+    for value in config.values_mut() {
+        if let Value::Bool(switch) = *value {
+            *value = json!(u8::from(switch));
+        }
+    }
     // Every configuration has a digest. An answer without one is invalid and would clear the values in NetBox.
     config.contains_key("digest").then_some(Value::Object(config))
 }

@@ -43,10 +43,6 @@ pub(super) struct RegisteredKey {
 
 impl Keyring {
     /// Opens the keys in `data_dir`. Without it there are no keys, and none can be registered.
-    ///
-    /// # Errors
-    ///
-    /// Why the file could not be read.
     pub(crate) fn open(data_dir: Option<&Path>) -> Result<Self, Unreadable> {
         StateFile::open(data_dir, FILE, REMEDY).map(Self)
     }
@@ -56,11 +52,7 @@ impl Keyring {
         self.0.get().get(&url.to_string()).cloned()
     }
 
-    /// Registers `key` for the backend at `url`, unless it has one.
-    ///
-    /// # Errors
-    ///
-    /// Why it could not be written. It is not registered then.
+    /// Registers `key` for the backend at `url`, unless it has one. If it cannot be written, it is not registered.
     pub(super) async fn register(&self, url: &BackendUrl, key: &ApiKey, label: &str) -> io::Result<bool> {
         let registered = RegisteredKey::new(key, label, now());
         let register = |keys: &mut BTreeMap<String, RegisteredKey>| {

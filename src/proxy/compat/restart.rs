@@ -44,10 +44,6 @@ pub(crate) struct PendingRestarts {
 
 impl PendingRestarts {
     /// Opens the state in `data_dir`.
-    ///
-    /// # Errors
-    ///
-    /// Why the file could not be read.
     pub(crate) fn open(data_dir: Option<&Path>) -> Result<Self, Unreadable> {
         let urls = StateFile::open(data_dir, FILE, REMEDY)?;
         Ok(Self { urls, watched: Mutex::default(), backends: ArcSwap::default(), ended: Notify::new() })

@@ -121,11 +121,8 @@ pub(super) async fn answer(
 }
 
 /// The NetBox row for a backend of `release` in place of `pushed`: it leads to the NetBox listener, if the backend has
-/// one. A release that sends a single token gets a v2 token in one string.
-///
-/// # Errors
-///
-/// The response, if the backend cannot reach the listener or the bridge cannot reach NetBox.
+/// one. A release that sends a single token gets a v2 token in one string. The row is refused if the backend cannot reach
+/// the listener or the bridge cannot reach NetBox.
 fn listener_row(context: &RequestContext, pushed: &SecretJson, release: Release) -> OrResponse<SecretJson> {
     let config = context.backend.config();
     let Some(listener) = &config.netbox else { return Ok(pushed.clone()) };

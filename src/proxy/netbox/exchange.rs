@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, response};
 use http_body::Body as _;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -148,6 +148,25 @@ impl NetboxRequest<'_> {
         }
     }
 
+    /// Forwards a request, and reads the whole response of NetBox. A response with another status than `expected` is an
+    /// error, unread.
+    async fn read<B>(
+        &self,
+        mut parts: Parts,
+        body: B,
+        expected: fn(StatusCode) -> bool,
+    ) -> OrResponse<(response::Parts, Bytes)>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        parts.headers.insert(ACCEPT_ENCODING, IDENTITY);
+        let response = self.forward(parts, body).await;
+        if !expected(response.status()) {
+            return Err(response.into());
+        }
+        self.read_response(response).await
+    }
+
     async fn inbound(&self, response: Response<Incoming>) -> OrResponse<Response<Body>> {
         let mut response = response.map(respond::forwarded);
         headers::inbound(response.headers_mut());
@@ -229,7 +248,7 @@ impl NetboxRequest<'_> {
     }
 
     /// The list of Proxmox endpoints, with the secrets that the plugin has pushed.
-    async fn proxmox_endpoints(&self, mut parts: Parts, body: Incoming) -> OrResponse<Response<Body>> {
+    async fn proxmox_endpoints(&self, parts: Parts, body: Incoming) -> OrResponse<Response<Body>> {
         let proxmox = &self.backend.proxmox;
         // Read first: an endpoint that is pushed while NetBox answers may be missing from the response.
         let pushed = proxmox.keys();
@@ -237,12 +256,7 @@ impl NetboxRequest<'_> {
             return Ok(self.forward(parts, body).await);
         }
         let lists_all = lists_all(parts.uri.query().unwrap_or_default());
-        parts.headers.insert(ACCEPT_ENCODING, IDENTITY);
-        let response = self.forward(parts, body).await;
-        if response.status() != StatusCode::OK {
-            return Ok(response);
-        }
-        let (head, body) = self.read_response(response).await?;
+        let (head, body) = self.read(parts, body, |status| status == StatusCode::OK).await?;
         let Ok(mut page) = SecretJson::parse(&body) else {
             return Ok(upstream::rebuild(head, body));
         };
@@ -269,7 +283,7 @@ impl NetboxRequest<'_> {
             return Ok(response);
         }
         // NetBox answers 404 without checking the token, so the token is checked with another request.
-        let allowed = self.forward(lookup_request(&parts, STATUS), Full::new(Bytes::new())).await;
+        let allowed = self.forward(lookup_request(&parts, STATUS), Empty::new()).await;
         if !allowed.status().is_success() {
             return Ok(allowed);
         }
@@ -312,14 +326,9 @@ impl NetboxRequest<'_> {
     }
 
     /// NetBox's response with strings in place of the objects that old releases read as strings.
-    async fn flatten(&self, mut parts: Parts, body: Incoming) -> OrResponse<Response<Body>> {
+    async fn flatten(&self, parts: Parts, body: Incoming) -> OrResponse<Response<Body>> {
         let path = parts.uri.path().to_owned();
-        parts.headers.insert(ACCEPT_ENCODING, IDENTITY);
-        let response = self.forward(parts, body).await;
-        if !response.status().is_success() {
-            return Ok(response);
-        }
-        let (head, body) = self.read_response(response).await?;
+        let (head, body) = self.read(parts, body, |status| status.is_success()).await?;
         let mut answer = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if !flatten(&path, &mut answer) {
             return Ok(upstream::rebuild(head, body));
@@ -352,10 +361,8 @@ impl NetboxRequest<'_> {
 
     /// NetBox's response to a GET of `target`, a search for custom fields, and whether nothing was found.
     async fn look_up_field(&self, parts: &Parts, target: &str) -> (Response<Body>, bool) {
-        let mut request = lookup_request(parts, target);
-        request.headers.insert(ACCEPT_ENCODING, IDENTITY);
-        let response = self.forward(request, Full::new(Bytes::new())).await;
-        let (head, body) = match self.read_response(response).await {
+        let request = lookup_request(parts, target);
+        let (head, body) = match self.read(request, Empty::new(), |_| true).await {
             Ok(read) => read,
             Err(unreadable) => return (*unreadable, false),
         };
@@ -364,19 +371,10 @@ impl NetboxRequest<'_> {
         (upstream::rebuild(head, body), is_missing)
     }
 
-    /// The current state of the custom field that `parts` is about.
-    ///
-    /// # Errors
-    ///
-    /// The response for the backend, if NetBox does not return the field.
+    /// The current state of the custom field that `parts` is about, if NetBox returns the field.
     async fn current_field(&self, parts: &Parts) -> OrResponse<Value> {
-        let mut request = lookup_request(parts, parts.uri.path());
-        request.headers.insert(ACCEPT_ENCODING, IDENTITY);
-        let response = self.forward(request, Full::new(Bytes::new())).await;
-        if response.status() != StatusCode::OK {
-            return Err(response.into());
-        }
-        let (_, body) = self.read_response(response).await?;
+        let request = lookup_request(parts, parts.uri.path());
+        let (_, body) = self.read(request, Empty::new(), |status| status == StatusCode::OK).await?;
         let why = "NetBox did not answer with JSON for this custom field.";
         Ok(serde_json::from_slice(&body).map_err(|_| self.no_response(StatusCode::BAD_GATEWAY, why))?)
     }

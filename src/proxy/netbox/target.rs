@@ -63,10 +63,6 @@ pub(super) enum BackendToken {
 
 impl NetboxEndpoints {
     /// Opens the endpoints in `data_dir`.
-    ///
-    /// # Errors
-    ///
-    /// Why the file could not be read.
     pub(super) fn open(data_dir: Option<&Path>) -> Result<Self, Unreadable> {
         StateFile::open(data_dir, FILE, REMEDY).map(Arc::new).map(Self)
     }
@@ -76,11 +72,8 @@ impl NetboxEndpoints {
         self.change(|pushed| pushed.retain(|url, _| urls.contains(url))).await;
     }
 
-    /// The configuration for connections to the NetBox of `backend`, with the limits of the backend.
-    ///
-    /// # Errors
-    ///
-    /// Why NetBox cannot be reached.
+    /// The configuration for connections to the NetBox of `backend`, with the limits of the backend, or why NetBox cannot
+    /// be reached.
     pub(crate) fn target(&self, backend: &config::BackendConfig) -> Result<config::BackendConfig, String> {
         target(backend, self.0.get().get(&backend.url.to_string()))
     }
@@ -186,11 +179,7 @@ fn target(
     Ok(backend.netbox_upstream(netbox, url, default_trust))
 }
 
-/// Checks that the NetBox of `backend` could be reached with the endpoint `pushed`.
-///
-/// # Errors
-///
-/// Why not, and what to do.
+/// Checks that the NetBox of `backend` could be reached with the endpoint `pushed`. The error says what to do.
 pub(crate) fn check_pushed(backend: &config::BackendConfig, pushed: &Value) -> Result<(), String> {
     let mut endpoint = PushedEndpoint::default();
     endpoint.apply(pushed, "");
@@ -277,27 +266,17 @@ mod tests {
 
     #[test]
     fn the_pushed_row_says_where_netbox_is() {
-        for (row, url) in [
-            (
-                json!({ "domain": "nb.example", "ip_address": "10.0.0.1/24", "port": 443, "verify_ssl": true }),
-                "https://nb.example",
-            ),
-            (
-                json!({ "domain": "", "ip_address": "10.0.0.1/24", "port": 8000, "verify_ssl": false }),
-                "http://10.0.0.1:8000",
-            ),
-            (
-                json!({ "domain": null, "ip_address": "2001:db8::1", "port": 443, "verify_ssl": false }),
-                "https://[2001:db8::1]",
-            ),
-            (
-                json!({ "domain": "[2001:db8::1]", "ip_address": "10.0.0.1", "port": 443, "verify_ssl": true }),
-                "https://[2001:db8::1]",
-            ),
+        for (domain, ip_address, port, verify_ssl, url) in [
+            (json!("nb.example"), "10.0.0.1/24", 443, true, "https://nb.example"),
+            (json!(""), "10.0.0.1/24", 8000, false, "http://10.0.0.1:8000"),
+            (Value::Null, "2001:db8::1", 443, false, "https://[2001:db8::1]"),
+            (json!("[2001:db8::1]"), "10.0.0.1", 443, true, "https://[2001:db8::1]"),
         ] {
-            let (found, verifies) = pushed(row.clone()).url().unwrap();
-            assert_eq!(found.to_string(), url);
-            assert_eq!(json!(verifies), row["verify_ssl"]);
+            let row = json!({
+                "domain": domain, "ip_address": ip_address, "port": port, "verify_ssl": verify_ssl,
+            });
+            let (found, verifies) = pushed(row).url().unwrap();
+            assert_eq!((found.to_string().as_str(), verifies), (url, verify_ssl));
         }
         assert!(pushed(json!({ "port": 443 })).url().unwrap_err().contains("no usable address"));
     }
