@@ -72,11 +72,7 @@ fn is_personal(headers: &HeaderMap) -> bool {
     headers.contains_key(header::SET_COOKIE) || headers.get_all(header::CACHE_CONTROL).iter().any(is_private)
 }
 
-/// Admits a request to the backend. The attempt is held until the backend has answered its key.
-///
-/// # Errors
-///
-/// The response, if the request is held back.
+/// Admits a request to the backend, unless it is held back. The attempt is held until the backend has answered its key.
 pub(super) async fn admit(context: &RequestContext, parts: &Parts) -> OrResponse<Option<KeyAttempt>> {
     if is_public(&decoded_path(&parts.uri)) {
         return Ok(None);
@@ -141,10 +137,6 @@ pub(super) async fn coalesced(
 }
 
 /// The response for `key` from the cache, or by `fetch`, which counts as a request in flight.
-///
-/// # Errors
-///
-/// The limit that is exceeded.
 pub(super) async fn cached_or_fetched<F>(
     context: &RequestContext,
     key: CacheKey,

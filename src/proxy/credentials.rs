@@ -1,15 +1,13 @@
 //! The secrets in client requests, which must not be stored or logged.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, PROXY_AUTHORIZATION};
 use http::request::Parts;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Frame;
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
@@ -74,28 +72,19 @@ fn is_like_an_address(secret: &str) -> bool {
         && secret.chars().all(|c| c.is_ascii_hexdigit() || matches!(c, '.' | ':' | '[' | ']'))
 }
 
-/// A body on its way to the backend that captures JSON.
-#[derive(Debug)]
-pub(super) struct ObservedBody<B> {
-    body: B,
-    seen: Option<BodyCapture>,
-}
-
-/// The captured JSON, unless it is too long.
+/// The JSON in the body of a request on its way to the backend, unless it is too long.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BodyCapture(Arc<Mutex<Zeroizing<Vec<u8>>>>);
 
-impl<B> ObservedBody<B> {
-    /// Wraps the body of a request with `headers`. It is captured if it is JSON.
-    pub(super) fn new(body: B, headers: &HeaderMap) -> (Self, Option<BodyCapture>) {
-        let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| text(value).contains("json"));
-        let seen = is_json.then(BodyCapture::default);
-        (Self { body, seen: seen.clone() }, seen)
-    }
-}
-
 impl BodyCapture {
-    fn note(&self, data: &[u8]) {
+    /// The capture of a request with `headers`, if its body is JSON.
+    pub(super) fn new(headers: &HeaderMap) -> Option<Self> {
+        let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| text(value).contains("json"));
+        is_json.then(Self::default)
+    }
+
+    pub(super) fn note(&self, frame: &Frame<Bytes>) {
+        let Some(data) = frame.data_ref() else { return };
         let mut bytes = self.0.lock();
         let room = (MAX_READ + 1).saturating_sub(bytes.len());
         append(&mut bytes, &data[..data.len().min(room)]);
@@ -106,32 +95,6 @@ impl BodyCapture {
         let bytes = self.0.lock();
         // A truncated body is not valid JSON.
         SecretJson::parse(&bytes).map(|pushed| secrets_in_json(&pushed)).unwrap_or_default()
-    }
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for ObservedBody<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let (Poll::Ready(Some(Ok(frame))), Some(seen)) = (&polled, &self.seen)
-            && let Some(data) = frame.data_ref()
-        {
-            seen.note(data);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

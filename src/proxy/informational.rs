@@ -81,17 +81,11 @@ impl InformationalResponses {
         if waiting.request != Some(request) || waiting.answers.len() > MAX_BYTES {
             return;
         }
+        let reason = status.canonical_reason().unwrap_or_default();
         let answers = &mut waiting.answers;
-        answers.put_slice(b"HTTP/1.1 ");
-        answers.put_slice(status.as_str().as_bytes());
-        answers.put_slice(b" ");
-        answers.put_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-        answers.put_slice(b"\r\n");
+        answers.put_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
         for (name, value) in &headers {
-            answers.put_slice(name.as_str().as_bytes());
-            answers.put_slice(b": ");
-            answers.put_slice(value.as_bytes());
-            answers.put_slice(b"\r\n");
+            answers.put_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
         }
         answers.put_slice(b"\r\n");
         if let Some(writer) = waiting.writer.take() {

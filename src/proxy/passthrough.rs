@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 
 use super::coalesce::{self, RequestInfo};
-use super::credentials::ObservedBody;
+use super::credentials::BodyCapture;
 use super::errors::{OrResponse, check_length, error_response};
 use super::headers::{inbound, outbound};
 use super::quota::{acquire_request, hold_until_sent};
@@ -28,7 +29,13 @@ where
     }
     let slot = acquire_request(context)?;
     let request_info = RequestInfo::new(context, &parts);
-    let (body, pushed) = ObservedBody::new(body, &parts.headers);
+    let pushed = BodyCapture::new(&parts.headers);
+    let capture = pushed.clone();
+    let body = body.inspect_frame(move |frame| {
+        if let Some(capture) = &capture {
+            capture.note(frame);
+        }
+    });
     let mut request = Request::from_parts(parts, body);
     // A safe request may be retried, so the response can ask for a later retry (R16).
     let method = request.method().clone();

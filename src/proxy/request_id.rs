@@ -64,19 +64,20 @@ fn is_plain(id: &str) -> bool {
 
 /// Returns whether `parent` is valid and must be forwarded: of this version, or of a later one with further fields.
 fn is_parent(parent: &str) -> bool {
-    let bytes = parent.as_bytes();
-    let hex = |range: std::ops::Range<usize>| {
-        bytes.get(range).is_some_and(|part| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+    let is_hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
-    let some = |range: std::ops::Range<usize>| bytes[range].iter().any(|byte| *byte != b'0');
-    let shape = hex(0..2) && hex(3..35) && hex(36..52) && hex(53..55);
-    let dashes = [2, 35, 52].iter().all(|at| bytes.get(*at) == Some(&b'-'));
-    let ends = match &parent.get(..2) {
-        Some("ff") | None => false,
-        Some("00") => bytes.len() == 55,
-        _ => bytes.get(55).is_none_or(|byte| *byte == b'-'),
+    let is_id = |part: &str, length: usize| is_hex(part, length) && part.bytes().any(|byte| byte != b'0');
+    let mut fields = parent.splitn(5, '-');
+    let [Some(version), Some(trace), Some(span), Some(flags)] = std::array::from_fn(|_| fields.next()) else {
+        return false;
     };
-    shape && dashes && ends && some(3..35) && some(36..52)
+    is_hex(version, 2)
+        && version != "ff"
+        && is_id(trace, 32)
+        && is_id(span, 16)
+        && is_hex(flags, 2)
+        && (version != "00" || fields.next().is_none())
 }
 
 #[cfg(test)]
