@@ -84,8 +84,7 @@ async fn front(backend: &ManualBackend, settings: &[(&str, &str)]) -> TestBridge
 
 #[tokio::test(start_paused = true)]
 async fn two_identical_requests_are_one_run_and_both_get_all_of_it() {
-    let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &[]).await;
+    let (mut backend, front) = ManualBackend::bridged(&[]).await;
     let mut first = StreamReader::open(&front, &format!("{DEVICES}?a=1&run_id=x&bridge.ids=0"), &[]).await;
     let mut stream = backend.next_stream().await;
     assert_eq!(stream.target, format!("{DEVICES}?a=1&run_id=x"));
@@ -103,8 +102,7 @@ async fn two_identical_requests_are_one_run_and_both_get_all_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_one_client_wants_kept_another_one_does_not_see() {
-    let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &[]).await;
+    let (mut backend, front) = ManualBackend::bridged(&[]).await;
     for (first, second) in [("bridge.payload=1", "bridge.ids=0"), ("bridge.ids=0", "bridge.payload=1")] {
         let first = StreamReader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
         let second = StreamReader::open(&front, &format!("{DEVICES}?{second}"), &[]).await;
@@ -121,8 +119,7 @@ async fn what_one_client_wants_kept_another_one_does_not_see() {
 
 #[tokio::test(start_paused = true)]
 async fn another_scope_is_another_job_that_waits_for_its_turn_and_says_so() {
-    let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &[]).await;
+    let (mut backend, front) = ManualBackend::bridged(&[]).await;
     let first = StreamReader::open(&front, DEVICES, &[]).await;
     let stream = backend.next_stream().await;
     let mut second = StreamReader::open(&front, &format!("{DEVICES}?proxmox_endpoint_ids=1"), &[]).await;
@@ -149,8 +146,7 @@ async fn another_scope_is_another_job_that_waits_for_its_turn_and_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn as_many_run_at_once_as_may() {
-    let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &[("backend.concurrency", "2")]).await;
+    let (mut backend, front) = ManualBackend::bridged(&[("backend.concurrency", "2")]).await;
     let first = StreamReader::open(&front, DEVICES, &[]).await;
     let second = StreamReader::open(&front, STORAGE, &[]).await;
     let (one, two) = (backend.next_stream().await, backend.next_stream().await);
@@ -163,8 +159,7 @@ async fn as_many_run_at_once_as_may() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fresh_sync_is_refused_while_one_runs() {
-    let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &[]).await;
+    let (mut backend, front) = ManualBackend::bridged(&[]).await;
     let reader = StreamReader::open(&front, DEVICES, &[]).await;
     let fresh = format!("{DEVICES}?bridge.fresh=1");
     let answer = front.get(&fresh, &[]).await;
@@ -177,8 +172,7 @@ async fn a_fresh_sync_is_refused_while_one_runs() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_and_says_when_to_come_again() {
-    let backend = ManualBackend::start().await;
-    let front = front(&backend, &[("backend.queue", "1")]).await;
+    let (_backend, front) = ManualBackend::bridged(&[("backend.queue", "1")]).await;
     let _running = StreamReader::open(&front, DEVICES, &[]).await;
     let _waiting = StreamReader::open(&front, STORAGE, &[]).await;
     let answer = front.get("/full-update/stream", &[]).await;
@@ -190,8 +184,7 @@ async fn a_full_queue_refuses_and_says_when_to_come_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_reconnects_within_the_grace_period_gets_every_frame_once() {
-    let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &[]).await;
+    let (mut backend, front) = ManualBackend::bridged(&[]).await;
     let mut reader = StreamReader::open(&front, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
     let mut stream = backend.next_stream().await;
     stream.device("pve1", "completed").await;
@@ -212,8 +205,7 @@ async fn a_reader_that_reconnects_within_the_grace_period_gets_every_frame_once(
 
 #[tokio::test(start_paused = true)]
 async fn a_browser_says_what_it_has_seen_in_its_query() {
-    let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &[]).await;
+    let (mut backend, front) = ManualBackend::bridged(&[]).await;
     let reader = StreamReader::open(&front, DEVICES, &[]).await;
     let job = reader.job.clone();
     backend.next_stream().await.complete().await;
@@ -229,8 +221,7 @@ async fn a_browser_says_what_it_has_seen_in_its_query() {
 
 #[tokio::test(start_paused = true)]
 async fn an_id_that_is_unknown_is_answered_loudly_and_the_stream_starts_at_its_start() {
-    let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &[]).await;
+    let (mut backend, front) = ManualBackend::bridged(&[]).await;
     let first = StreamReader::open(&front, STORAGE, &[]).await;
     backend.next_stream().await.complete().await;
     let foreign = format!("{}.1", first.job);
@@ -371,8 +362,7 @@ async fn a_reader_that_takes_nothing_is_dropped_after_the_write_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_watcher_of_a_long_job_gets_a_notice_of_evicted_events_and_every_failure() {
-    let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &[("limits.job_log_bytes", "65536")]).await;
+    let (mut backend, front) = ManualBackend::bridged(&[("limits.job_log_bytes", "65536")]).await;
     let mut reader = StreamReader::open(&front, DEVICES, &[]).await;
     let mut stream = backend.next_stream().await;
     for number in 0..2000 {
@@ -395,8 +385,7 @@ async fn a_late_watcher_of_a_long_job_gets_a_notice_of_evicted_events_and_every_
 
 #[tokio::test(start_paused = true)]
 async fn a_late_watcher_of_a_job_with_many_failures_gets_the_number_of_evicted_failures() {
-    let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &[("limits.job_log_bytes", "65536")]).await;
+    let (mut backend, front) = ManualBackend::bridged(&[("limits.job_log_bytes", "65536")]).await;
     let mut reader = StreamReader::open(&front, DEVICES, &[]).await;
     let mut stream = backend.next_stream().await;
     for number in 0..2000 {
@@ -500,8 +489,7 @@ async fn a_bridge_that_stops_lets_jobs_end_begins_none_and_then_ends_them_in_goo
 
 #[tokio::test(start_paused = true)]
 async fn a_second_request_to_stop_does_not_wait() {
-    let mut backend = ManualBackend::start().await;
-    let mut front = front(&backend, &[("limits.drain", "1h")]).await;
+    let (mut backend, mut front) = ManualBackend::bridged(&[("limits.drain", "1h")]).await;
     let reader = StreamReader::open(&front, DEVICES, &[]).await;
     let _stream = backend.next_stream().await;
     let began = Instant::now();
@@ -600,8 +588,7 @@ async fn a_run_is_recorded_without_the_key_and_can_be_replayed() {
 async fn a_recording_is_bounded_and_says_where_it_stops() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [data_dir(&folder), ("jobs.recording", "on"), ("limits.recording_bytes", "65536")];
-    let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &settings).await;
+    let (mut backend, front) = ManualBackend::bridged(&settings).await;
     let reader = StreamReader::open(&front, DEVICES, &[]).await;
     let job = reader.job.parse().unwrap();
     let mut stream = backend.next_stream().await;
@@ -689,8 +676,7 @@ async fn a_cleaning_keeps_the_recording_of_a_running_job_that_is_not_in_the_ledg
 #[tokio::test(start_paused = true)]
 async fn an_actor_in_latin1_is_recorded_as_the_text_that_it_is() {
     let folder = tempfile::tempdir().unwrap();
-    let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &[data_dir(&folder)]).await;
+    let (mut backend, front) = ManualBackend::bridged(&[data_dir(&folder)]).await;
     for actor in [&b"caf\xe9"[..], "café".as_bytes()] {
         let request = format!("GET {DEVICES} HTTP/1.1\r\nHost: {}\r\nX-Proxbox-Actor: ", front.address);
         let request = [request.as_bytes(), actor, b"\r\n\r\n"].concat();
@@ -796,8 +782,7 @@ async fn resuming_with_payloads_a_job_without_payloads_gets_a_notice() {
         ("5m", "bridge.ids=1", Some("This job was there already, and keeps no payloads.")),
         ("5m", "bridge.payload=1", None),
     ] {
-        let mut backend = ManualBackend::start().await;
-        let front = front(&backend, &[("limits.replay", replay)]).await;
+        let (mut backend, front) = ManualBackend::bridged(&[("limits.replay", replay)]).await;
         let reader = StreamReader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
         let job = reader.job.clone();
         reader.completed(&mut backend).await;
@@ -827,8 +812,7 @@ async fn resuming_with_payloads_a_job_without_payloads_gets_a_notice() {
 
 #[tokio::test(start_paused = true)]
 async fn resuming_with_all_events_a_job_recorded_without_them_gets_a_notice() {
-    let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &[("limits.replay", "0s")]).await;
+    let (mut backend, front) = ManualBackend::bridged(&[("limits.replay", "0s")]).await;
     for (first, is_told) in [("bridge.ids=1", true), ("bridge.events=all", false)] {
         let reader = StreamReader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
         let job = reader.job.clone();
@@ -901,8 +885,7 @@ async fn nothing_runs_without_a_record_where_that_is_forbidden_also_when_it_is_n
 
 #[tokio::test(start_paused = true)]
 async fn no_client_attaches_to_a_job_that_is_being_cancelled() {
-    let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &[("jobs.on_disconnect", "cancel")]).await;
+    let (mut backend, front) = ManualBackend::bridged(&[("jobs.on_disconnect", "cancel")]).await;
     for _ in 0..10 {
         let reader = StreamReader::open(&front, DEVICES, &[]).await;
         let stream = backend.next_stream().await;
@@ -917,8 +900,7 @@ async fn no_client_attaches_to_a_job_that_is_being_cancelled() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_gets_heartbeats_while_all_events_are_filtered_out() {
-    let mut backend = ManualBackend::start().await;
-    let front = front(&backend, &[]).await;
+    let (mut backend, front) = ManualBackend::bridged(&[]).await;
     let all = StreamReader::open(&front, &format!("{DEVICES}?bridge.events=all"), &[]).await;
     let mut ours = StreamReader::open(&front, DEVICES, &[]).await;
     let mut stream = backend.next_stream().await;

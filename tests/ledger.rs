@@ -58,6 +58,13 @@ async fn open(directory: &Path) -> Arc<Ledger> {
     ledger
 }
 
+/// A ledger in a folder of its own.
+async fn fresh() -> (TempDir, Arc<Ledger>) {
+    let folder = folder();
+    let ledger = open(folder.path()).await;
+    (folder, ledger)
+}
+
 async fn in_memory() -> Arc<Ledger> {
     Ledger::open(LedgerOptions { directory: None, ..options(Path::new("")) }).await.unwrap()
 }
@@ -190,8 +197,7 @@ async fn what_was_written_survives_a_bridge_that_is_killed() {
 #[tokio::test]
 async fn the_files_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = folder();
-    let ledger = open(folder.path()).await;
+    let (folder, ledger) = fresh().await;
     put(&ledger, &full(), vec![]).await;
     for name in ["ledger.sqlite3", "ledger.sqlite3-wal", "ledger.sqlite3-shm", "lock"] {
         let mode = fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
@@ -286,8 +292,7 @@ async fn a_file_that_is_locked_from_the_start_is_opened_when_it_is_free() {
 
 #[tokio::test(start_paused = true)]
 async fn a_file_that_is_locked_later_on_loses_nothing() {
-    let folder = folder();
-    let ledger = open(folder.path()).await;
+    let (folder, ledger) = fresh().await;
     let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let (first, second) = (full(), full());
@@ -304,8 +309,7 @@ async fn a_file_that_is_locked_later_on_loses_nothing() {
 
 #[tokio::test]
 async fn jobs_of_a_crashed_bridge_are_interrupted_at_their_last_recorded_time() {
-    let folder = folder();
-    let ledger = open(folder.path()).await;
+    let (folder, ledger) = fresh().await;
     let done = full();
     let heard = Record { end: None, ..full() };
     let started = Record { started: Some(Timestamp(1_200)), ..bare() };
@@ -339,8 +343,7 @@ async fn jobs_of_a_crashed_bridge_are_interrupted_at_their_last_recorded_time() 
 
 #[tokio::test]
 async fn a_cool_down_counts_from_the_restart_for_jobs_that_had_no_end_and_only_once() {
-    let folder = folder();
-    let ledger = open(folder.path()).await;
+    let (folder, ledger) = fresh().await;
     let before = Timestamp::now();
     let cooldown = |least, until| Some(Cooldown { least: Duration::from_secs(least), until });
     let far = before.after(Duration::from_secs(600));
@@ -374,8 +377,7 @@ async fn a_cool_down_counts_from_the_restart_for_jobs_that_had_no_end_and_only_o
 
 #[tokio::test(start_paused = true)]
 async fn a_ledger_that_opens_late_tells_the_jobs_of_this_bridge_from_those_of_the_last() {
-    let folder = folder();
-    let ledger = open(folder.path()).await;
+    let (folder, ledger) = fresh().await;
     let left = bare();
     put(&ledger, &left, vec![]).await;
     ledger.close().await;
@@ -545,8 +547,7 @@ async fn the_secret_lives_as_long_as_the_ledger() {
 
 #[tokio::test]
 async fn closing_writes_what_is_left_and_can_be_done_twice() {
-    let folder = folder();
-    let ledger = open(folder.path()).await;
+    let (folder, ledger) = fresh().await;
     let job = full();
     let put = ledger.put(JobUpdate::new(job.clone(), vec![]));
     futures::future::join(ledger.close(), ledger.close()).await;
@@ -563,8 +564,7 @@ async fn closing_writes_what_is_left_and_can_be_done_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn closing_tries_once_more_to_write_what_could_not_be_written() {
-    let folder = folder();
-    let ledger = open(folder.path()).await;
+    let (folder, ledger) = fresh().await;
     let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let job = full();

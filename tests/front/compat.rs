@@ -16,7 +16,7 @@ use super::reload::{ReloadableBridge, file};
 use crate::support::bridge::{
     Answer, Client, DEVICES, KEY, MACHINES, STORAGE, TestBridge, WITH_KEY, config, data_dir,
 };
-use crate::support::scripted::{Backend, Body, ReceivedRequest, answer};
+use crate::support::scripted::{Backend, Body, ReceivedRequest, answer, bridged};
 use crate::support::session::stream::{self, Event};
 
 const FIREWALL: &str = "/proxmox/firewall/summary?source=database&proxmox_endpoint_ids=1";
@@ -128,8 +128,7 @@ async fn before(version: &'static str, settings: &[(&str, &str)]) -> (Backend, T
 }
 
 async fn before_recorded(recorded: RecordedAnswers, settings: &[(&str, &str)]) -> (Backend, TestBridge) {
-    let backend = Backend::start(move |request| replayed(recorded.clone(), request)).await;
-    let front = TestBridge::start(config(backend.address, settings)).await;
+    let (backend, front) = bridged(settings, move |request| replayed(recorded.clone(), request)).await;
     (backend, front)
 }
 
@@ -196,20 +195,18 @@ async fn only_a_backend_that_does_not_know_the_path_is_stood_in_for() {
         (500, r#"{"detail":"Not Found"}"#),
         (404, ""),
     ] {
-        let backend = Backend::start(move |_| async move { answer(status, &[], body) }).await;
-        let front = TestBridge::start(config(backend.address, &[])).await;
+        let (_backend, front) = bridged(&[], move |_| async move { answer(status, &[], body) }).await;
         let read = front.get("/proxmox/datacenter/cpu-models", &[]).await;
         assert_eq!((read.status, read.text()), (status, body));
     }
     // A proxy may compress responses, as the plugin accepts.
-    let backend = Backend::start(|request: Request<Incoming>| async move {
+    let (_backend, front) = bridged(&[], |request: Request<Incoming>| async move {
         match request.headers().get("accept-encoding").map(|value| value.to_str().unwrap()) {
             Some("identity") | None => answer(404, &[], r#"{"detail":"Not Found"}"#),
             _ => answer(404, &[("content-encoding", "gzip")], "\u{1f}compressed"),
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     let read = front.get("/proxmox/datacenter/cpu-models", &[("Accept-Encoding", "gzip, deflate")]).await;
     assert_eq!((read.status, read.text()), (200, "[]"));
 
@@ -268,7 +265,7 @@ async fn a_list_that_would_delete_templates_is_refused_where_the_job_can_read_it
         ("/proxmox/cluster/resources", (200, "null")),
     ] {
         let recorded = RecordedAnswers::new("0.0.5");
-        let backend = Backend::start(move |request| {
+        let (_backend, front) = bridged(&[], move |request| {
             let recorded = recorded.clone();
             async move {
                 if request.uri().path() == path {
@@ -278,7 +275,6 @@ async fn a_list_that_would_delete_templates_is_refused_where_the_job_can_read_it
             }
         })
         .await;
-        let front = TestBridge::start(config(backend.address, &[])).await;
         let mut client = front.open(GUESTS, &WITH_KEY).await;
         assert_eq!(client.line().await, format!("HTTP/1.1 422 {REASON}"), "{path} {broken:?}");
         let refused = front.get(GUESTS, &WITH_KEY).await;
@@ -334,14 +330,13 @@ async fn the_list_of_a_backend_whose_release_is_not_known_must_say_of_every_gues
         ("no release", r#"[{"lab":[]}]"#),
         ("0.0.30.post2", r#"[{"lab":[]}]"#),
     ] {
-        let backend = Backend::start(move |request: Request<Incoming>| async move {
+        let (_backend, front) = bridged(&[], move |request: Request<Incoming>| async move {
             match request.uri().path() {
                 "/version" => answer(200, &[], &json!({ "version": version }).to_string()),
                 _ => answer(200, &[], body),
             }
         })
         .await;
-        let front = TestBridge::start(config(backend.address, &[])).await;
         let read = front.get(GUESTS, &WITH_KEY).await;
         let is_true = body.contains("template") || version != "no release";
         assert_eq!(read.status, if is_true { 200 } else { 422 }, "{version} {body}: {}", read.text());
@@ -387,7 +382,7 @@ async fn a_sync_for_one_endpoint_deletes_nothing_of_the_others() {
 async fn a_full_update_that_would_delete_backups_of_other_endpoints_is_refused() {
     for (rows, status) in [(r#"[{"id":1},{"id":2}]"#, 422), (r#"[{"id":1}]"#, 200)] {
         let recorded = RecordedAnswers::new("0.0.11.post2");
-        let backend = Backend::start(move |request| {
+        let (_backend, front) = bridged(&[], move |request| {
             let recorded = recorded.clone();
             async move {
                 match (request.method().as_str(), request.uri().path()) {
@@ -401,7 +396,6 @@ async fn a_full_update_that_would_delete_backups_of_other_endpoints_is_refused()
             }
         })
         .await;
-        let front = TestBridge::start(config(backend.address, &[])).await;
         for path in ["/full-update/stream", "/full-update"] {
             let read = front.get(&format!("{path}?proxmox_endpoint_ids=1"), &WITH_KEY).await;
             assert_eq!(read.status, status, "{path}: {}", read.text());
@@ -452,14 +446,13 @@ async fn a_full_update_of_stages_moves_no_storages_of_other_endpoints_either() {
 
 #[tokio::test(start_paused = true)]
 async fn a_scope_is_given_in_both_ways_where_the_release_is_not_known() {
-    let backend = Backend::start(|request: Request<Incoming>| async move {
+    let (backend, front) = bridged(&[], |request: Request<Incoming>| async move {
         match request.uri().path() {
             "/version" => answer(502, &[], "<html>Bad Gateway</html>"),
             _ => answer(200, &[], "[]"),
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     front.get("/proxmox/cluster/status?proxmox_endpoint_ids=1", &WITH_KEY).await;
     let expected = "/proxmox/cluster/status?proxmox_endpoint_ids=1&endpoint_ids=1";
     assert_eq!(backend.last().target, expected);
@@ -469,7 +462,7 @@ async fn a_scope_is_given_in_both_ways_where_the_release_is_not_known() {
 async fn a_backend_that_is_too_busy_to_say_its_release_is_the_one_that_it_was() {
     let is_busy = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let busy = Arc::clone(&is_busy);
-    let backend = Backend::start(move |request: Request<Incoming>| {
+    let (_backend, front) = bridged(&[("limits.capabilities", "1s")], move |request: Request<Incoming>| {
         let is_busy = busy.load(std::sync::atomic::Ordering::Relaxed);
         async move {
             match request.uri().path() {
@@ -480,7 +473,6 @@ async fn a_backend_that_is_too_busy_to_say_its_release_is_the_one_that_it_was() 
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[("limits.capabilities", "1s")])).await;
     for busy in [false, true] {
         is_busy.store(busy, std::sync::atomic::Ordering::Relaxed);
         tokio::time::advance(Duration::from_secs(2)).await;
@@ -641,7 +633,7 @@ async fn a_stage_is_skipped_in_a_full_update_and_refused_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_stage_that_a_young_backend_seems_to_lack_is_not_skipped() {
     // A proxy in front of it answers 404 while it starts.
-    let backend = Backend::start(|request: Request<Incoming>| async move {
+    let (_backend, front) = bridged(&[], |request: Request<Incoming>| async move {
         match (request.method(), request.uri().path()) {
             (_, "/version") => answer(200, &[], r#"{"version":"0.0.19.post5"}"#),
             (&Method::HEAD, DEVICES) => answer(405, &[("allow", "GET")], ""),
@@ -650,7 +642,6 @@ async fn a_stage_that_a_young_backend_seems_to_lack_is_not_skipped() {
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     assert_eq!(front.get(DEVICES, &WITH_KEY).await.status, 200);
     let interfaces = front.get("/dcim/devices/interfaces/create/stream", &WITH_KEY).await;
     assert_eq!(interfaces.status, 404, "{}", interfaces.text());
@@ -660,8 +651,7 @@ async fn a_stage_that_a_young_backend_seems_to_lack_is_not_skipped() {
 #[tokio::test(start_paused = true)]
 async fn a_key_that_is_refused_is_tried_once_and_no_more() {
     let refused = r#"{"detail":"Invalid API key. 4 attempts remaining."}"#;
-    let backend = Backend::start(move |_| async move { answer(401, &[], refused) }).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (backend, front) = bridged(&[], move |_| async move { answer(401, &[], refused) }).await;
     for target in [NETBOX, GUESTS, "/proxmox/cluster/status?proxmox_endpoint_ids=1", NETBOX] {
         assert_eq!(front.get(target, &WITH_KEY).await.status, 401, "{target}");
     }
@@ -880,8 +870,7 @@ async fn a_row_of_0_0_2_that_is_pushed_again_is_left_alone_and_a_new_one_waits_f
 async fn a_token_that_0_0_2_cannot_use_is_refused_for_that_reason() {
     let rows = Rows::default();
     rows.0.lock().unwrap().push(Rows::row(1, 80));
-    let backend = Backend::start(move |request| rows.clone().answer(request)).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (backend, front) = bridged(&[], move |request| rows.clone().answer(request)).await;
     let mut pushed = Rows::row(1, 80);
     pushed["token_version"] = json!("v2");
     for (method, target) in [("PUT", "/netbox/endpoint/1"), ("POST", NETBOX)] {
@@ -899,8 +888,7 @@ async fn a_token_that_0_0_2_cannot_use_is_refused_for_that_reason() {
 async fn while_a_backend_waits_for_a_restart_nothing_there_writes_to_netbox() {
     let rows = Rows::default();
     rows.0.lock().unwrap().push(Rows::row(1, 80));
-    let backend = Backend::start(move |request| rows.clone().answer(request)).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (backend, front) = bridged(&[], move |request| rows.clone().answer(request)).await;
     assert_eq!(push(&front, "PUT", "/netbox/endpoint/1", &Rows::row(1, 8080)).await.status, 200);
     let before = work(&backend).len();
     for target in
@@ -988,7 +976,7 @@ async fn an_endpoint_that_cannot_be_disabled_is_deleted() {
 
 /// A bridge in front of a backend whose device stream has these headers and this body.
 async fn with_stream(headers: &'static [(&str, &str)], body: &'static str) -> (Backend, TestBridge) {
-    let backend = Backend::start(move |request: Request<Incoming>| async move {
+    let (backend, front) = bridged(&[], move |request: Request<Incoming>| async move {
         match (request.method(), request.uri().path()) {
             (_, "/version") => answer(200, &[], r#"{"version":"0.0.30.post2"}"#),
             (&Method::HEAD, DEVICES) => answer(405, &[("allow", "GET")], ""),
@@ -997,7 +985,6 @@ async fn with_stream(headers: &'static [(&str, &str)], body: &'static str) -> (B
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     (backend, front)
 }
 
@@ -1063,17 +1050,17 @@ async fn an_answer_that_cannot_be_read_is_never_taken_for_one_that_says_nothing(
         ("/proxmox/endpoints", page, "0.0.30.post2", "?", "Content-Type: text/html"),
         ("/netbox/endpoint", gzip, "0.0.5", "/netbox/endpoint", "Content-Encoding: gzip"),
     ] {
-        let backend = Backend::start(move |request: Request<Incoming>| async move {
-            match (request.method(), request.uri().path()) {
-                (&Method::GET, path) if path == unread => answer(200, headers, "\u{1f}unread"),
-                (_, "/version") => answer(200, &[], &json!({ "version": release }).to_string()),
-                (&Method::HEAD, DEVICES) => answer(405, &[("allow", "HEAD, get")], ""),
-                (&Method::GET, DEVICES) => answer(200, &[("content-type", "text/event-stream")], STREAM),
-                _ => answer(404, &[], r#"{"detail":"Not Found"}"#),
-            }
-        })
-        .await;
-        let front = TestBridge::start(config(backend.address, &[("backend.endpoint_ids", "plugin")])).await;
+        let (_backend, front) =
+            bridged(&[("backend.endpoint_ids", "plugin")], move |request: Request<Incoming>| async move {
+                match (request.method(), request.uri().path()) {
+                    (&Method::GET, path) if path == unread => answer(200, headers, "\u{1f}unread"),
+                    (_, "/version") => answer(200, &[], &json!({ "version": release }).to_string()),
+                    (&Method::HEAD, DEVICES) => answer(405, &[("allow", "HEAD, get")], ""),
+                    (&Method::GET, DEVICES) => answer(200, &[("content-type", "text/event-stream")], STREAM),
+                    _ => answer(404, &[], r#"{"detail":"Not Found"}"#),
+                }
+            })
+            .await;
         let target =
             if target == "?" { format!("{DEVICES}?proxmox_endpoint_ids=1") } else { target.to_owned() };
         let read = front.get(&target, &WITH_KEY).await;

@@ -2,7 +2,7 @@
 
 use crate::support::bridge::{Client, TestBridge, config};
 use crate::support::hostile::table;
-use crate::support::scripted::{Backend, answer};
+use crate::support::scripted::{Backend, answer, bridged};
 
 /// One answer of the listener.
 #[derive(Debug)]
@@ -101,8 +101,7 @@ async fn every_hostile_request_gets_its_answer_and_the_connection_ends_with_it()
 
 #[tokio::test(start_paused = true)]
 async fn a_head_that_does_not_come_in_time_is_answered_and_silence_is_just_closed() {
-    let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (_backend, front) = bridged(&[], |_| async { answer(200, &[], "taken") }).await;
     let began = tokio::time::Instant::now();
     let slow = Client::raw(front.address, b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ").await;
     let text = String::from_utf8(slow.rest().await).unwrap();
@@ -116,8 +115,7 @@ async fn a_head_that_does_not_come_in_time_is_answered_and_silence_is_just_close
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_request_with_a_body_is_refused_without_a_backend_request() {
-    let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (backend, front) = bridged(&[], |_| async { answer(200, &[], "taken") }).await;
     for length in ["Content-Length: 2\r\n\r\nhi", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"] {
         let head = format!("GET /full-update/stream HTTP/1.1\r\nHost: a\r\n{length}");
         let answer = Client::raw(front.address, head.as_bytes()).await.answer().await;
@@ -128,14 +126,13 @@ async fn a_stream_request_with_a_body_is_refused_without_a_backend_request() {
 
 #[tokio::test(start_paused = true)]
 async fn a_malformed_body_after_a_good_request_fails_only_its_own_request() {
-    let backend = Backend::start(|request| async {
+    let (_backend, front) = bridged(&[], |request| async {
         use http_body_util::BodyExt;
         let path = request.uri().path().to_owned();
         let _ = request.into_body().collect().await;
         answer(200, &[], &path)
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     let both = b"POST /good HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\
                  POST /bad HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
     let (responses, _) = received(Client::raw(front.address, both).await, usize::MAX).await;
@@ -145,8 +142,7 @@ async fn a_malformed_body_after_a_good_request_fails_only_its_own_request() {
 
 #[tokio::test(start_paused = true)]
 async fn an_ignored_upgrade_ends_the_connection_on_either_listener() {
-    let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (_backend, front) = bridged(&[], |_| async { answer(200, &[], "taken") }).await;
     for (address, path) in [(front.address, "/x"), (front.admin, "/livez")] {
         let both = format!(
             "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n\
@@ -160,8 +156,7 @@ async fn an_ignored_upgrade_ends_the_connection_on_either_listener() {
 
 #[tokio::test(start_paused = true)]
 async fn an_http_1_0_request_without_a_host_is_forwarded_with_one() {
-    let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (backend, front) = bridged(&[], |_| async { answer(200, &[], "taken") }).await;
     let answer = Client::raw(front.address, b"GET /x HTTP/1.0\r\n\r\n").await.answer().await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(backend.last().header("host"), Some(backend.address.to_string().as_str()));

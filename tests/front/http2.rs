@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::hostile::metric;
 use crate::support::bridge::{TestBridge, config};
 use crate::support::manual::ManualBackend;
-use crate::support::scripted::{Backend, answer};
+use crate::support::scripted::{Backend, answer, bridged};
 
 const STREAM: &str = "/dcim/devices/create/stream";
 
@@ -60,8 +60,7 @@ async fn assert_serves(front: &TestBridge) {
 }
 
 async fn served_backend() -> (Backend, TestBridge) {
-    let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (backend, front) = bridged(&[], |_| async { answer(200, &[], "here") }).await;
     (backend, front)
 }
 
@@ -81,8 +80,7 @@ async fn a_request_arrives_as_one_of_http_1_and_its_crumbs_are_one_cookie() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sync_is_a_stream_of_http_2_like_any_other() {
-    let mut backend = ManualBackend::start().await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (mut backend, front) = ManualBackend::bridged(&[]).await;
     let mut client = Http2Client::open(&front).await;
     let opening = tokio::spawn(async move { (client.get(STREAM, &[]).await.unwrap(), client) });
     let mut stream = backend.next_stream().await;
@@ -378,7 +376,7 @@ async fn a_connection_that_stops_asking_is_closed_although_its_client_answers_no
 #[tokio::test(start_paused = true)]
 async fn trailers_cannot_say_what_only_heads_may() {
     let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
-    let backend = Backend::start(move |request| {
+    let (_backend, front) = bridged(&[], move |request| {
         let sender = sender.clone();
         async move {
             use http_body_util::BodyExt;
@@ -388,7 +386,6 @@ async fn trailers_cannot_say_what_only_heads_may() {
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     let client = Http2Client::open(&front).await;
     let request = Request::post("http://bridge.test/x").header("trailer", "x-sum, x-forwarded-for");
     let mut send = client.send.clone().ready().await.unwrap();

@@ -5,7 +5,7 @@ use tokio::net::TcpStream;
 
 use crate::support::bridge::{Client, DEVICES, KEY, TestBridge, WITH_KEY, config};
 use crate::support::manual::ManualBackend;
-use crate::support::scripted::{Backend, answer};
+use crate::support::scripted::{Backend, answer, bridged};
 
 async fn metric(front: &TestBridge, limit: &str) -> u64 {
     let text = front.admin_request("GET", "/metrics", &[]).await.text().to_owned();
@@ -44,8 +44,8 @@ async fn a_connection_over_the_limit_gets_an_error_and_is_closed() {
 #[tokio::test(start_paused = true)]
 async fn connections_beyond_the_limit_are_answered_up_to_a_cap_and_closed_at_once_beyond_it() {
     const ANSWERED: usize = 64;
-    let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
-    let front = TestBridge::start(config(backend.address, &[("limits.connections", "1")])).await;
+    let (_backend, front) =
+        bridged(&[("limits.connections", "1")], |_| async { answer(200, &[], "here") }).await;
     let mut held = front.open("/x", &[]).await;
     assert_eq!(held.head().await.0, 200);
     // All of them are there before the bridge sees the first one.
@@ -92,8 +92,7 @@ async fn one_stream_too_many_is_refused_and_one_that_ends_makes_room() {
         ("limits.streams_per_address", "streams_per_address", 429),
         ("limits.streams_per_key", "streams_per_key", 429),
     ] {
-        let mut backend = ManualBackend::start().await;
-        let front = TestBridge::start(config(backend.address, &[(key, "1")])).await;
+        let (mut backend, front) = ManualBackend::bridged(&[(key, "1")]).await;
         let headers = WITH_KEY;
         let mut first = front.open(DEVICES, &headers).await;
         let stream = backend.next_stream().await;
@@ -116,7 +115,7 @@ async fn one_request_too_many_on_its_way_is_refused_until_another_is_done() {
         [("limits.requests", "requests", 503), ("limits.requests_per_address", "requests_per_address", 429)]
     {
         let (release, waiting) = tokio::sync::watch::channel(false);
-        let backend = Backend::start(move |_| {
+        let (backend, front) = bridged(&[(key, "1")], move |_| {
             let mut waiting = waiting.clone();
             async move {
                 let _ = waiting.wait_for(|released| *released).await;
@@ -124,7 +123,6 @@ async fn one_request_too_many_on_its_way_is_refused_until_another_is_done() {
             }
         })
         .await;
-        let front = TestBridge::start(config(backend.address, &[(key, "1")])).await;
         let mut first = front.open("/x", &[]).await;
         while backend.requests().is_empty() {
             tokio::task::yield_now().await;
@@ -174,8 +172,8 @@ async fn streams_are_counted_for_the_client_behind_a_trusted_proxy() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_asks_for_nothing_is_closed_in_the_end() {
-    let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
-    let front = TestBridge::start(config(backend.address, &[("limits.client_idle", "30s")])).await;
+    let (_backend, front) =
+        bridged(&[("limits.client_idle", "30s")], |_| async { answer(200, &[], "here") }).await;
     let mut client = Client::send(front.address, "GET", "/x", &[]).await;
     client.head().await;
     let began = tokio::time::Instant::now();

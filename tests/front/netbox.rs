@@ -20,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 use super::compat::{Rows, push};
 use super::tls::Authority;
 use crate::support::bridge::{Answer, Client, DEVICES, KEY, NOWHERE, TestBridge, WITH_KEY, config};
-use crate::support::scripted::{Backend, Body, ReceivedRequest, answer};
+use crate::support::scripted::{Backend, Body, ReceivedRequest, answer, bridged};
 
 pub(super) const STATUS: &str = "/api/status/";
 pub(super) const ENDPOINTS: &str = "/api/plugins/proxbox/endpoints/proxmox/";
@@ -443,20 +443,20 @@ async fn links_lead_to_the_open_port_where_the_request_has_no_host() {
 async fn syncs_wait_for_a_restart_where_the_client_hangs_up_before_the_row_is_answered() {
     let (rows, stored) = (Rows::default(), Arc::new(tokio::sync::Notify::new()));
     let (serving, storing) = (rows.clone(), Arc::clone(&stored));
-    let backend = Backend::start(move |request: Request<Incoming>| {
-        let (serving, storing) = (serving.clone(), Arc::clone(&storing));
-        async move {
-            let is_push = request.method() == Method::POST;
-            let response = serving.answer(request).await;
-            if is_push {
-                storing.notify_one();
-                std::future::pending::<()>().await;
+    let (_backend, front) =
+        bridged(&[("backend.netbox_listen", "127.0.0.1:0")], move |request: Request<Incoming>| {
+            let (serving, storing) = (serving.clone(), Arc::clone(&storing));
+            async move {
+                let is_push = request.method() == Method::POST;
+                let response = serving.answer(request).await;
+                if is_push {
+                    storing.notify_one();
+                    std::future::pending::<()>().await;
+                }
+                response
             }
-            response
-        }
-    })
-    .await;
-    let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
+        })
+        .await;
     let body = pushed(NOWHERE).to_string();
     let request = format!(
         "POST /netbox/endpoint HTTP/1.1\r\nHost: a\r\nX-Proxbox-API-Key: {KEY}\r\nContent-Length: {}\r\n\r\n{body}",
@@ -622,21 +622,21 @@ async fn release_0_0_1_is_not_read_for_one_of_several_proxmox_endpoints() {
 
 #[tokio::test]
 async fn a_push_that_the_backend_refuses_changes_nothing() {
-    let backend = Backend::start(|request: Request<Incoming>| async move {
-        let json = [("content-type", "application/json")];
-        match (request.method().as_str(), request.uri().path()) {
-            ("GET", "/netbox/endpoint") => {
-                answer(200, &json, r#"[{"id":1,"ip_address":"10.0.0.9","port":80,"token_version":"v1"}]"#)
+    let (_backend, front) =
+        bridged(&[("backend.netbox_listen", "127.0.0.1:0")], |request: Request<Incoming>| async move {
+            let json = [("content-type", "application/json")];
+            match (request.method().as_str(), request.uri().path()) {
+                ("GET", "/netbox/endpoint") => {
+                    answer(200, &json, r#"[{"id":1,"ip_address":"10.0.0.9","port":80,"token_version":"v1"}]"#)
+                }
+                ("GET", "/version") => answer(200, &json, r#"{"version":"0.0.19"}"#),
+                ("GET", "/auth/bootstrap-status") => {
+                    answer(200, &json, r#"{"needs_bootstrap":false,"has_db_keys":true}"#)
+                }
+                _ => answer(403, &json, r#"{"detail":"Not allowed."}"#),
             }
-            ("GET", "/version") => answer(200, &json, r#"{"version":"0.0.19"}"#),
-            ("GET", "/auth/bootstrap-status") => {
-                answer(200, &json, r#"{"needs_bootstrap":false,"has_db_keys":true}"#)
-            }
-            _ => answer(403, &json, r#"{"detail":"Not allowed."}"#),
-        }
-    })
-    .await;
-    let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
+        })
+        .await;
     let listener = front.netbox_listeners()[0];
     let elsewhere = FakeNetBox::default().start().await;
     let refused = push(&front, "PUT", "/netbox/endpoint/1", &pushed(elsewhere.address)).await;

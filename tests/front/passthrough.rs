@@ -12,16 +12,15 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::support::bridge::{Client, TestBridge, config};
-use crate::support::scripted::{Backend, answer, full_body};
+use crate::support::scripted::{answer, bridged, full_body};
 
 #[tokio::test(start_paused = true)]
 async fn method_path_query_headers_and_body_arrive_byte_for_byte() {
-    let backend = Backend::start(|request| async {
+    let (backend, front) = bridged(&[], |request| async {
         let body = request.into_body().collect().await.unwrap().to_bytes();
         Response::new(full_body(body))
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
         let target = "/a//b/../%2e%2E/c;d=1,2?x=%20+&&y&z";
         let request = format!(
@@ -41,13 +40,12 @@ async fn method_path_query_headers_and_body_arrive_byte_for_byte() {
 
 #[tokio::test(start_paused = true)]
 async fn a_response_of_any_status_is_forwarded_unchanged() {
-    let backend = Backend::start(|request| async move {
+    let (_backend, front) = bridged(&[], |request| async move {
         let status: u16 = request.uri().path()[1..].parse().unwrap();
         let headers = [("x-odd", "1"), ("set-cookie", "a=1"), ("set-cookie", "b=2"), ("server", "uvicorn")];
         answer(status, &headers, if matches!(status, 204 | 304) { "" } else { "said" })
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     for status in [200, 201, 204, 304, 307, 400, 401, 404, 409, 418, 422, 500, 502, 503, 504] {
         let answer = front.get(&format!("/{status}"), &[]).await;
         assert_eq!(answer.status, status);
@@ -66,8 +64,7 @@ async fn a_response_of_any_status_is_forwarded_unchanged() {
 
 #[tokio::test(start_paused = true)]
 async fn head_has_the_length_that_get_would_have_and_no_body() {
-    let backend = Backend::start(|_| async { answer(200, &[("content-length", "331")], "") }).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (backend, front) = bridged(&[], |_| async { answer(200, &[("content-length", "331")], "") }).await;
     let mut client = Client::send(front.address, "HEAD", "/static/x", &[]).await;
     let (status, headers) = client.head().await;
     assert_eq!(status, 200);
@@ -80,11 +77,10 @@ async fn head_has_the_length_that_get_would_have_and_no_body() {
 
 #[tokio::test(start_paused = true)]
 async fn what_belongs_to_one_connection_stays_on_it() {
-    let backend = Backend::start(|_| async {
+    let (backend, front) = bridged(&[], |_| async {
         answer(200, &[("connection", "x-secret"), ("x-secret", "1"), ("keep-alive", "timeout=5")], "said")
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     let headers = [
         ("Connection", "keep-alive, TE"),
         ("Keep-Alive", "timeout=9"),
@@ -104,8 +100,7 @@ async fn what_belongs_to_one_connection_stays_on_it() {
 
 #[tokio::test(start_paused = true)]
 async fn the_backend_gets_forwarded_headers_with_the_client_and_the_host() {
-    let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (backend, front) = bridged(&[], |_| async { answer(200, &[], "said") }).await;
     let lies =
         [("X-Forwarded-For", "10.0.0.1"), ("X-Forwarded-Proto", "https"), ("Forwarded", "for=10.0.0.1")];
     front.get("/x", &lies).await;
@@ -124,8 +119,7 @@ async fn the_backend_gets_forwarded_headers_with_the_client_and_the_host() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_id_is_sent_to_the_backend_and_the_client() {
-    let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (backend, front) = bridged(&[], |_| async { answer(200, &[], "said") }).await;
     let answer = front.get("/x", &[]).await;
     let received = backend.last();
     assert_eq!(answer.header("x-request-id"), received.header("x-request-id"));
@@ -145,7 +139,7 @@ async fn a_request_id_is_sent_to_the_backend_and_the_client() {
 async fn pieces_of_an_answer_come_when_they_are_sent_and_trailers_after_them() {
     let (sender, receiver) = mpsc::unbounded_channel::<Frame<Bytes>>();
     let receiver = std::sync::Arc::new(std::sync::Mutex::new(Some(receiver)));
-    let backend = Backend::start(move |_| {
+    let (_backend, front) = bridged(&[], move |_| {
         let mut receiver = receiver.lock().unwrap().take().unwrap();
         async move {
             let frames = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx)).map(Ok);
@@ -155,7 +149,6 @@ async fn pieces_of_an_answer_come_when_they_are_sent_and_trailers_after_them() {
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     let mut client = front.open("/admin/logs/stream", &[("TE", "trailers"), ("Connection", "TE")]).await;
     sender.send(Frame::data(Bytes::from_static(b"first"))).unwrap();
     assert_eq!(client.head().await.0, 200);
@@ -174,7 +167,7 @@ async fn pieces_of_an_answer_come_when_they_are_sent_and_trailers_after_them() {
 #[tokio::test(start_paused = true)]
 async fn pieces_of_an_upload_arrive_before_the_next_is_sent() {
     let (sender, mut pieces) = mpsc::unbounded_channel();
-    let backend = Backend::start(move |request| {
+    let (_backend, front) = bridged(&[], move |request| {
         let sender = sender.clone();
         async move {
             let mut body = request.into_body();
@@ -192,7 +185,6 @@ async fn pieces_of_an_upload_arrive_before_the_next_is_sent() {
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     let head = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n";
     let mut client = Client::raw(front.address, head).await;
     client.write(b"3\r\none\r\n").await;
@@ -206,12 +198,11 @@ async fn pieces_of_an_upload_arrive_before_the_next_is_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn expect_100_continue_is_answered_when_the_backend_reads_the_body() {
-    let backend = Backend::start(|request| async {
+    let (_backend, front) = bridged(&[], |request| async {
         let body = request.into_body().collect().await.unwrap().to_bytes();
         Response::new(full_body(body))
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     let head = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
     let mut client = Client::raw(front.address, head).await;
     assert_eq!(client.head().await.0, 100);
@@ -265,8 +256,7 @@ async fn interim_answers_come_when_they_are_sent_and_in_their_turn() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_to_the_backend_are_used_again_but_not_when_they_were_idle_for_long() {
-    let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (backend, front) = bridged(&[], |_| async { answer(200, &[], "said") }).await;
     for _ in 0..5 {
         assert_eq!(front.get("/x", &[]).await.status, 200);
     }
@@ -308,12 +298,11 @@ async fn a_request_that_may_have_been_done_is_never_sent_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_not_used_again_behind_an_internal_error() {
-    let backend = Backend::start(|request| async move {
+    let (backend, front) = bridged(&[], |request| async move {
         let status = request.uri().path()[1..].parse().unwrap();
         answer(status, &[], "said")
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     for (status, connections) in [(404, 1), (502, 1), (500, 1), (500, 2), (200, 3), (200, 3)] {
         assert_eq!(front.get(&format!("/{status}"), &[]).await.status, status);
         assert_eq!(backend.connections(), connections, "{status}");
@@ -322,12 +311,11 @@ async fn a_connection_is_not_used_again_behind_an_internal_error() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_drips_is_refused_and_its_place_is_free_again() {
-    let backend = Backend::start(|request| async {
+    let (_backend, front) = bridged(&[("limits.requests", "1")], |request| async {
         let _ = request.into_body().collect().await;
         answer(200, &[], "said")
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[("limits.requests", "1")])).await;
     let head = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
     let (mut read, mut write) = TcpStream::connect(front.address).await.unwrap().into_split();
     write.write_all(head).await.unwrap();
@@ -351,12 +339,11 @@ async fn a_body_that_drips_is_refused_and_its_place_is_free_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_come_or_is_too_long_is_the_clients_own_fault() {
-    let backend = Backend::start(|request| async {
+    let (backend, front) = bridged(&[("limits.body_bytes", "1024")], |request| async {
         let _ = request.into_body().collect().await;
         answer(200, &[], "said")
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[("limits.body_bytes", "1024")])).await;
     let slow = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhello";
     let answer = Client::raw(front.address, slow).await.answer().await;
     assert_eq!(answer.status, 408);
@@ -379,7 +366,7 @@ async fn a_body_that_does_not_come_or_is_too_long_is_the_clients_own_fault() {
 
 #[tokio::test(start_paused = true)]
 async fn a_redirect_of_the_backend_to_itself_reaches_no_client_of_a_stream() {
-    let backend = Backend::start(|request| async move {
+    let (backend, front) = bridged(&[], |request| async move {
         let path = request.uri().path().to_owned();
         match path.as_str() {
             "/version" => answer(200, &[], "{\"version\":\"0.0.11\"}"),
@@ -388,7 +375,6 @@ async fn a_redirect_of_the_backend_to_itself_reaches_no_client_of_a_stream() {
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     for path in [
         "/full-update/stream",
         "/full-update/stream/",
@@ -434,8 +420,8 @@ async fn a_connection_that_the_backend_has_closed_costs_no_request() {
 
 #[tokio::test]
 async fn a_refused_body_is_drained_for_a_while() {
-    let backend = Backend::start(|_| async { answer(200, &[], "never") }).await;
-    let front = TestBridge::start(config(backend.address, &[("limits.body_bytes", "1024")])).await;
+    let (_backend, front) =
+        bridged(&[("limits.body_bytes", "1024")], |_| async { answer(200, &[], "never") }).await;
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     stream.write_all(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nx").await.unwrap();
     let mut answer = String::new();
@@ -451,8 +437,7 @@ async fn a_refused_body_is_drained_for_a_while() {
 
 #[tokio::test(start_paused = true)]
 async fn te_is_forwarded_only_if_the_connection_header_names_it() {
-    let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (backend, front) = bridged(&[], |_| async { answer(200, &[], "said") }).await;
     for (connection, passed) in [("TE", Some("trailers")), ("keep-alive", None)] {
         front.get("/x", &[("TE", "trailers, deflate;q=0.5"), ("Connection", connection)]).await;
         let received = backend.last();
@@ -463,8 +448,7 @@ async fn te_is_forwarded_only_if_the_connection_header_names_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_connection_names_stays_on_it_unless_the_backend_needs_it() {
-    let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (backend, front) = bridged(&[], |_| async { answer(200, &[], "said") }).await;
     let named = [("Connection", "x-hop, Keep-Alive"), ("X-Hop", "1"), ("X-Kept", "1")];
     assert_eq!(front.get("/x", &named).await.status, 200);
     let received = backend.last();
@@ -479,8 +463,8 @@ async fn what_a_connection_names_stays_on_it_unless_the_backend_needs_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_byte_of_a_stranger_does_not_hide_what_a_trusted_proxy_appends() {
-    let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
-    let front = TestBridge::start(config(backend.address, &[("trusted_proxies", "127.0.0.1")])).await;
+    let (backend, front) =
+        bridged(&[("trusted_proxies", "127.0.0.1")], |_| async { answer(200, &[], "said") }).await;
     let head = b"GET /x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: caf\xe9, 198.51.100.7\r\n\r\n";
     assert_eq!(Client::raw(front.address, head).await.answer().await.status, 200);
     assert_eq!(backend.last().header("x-forwarded-for"), Some("198.51.100.7, 127.0.0.1"));

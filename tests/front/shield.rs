@@ -13,19 +13,18 @@ use crate::support::bridge::{
     DEVICES, Forwarder, KEY, TestBridge, WITH_KEY, config, fast, recordings, replayed,
 };
 use crate::support::manual::ManualBackend;
-use crate::support::scripted::{Backend, answer};
+use crate::support::scripted::{Backend, answer, bridged};
 use proxbox_bridge::replay::{ReplayOptions, Speed};
 
 #[tokio::test(start_paused = true)]
 async fn an_equal_cheap_request_is_cached_for_a_second_and_others_are_not() {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
-    let backend = Backend::start(move |_| {
+    let (_backend, front) = bridged(&[], move |_| {
         let number = counted.fetch_add(1, Ordering::Relaxed);
         async move { answer(200, &[("content-type", "application/json")], &format!("{{\"n\":{number}}}")) }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     let key = WITH_KEY;
     let answers = join_all((0..20).map(|_| front.get("/version", &key))).await;
     assert!(answers.iter().all(|answer| answer.text() == "{\"n\":0}"), "{answers:?}");
@@ -44,7 +43,7 @@ async fn an_equal_cheap_request_is_cached_for_a_second_and_others_are_not() {
 async fn equal_cheap_requests_to_a_hanging_backend_are_sent_once_and_each_counts_as_a_request() {
     for path in ["/", "/version", "/health"] {
         let (release, released) = tokio::sync::watch::channel(false);
-        let backend = Backend::start(move |_| {
+        let (backend, front) = bridged(&[("limits.requests", "2")], move |_| {
             let mut released = released.clone();
             async move {
                 let _ = released.wait_for(|released| *released).await;
@@ -52,7 +51,6 @@ async fn equal_cheap_requests_to_a_hanging_backend_are_sent_once_and_each_counts
             }
         })
         .await;
-        let front = TestBridge::start(config(backend.address, &[("limits.requests", "2")])).await;
         let mut waiting = Vec::new();
         for _ in 0..2 {
             waiting.push(front.open(path, &[]).await);
@@ -214,8 +212,7 @@ async fn the_wrong_key_of_a_sync_that_has_waited_for_its_turn_costs_one_attempt_
 
 #[tokio::test(start_paused = true)]
 async fn while_a_backend_answers_nothing_no_more_unknown_keys_reach_it_than_a_client_has_attempts() {
-    let backend = Backend::start(|_| std::future::pending()).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (backend, front) = bridged(&[], |_| std::future::pending()).await;
     let key = WITH_KEY;
     let mut stalled = Vec::new();
     for _ in 0..3 {
@@ -232,7 +229,7 @@ async fn while_a_backend_answers_nothing_no_more_unknown_keys_reach_it_than_a_cl
 
 #[tokio::test(start_paused = true)]
 async fn a_key_accepted_by_the_version_delays_no_request_while_a_stream_opens_slowly() {
-    let backend = Backend::start(|request| async move {
+    let (backend, front) = bridged(&[("limits.wrong_keys", "1")], |request| async move {
         match (request.method().as_str(), request.uri().path()) {
             (_, "/version") => answer(200, &[], r#"{"version":"0.0.11.post2"}"#),
             ("HEAD", _) => answer(405, &[("allow", "GET")], ""),
@@ -241,7 +238,6 @@ async fn a_key_accepted_by_the_version_delays_no_request_while_a_stream_opens_sl
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[("limits.wrong_keys", "1")])).await;
     let key = WITH_KEY;
     let _stalled = front.open("/dcim/devices/create/stream", &key).await;
     while backend.requests().last().is_none_or(|received| received.target != "/dcim/devices/create/stream") {
@@ -252,8 +248,7 @@ async fn a_key_accepted_by_the_version_delays_no_request_while_a_stream_opens_sl
 
 #[tokio::test(start_paused = true)]
 async fn keys_of_streams_that_have_begun_hold_no_other_key_up() {
-    let mut backend = ManualBackend::start().await;
-    let front = TestBridge::start(config(backend.address, &[("backend.concurrency", "8")])).await;
+    let (mut backend, front) = ManualBackend::bridged(&[("backend.concurrency", "8")]).await;
     let mut running = Vec::new();
     for number in 0..8 {
         let key = format!("the-key-of-client-{number}");
@@ -281,7 +276,7 @@ async fn a_client_without_a_key_costs_one_attempt_too_and_open_paths_stay_open()
 async fn a_key_that_is_registered_is_right_at_once() {
     let registered = Arc::new(AtomicUsize::new(0));
     let known = Arc::clone(&registered);
-    let backend = Backend::start(move |request| {
+    let (_backend, front) = bridged(&[], move |request| {
         let known = Arc::clone(&known);
         async move {
             if request.uri().path() == "/auth/register-key" {
@@ -295,7 +290,6 @@ async fn a_key_that_is_registered_is_right_at_once() {
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     let key = WITH_KEY;
     for _ in 0..2 {
         assert_eq!(front.get("/proxmox/version", &key).await.status, 401);
@@ -333,12 +327,11 @@ async fn a_path_is_the_same_when_it_is_percent_encoded() {
 async fn a_rate_limited_client_is_refused_with_the_remaining_wait() {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
-    let backend = Backend::start(move |_| {
+    let (_backend, front) = bridged(&[], move |_| {
         counted.fetch_add(1, Ordering::Relaxed);
         async { answer(429, &[("retry-after", "60")], "{\"detail\":\"Rate limit exceeded.\"}") }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     assert_eq!(front.get("/proxmox/version", &[]).await.header("retry-after"), Some("60"));
     advance(Duration::from_secs(20)).await;
     let held = front.get("/proxmox/version", &[]).await;
@@ -396,14 +389,13 @@ async fn a_new_backend_in_the_old_place_is_not_judged_by_the_old_ones_keys_for_l
 
 #[tokio::test(start_paused = true)]
 async fn an_unexpected_body_is_never_announced_without_being_sent() {
-    let backend = Backend::start(|request| async move {
+    let (backend, front) = bridged(&[], |request| async move {
         use http_body_util::BodyExt;
         let path = request.uri().path().to_owned();
         let body = request.into_body().collect().await.unwrap().to_bytes();
         answer(200, &[], &format!("{path} {}", String::from_utf8_lossy(&body)))
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     for path in ["/health", "/version", "/"] {
         let request = format!("GET {path}?x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
         let with_body =
@@ -422,7 +414,7 @@ async fn an_unexpected_body_is_never_announced_without_being_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_answer_depends_on_is_never_mixed_up() {
-    let backend = Backend::start(|request| async move {
+    let (backend, front) = bridged(&[], |request| async move {
         let said =
             |name: &str| request.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
         let (cookie, coding) = (said("cookie"), said("accept-encoding"));
@@ -432,7 +424,6 @@ async fn what_an_answer_depends_on_is_never_mixed_up() {
         answer(200, &[("set-cookie", "session=1")], &format!("{cookie}|{coding}"))
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     assert_eq!(front.get("/", &[("If-None-Match", "x")]).await.status, 304);
     assert_eq!(front.get("/", &[]).await.text(), "|");
     assert_eq!(front.get("/", &[("Cookie", "anna")]).await.text(), "anna|");
@@ -461,7 +452,7 @@ async fn a_repeatedly_tried_wrong_key_is_still_retried_after_five_minutes() {
 async fn a_refusal_that_was_on_its_way_when_keys_changed_is_not_remembered() {
     let registered = Arc::new(AtomicUsize::new(0));
     let known = Arc::clone(&registered);
-    let backend = Backend::start(move |request| {
+    let (_backend, front) = bridged(&[], move |request| {
         let known = Arc::clone(&known);
         async move {
             match (request.uri().path(), known.load(Ordering::Relaxed)) {
@@ -475,7 +466,6 @@ async fn a_refusal_that_was_on_its_way_when_keys_changed_is_not_remembered() {
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     let key = WITH_KEY;
     assert_eq!(front.get("/version", &key).await.status, 401);
     let request =
@@ -486,7 +476,7 @@ async fn a_refusal_that_was_on_its_way_when_keys_changed_is_not_remembered() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_one_path_asks_for_is_for_that_path() {
-    let backend = Backend::start(|request| async move {
+    let (_backend, front) = bridged(&[], |request| async move {
         match request.uri().path() {
             "/proxmox/viewer/generate" => {
                 answer(429, &[("retry-after", "60")], "{\"detail\":\"Six a minute.\"}")
@@ -495,7 +485,6 @@ async fn a_wait_that_one_path_asks_for_is_for_that_path() {
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     assert_eq!(front.get("/proxmox/viewer/generate", &[]).await.status, 429);
     assert_eq!(front.get("/proxmox/version", &[]).await.text(), "here");
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::bridge::{
     Answer, BridgedReplay, Client, KEY, TestBridge, WITH_KEY, config, data_dir, fast, recordings,
 };
-use crate::support::scripted::{Backend, answer};
+use crate::support::scripted::{Backend, answer, bridged};
 
 const OLD: &str = "0.0.2.post1";
 const NEW: &str = "0.0.30.post2";
@@ -113,8 +113,7 @@ async fn health_is_503_when_the_backend_is_down_and_never_502() {
         assert_eq!(front.get("/health", &[]).await.status, 503);
     }
     let unready = r#"{"status":"unready","init_ok":true,"reason":"NetBox denied"}"#;
-    let backend = Backend::start(move |_| async move { answer(503, &[], unready) }).await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (_backend, front) = bridged(&[], move |_| async move { answer(503, &[], unready) }).await;
     let health = front.get("/health", &[]).await;
     assert_eq!((health.status, health.text()), (503, unready), "its own word stands");
 }
@@ -125,7 +124,7 @@ async fn a_busy_backend_without_a_health_path_is_ready_and_another_is_503_in_tim
     for (status, expected) in [(404, 200), (200, 503)] {
         let busy = std::sync::Arc::clone(&hangs);
         busy.store(false, std::sync::atomic::Ordering::Relaxed);
-        let backend = Backend::start(move |_| {
+        let (_backend, front) = bridged(&[], move |_| {
             let is_busy = busy.load(std::sync::atomic::Ordering::Relaxed);
             async move {
                 if is_busy {
@@ -135,7 +134,6 @@ async fn a_busy_backend_without_a_health_path_is_ready_and_another_is_503_in_tim
             }
         })
         .await;
-        let front = TestBridge::start(config(backend.address, &[])).await;
         assert_eq!(front.get("/health", &[]).await.status, 200);
         hangs.store(true, std::sync::atomic::Ordering::Relaxed);
         tokio::time::advance(std::time::Duration::from_secs(2)).await;
@@ -149,7 +147,7 @@ async fn a_busy_backend_without_a_health_path_is_ready_and_another_is_503_in_tim
 #[tokio::test(start_paused = true)]
 async fn health_does_not_wait_for_another_question_that_hangs() {
     let (hanging, mut hangs) = tokio::sync::mpsc::unbounded_channel();
-    let backend = Backend::start(move |request| {
+    let (_backend, front) = bridged(&[], move |request| {
         let hanging = hanging.clone();
         async move {
             if request.uri().path() == "/version" {
@@ -160,7 +158,6 @@ async fn health_does_not_wait_for_another_question_that_hangs() {
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     let _sync = front.open("/dcim/devices/create/stream", &WITH_KEY).await;
     hangs.recv().await.unwrap();
     let began = tokio::time::Instant::now();

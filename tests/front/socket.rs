@@ -268,8 +268,7 @@ async fn the_bridges_own_key_serves_clients_that_know_of_none() {
 
 #[tokio::test(start_paused = true)]
 async fn commands_wait_for_each_other_and_two_pages_watch_one_job() {
-    let mut backend = ManualBackend::start().await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
+    let (mut backend, front) = ManualBackend::bridged(&[]).await;
     let mut page = Page::open(&front, "/ws").await;
     page.say(&json!({ "api_key": KEY }).to_string()).await;
     page.greeting().await;
@@ -301,8 +300,7 @@ async fn commands_wait_for_each_other_and_two_pages_watch_one_job() {
 
 #[tokio::test(start_paused = true)]
 async fn a_page_that_leaves_does_not_end_the_sync_at_once_and_a_bridge_that_stops_says_goodbye() {
-    let mut backend = ManualBackend::start().await;
-    let mut front = TestBridge::start(config(backend.address, &[])).await;
+    let (mut backend, mut front) = ManualBackend::bridged(&[]).await;
     let mut page = Page::open(&front, "/ws").await;
     page.say(&json!({ "api_key": KEY }).to_string()).await;
     page.greeting().await;

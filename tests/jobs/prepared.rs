@@ -3,10 +3,8 @@
 use http::Method;
 use serde_json::json;
 
-use crate::support::bridge::{
-    BridgedReplay, DEVICES, FULL_UPDATE, MACHINES, TestBridge, WITH_KEY, config, fast, recordings,
-};
-use crate::support::scripted::{Backend, answer};
+use crate::support::bridge::{BridgedReplay, DEVICES, FULL_UPDATE, MACHINES, WITH_KEY, fast, recordings};
+use crate::support::scripted::{answer, bridged};
 
 const EVENT_STREAM: [(&str, &str); 1] = [("content-type", "text/event-stream")];
 
@@ -17,7 +15,7 @@ fn completed(frames: &str) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn a_channel_that_drives_several_stages_is_recorded_once() {
-    let backend = Backend::start(|request| async move {
+    let (backend, front) = bridged(&[("backend.channel", "native")], |request| async move {
         match (request.method(), request.uri().path()) {
             (&Method::HEAD, DEVICES | MACHINES) => answer(405, &[("allow", "GET")], ""),
             (&Method::GET, DEVICES | MACHINES) => answer(200, &EVENT_STREAM, &completed("")),
@@ -26,7 +24,6 @@ async fn a_channel_that_drives_several_stages_is_recorded_once() {
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[("backend.channel", "native")])).await;
     assert_eq!(front.get(FULL_UPDATE, &WITH_KEY).await.status, 200);
     let requests = backend.requests();
     let ran = |path| requests.iter().any(|asked| asked.method == "GET" && asked.target.starts_with(path));
@@ -55,7 +52,7 @@ async fn objects_are_counted_by_the_release_for_a_client_without_a_key_too() {
         "{\"step\": \"backups\", \"status\": \"completed\", \"message\": \"m\", ",
         "\"result\": {\"reconciled\": 5, \"failed_tasks\": 0, \"deleted\": 0}}}\n\n",
     );
-    let backend = Backend::start(move |request| async move {
+    let (_backend, front) = bridged(&[], move |request| async move {
         match request.uri().path() {
             "/health" => answer(200, &[], "{}"),
             "/version" => answer(200, &[], r#"{"version":"0.0.7.post1"}"#),
@@ -64,7 +61,6 @@ async fn objects_are_counted_by_the_release_for_a_client_without_a_key_too() {
         }
     })
     .await;
-    let front = TestBridge::start(config(backend.address, &[])).await;
     assert_eq!(front.get(BACKUPS, &[]).await.status, 200);
     let jobs = front.admin_request("GET", "/jobs", &[]).await.json();
     assert_eq!(jobs["results"][0]["data"]["counts"]["backup"]["completed"], 5, "{jobs}");

@@ -8,6 +8,7 @@ use proxbox_bridge::ledger::{
     Cleaning, CleaningResult, Clock, JobId, JobUpdate, Ledger, LedgerOptions, LoggedFrame, Record, Retention,
     Timestamp,
 };
+use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::{DAY, HOUR, bare, end, everything, folder, frames, full, ids, options, put};
@@ -58,6 +59,13 @@ async fn opened(directory: &Path, clock: &Arc<SteppedClock>) -> Arc<Ledger> {
     Ledger::open(LedgerOptions { clock: clock.clone(), ..options(directory) }).await.unwrap()
 }
 
+/// A ledger in a folder of its own, whose clock a test moves.
+async fn fresh() -> (TempDir, Arc<SteppedClock>, Arc<Ledger>) {
+    let (folder, clock) = (folder(), SteppedClock::at(NOW));
+    let ledger = opened(folder.path(), &clock).await;
+    (folder, clock, ledger)
+}
+
 /// Records `count` jobs that end now, by the clock that the bridge sees.
 async fn run(ledger: &Ledger, clock: &SteppedClock, count: usize) -> Vec<JobId> {
     let mut ran = Vec::new();
@@ -81,9 +89,7 @@ async fn has_log(ledger: &Ledger, id: JobId) -> bool {
 
 #[tokio::test]
 async fn what_is_too_old_is_removed_logs_before_records() {
-    let clock = SteppedClock::at(NOW);
-    let folder = folder();
-    let ledger = opened(folder.path(), &clock).await;
+    let (_folder, clock, ledger) = fresh().await;
     let old = run(&ledger, &clock, 1).await[0];
     for _ in 0..83 {
         clock.pass(DAY);
@@ -175,9 +181,7 @@ async fn a_cleaning_ends_in_a_file_of_another_program_that_keeps_its_free_pages(
 #[tokio::test]
 async fn a_clock_that_is_ahead_at_the_start_removes_nothing() {
     for ahead in [8 * DAY, 91 * DAY, 36_500 * DAY] {
-        let folder = folder();
-        let clock = SteppedClock::at(NOW);
-        let ledger = opened(folder.path(), &clock).await;
+        let (folder, clock, ledger) = fresh().await;
         let jobs = run(&ledger, &clock, 3).await;
         ledger.close().await;
 
@@ -203,9 +207,7 @@ async fn a_clock_that_is_ahead_at_the_start_removes_nothing() {
 
 #[tokio::test]
 async fn time_that_passed_before_the_close_is_not_a_jump_at_the_next_start() {
-    let clock = SteppedClock::at(NOW);
-    let folder = folder();
-    let ledger = opened(folder.path(), &clock).await;
+    let (folder, clock, ledger) = fresh().await;
     run(&ledger, &clock, 1).await;
     clock.pass(2 * DAY);
     ledger.close().await;
@@ -216,9 +218,7 @@ async fn time_that_passed_before_the_close_is_not_a_jump_at_the_next_start() {
 
 #[tokio::test]
 async fn a_clock_that_jumps_ahead_of_a_running_bridge_removes_nothing() {
-    let folder = folder();
-    let clock = SteppedClock::at(NOW);
-    let ledger = opened(folder.path(), &clock).await;
+    let (folder, clock, ledger) = fresh().await;
     let job = run(&ledger, &clock, 1).await[0];
     clock.set(NOW.after(91 * DAY));
     assert_eq!(clean_scheduled(&ledger).await, CleaningResult::default());
@@ -266,9 +266,7 @@ async fn a_clock_that_is_not_synchronised_is_believed_later_but_only_after_a_jum
 
 #[tokio::test]
 async fn a_job_that_ran_while_the_clock_was_behind_is_kept_at_the_next_start_with_the_right_clock() {
-    let folder = folder();
-    let clock = SteppedClock::at(NOW);
-    let ledger = opened(folder.path(), &clock).await;
+    let (folder, clock, ledger) = fresh().await;
     let before = run(&ledger, &clock, 1).await[0];
     ledger.close().await;
 
@@ -311,9 +309,7 @@ async fn a_ledger_that_begins_with_a_clock_that_is_behind_keeps_its_jobs_when_it
 
 #[tokio::test]
 async fn an_operators_order_makes_a_jump_count_such_as_that_of_a_bridge_that_was_stopped() {
-    let folder = folder();
-    let clock = SteppedClock::at(NOW);
-    let ledger = opened(folder.path(), &clock).await;
+    let (folder, clock, ledger) = fresh().await;
     let jobs = run(&ledger, &clock, 20).await;
     ledger.close().await;
     clock.pass(8 * DAY);
@@ -327,9 +323,7 @@ async fn an_operators_order_makes_a_jump_count_such_as_that_of_a_bridge_that_was
 
 #[tokio::test]
 async fn no_cleaning_removes_more_than_its_share_and_says_how_much_is_left() {
-    let folder = folder();
-    let clock = SteppedClock::at(NOW);
-    let ledger = opened(folder.path(), &clock).await;
+    let (folder, clock, ledger) = fresh().await;
     ledger.set_retention(Retention { share: 25, ..options(folder.path()).retention });
     let jobs = run(&ledger, &clock, 8).await;
     clock.pass(DAY);
@@ -380,9 +374,7 @@ async fn a_steady_load_leaves_nothing_to_a_later_cleaning_however_short_it_is_ke
 
 #[tokio::test]
 async fn a_ledger_that_began_anew_keeps_the_recordings_of_jobs_that_it_does_not_know_as_long_as_logs() {
-    let folder = folder();
-    let clock = SteppedClock::at(NOW);
-    let ledger = opened(folder.path(), &clock).await;
+    let (folder, clock, ledger) = fresh().await;
     let jobs = run(&ledger, &clock, 8).await;
     ledger.close().await;
     std::fs::remove_file(folder.path().join("ledger.sqlite3")).unwrap();
@@ -403,9 +395,7 @@ async fn a_ledger_that_began_anew_keeps_the_recordings_of_jobs_that_it_does_not_
 
 #[tokio::test]
 async fn recordings_go_at_once_when_the_log_is_gone_and_not_because_the_ledger_was_lost() {
-    let folder = folder();
-    let clock = SteppedClock::at(NOW);
-    let ledger = opened(folder.path(), &clock).await;
+    let (folder, clock, ledger) = fresh().await;
     let old = run(&ledger, &clock, 3).await;
     clock.pass(7 * DAY + HOUR);
     assert_eq!(clean_scheduled(&ledger).await.logs, old);
@@ -428,9 +418,7 @@ async fn recordings_go_at_once_when_the_log_is_gone_and_not_because_the_ledger_w
 
 #[tokio::test]
 async fn a_clock_that_jumps_again_holds_cleaning_again_and_the_jump_is_reported() {
-    let clock = SteppedClock::at(NOW);
-    let folder = folder();
-    let ledger = opened(folder.path(), &clock).await;
+    let (_folder, clock, ledger) = fresh().await;
     for (passed, jump, held) in [
         (0, 10, Some("10days ahead of")),
         (5, 20, Some("30days ahead of")),

@@ -9,7 +9,7 @@ use proxbox_bridge::ledger::{
 };
 use rusqlite::Connection;
 
-use super::{DAY, available, folder, full, in_memory, open};
+use super::{DAY, available, folder, fresh, full, in_memory, open};
 
 fn failures(numbers: std::ops::RangeInclusive<u64>) -> Vec<LoggedFailure> {
     let failure = |number: u64| LoggedFailure {
@@ -38,8 +38,7 @@ fn rows(directory: &Path) -> i64 {
 
 #[tokio::test]
 async fn failed_objects_are_read_page_by_page_after_a_restart() {
-    let folder = folder();
-    let ledger = open(folder.path()).await;
+    let (folder, ledger) = fresh().await;
     let (job, other) = (full(), full());
     put(&ledger, &Record { end: None, ..job.clone() }, failures(1..=4)).await;
     put(&ledger, &other, failures(1..=1)).await;
@@ -68,8 +67,7 @@ async fn failed_objects_are_grouped_by_error_the_largest_group_first() {
 
 #[tokio::test(start_paused = true)]
 async fn failed_objects_survive_a_file_that_cannot_be_written() {
-    let folder = folder();
-    let ledger = open(folder.path()).await;
+    let (folder, ledger) = fresh().await;
     let other = Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let job = full();
@@ -85,8 +83,7 @@ async fn failed_objects_survive_a_file_that_cannot_be_written() {
 
 #[tokio::test]
 async fn failed_objects_are_removed_with_the_record_of_their_job_and_not_before() {
-    let folder = folder();
-    let ledger = open(folder.path()).await;
+    let (folder, ledger) = fresh().await;
     let (old, young) = (full(), full());
     put(&ledger, &old, failures(1..=4_500)).await;
     put(&ledger, &young, failures(1..=3)).await;
@@ -107,8 +104,7 @@ async fn failed_objects_are_removed_with_the_record_of_their_job_and_not_before(
 
 #[tokio::test]
 async fn an_unreadable_failed_object_is_skipped() {
-    let folder = folder();
-    let ledger = open(folder.path()).await;
+    let (folder, ledger) = fresh().await;
     let job = full();
     put(&ledger, &job, failures(1..=4)).await;
     let file = Connection::open(folder.path().join("ledger.sqlite3")).unwrap();

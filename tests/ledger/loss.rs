@@ -9,7 +9,7 @@ use proxbox_bridge::ledger::{JobUpdate, Ledger, LedgerLoss, LedgerOpenError};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::{available, folder, frames, full, open, options, put, unavailable};
+use super::{available, folder, frames, fresh, full, open, options, put, unavailable};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -88,8 +88,7 @@ async fn a_file_that_is_deleted_is_noticed_within_a_minute_and_another_one_takes
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_reported_as_written_that_stands_in_a_file_that_is_gone() {
-    let folder = folder();
-    let ledger = open(folder.path()).await;
+    let (folder, ledger) = fresh().await;
     put(&ledger, &full(), vec![]).await;
     fs::remove_file(folder.path().join("ledger.sqlite3")).unwrap();
     let job = full();
@@ -161,8 +160,7 @@ async fn is_held(directory: &Path) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_lock_that_is_deleted_is_taken_anew_and_nothing_is_lost() {
-    let folder = folder();
-    let ledger = open(folder.path()).await;
+    let (folder, ledger) = fresh().await;
     let job = full();
     put(&ledger, &job, vec![]).await;
     fs::remove_file(folder.path().join("lock")).unwrap();

@@ -43,8 +43,7 @@ impl EventsReader {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_is_reported_from_its_beginning_to_its_end_and_not_again() {
-    let mut backend = ManualBackend::start().await;
-    let mut front = TestBridge::start(config(backend.address, &[])).await;
+    let (mut backend, mut front) = ManualBackend::bridged(&[]).await;
     let mut reader = EventsReader::open(&front, &[]).await;
     let (name, bridge) = reader.next().await.unwrap();
     assert_eq!(
@@ -136,8 +135,7 @@ async fn ending(mut reader: EventsReader) -> Option<Value> {
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_job_is_reported_although_it_is_evicted_at_once_or_the_bridge_stops() {
-    let mut backend = ManualBackend::start().await;
-    let mut front = TestBridge::start(config(backend.address, &[("limits.replay", "0s")])).await;
+    let (mut backend, mut front) = ManualBackend::bridged(&[("limits.replay", "0s")]).await;
     let mut reader = EventsReader::open(&front, &[]).await;
     let mut client = front.open(DEVICES, &[]).await;
     let stream = backend.next_stream().await;

@@ -9,6 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::bridge::{TestBridge, config};
+
 /// A backend whose streams a test writes event by event. It requires an API key for `/sync/active` alone.
 pub struct ManualBackend {
     pub address: SocketAddr,
@@ -45,6 +47,13 @@ impl ManualBackend {
     /// A backend that reports `release`.
     pub async fn with_release(release: &'static str) -> Self {
         Self::with(Traits { release: Some(release), ..Traits::default() }).await
+    }
+
+    /// A backend without a known release, behind a bridge with `settings`.
+    pub async fn bridged(settings: &[(&str, &str)]) -> (Self, TestBridge) {
+        let backend = Self::start().await;
+        let front = TestBridge::start(config(backend.address, settings)).await;
+        (backend, front)
     }
 
     async fn with(traits: Traits) -> Self {

@@ -15,6 +15,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::bridge::{TestBridge, config};
+
 pub type Body = BoxBody<Bytes, std::io::Error>;
 
 /// A request that a backend received.
@@ -96,6 +98,17 @@ impl Drop for Backend {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// A backend that answers with `answer`, behind a bridge with `settings`.
+pub async fn bridged<A, F>(settings: &[(&str, &str)], answer: A) -> (Backend, TestBridge)
+where
+    A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let backend = Backend::start(answer).await;
+    let front = TestBridge::start(config(backend.address, settings)).await;
+    (backend, front)
 }
 
 /// The headers as text, names in lower case.
