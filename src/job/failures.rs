@@ -66,19 +66,11 @@ impl FailureLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::domain::object::Object;
 
     #[test]
     fn failures_beyond_the_limit_are_counted_by_object() {
         let mut failures = FailureLog::new(2);
-        let failure = |count| ObjectFailure {
-            object: Object::Device,
-            name: String::new(),
-            cluster: None,
-            owner: None,
-            count,
-            error: "boom".to_owned(),
-        };
+        let failure = |count| ObjectFailure { count, ..ObjectFailure::example() };
         let left_out = [1, 5, 3, 1].map(|count| failures.add(Timestamp(7), failure(count)));
         assert_eq!((left_out, failures.left_out), ([0, 0, 3, 1], 4));
         let kept: Vec<_> =

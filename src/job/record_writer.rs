@@ -152,7 +152,6 @@ mod tests {
     use crate::backend::{Backend, RequestIdentity};
     use crate::config::{Config, Flags};
     use crate::core::domain::kind::{Kind, SyncEndpoint};
-    use crate::core::domain::object::Object;
     use crate::core::text::redact::Redactor;
     use crate::job::handle::NewJob;
     use crate::job::log::{JobLog, LogMemory};
@@ -217,15 +216,7 @@ mod tests {
     }
 
     fn failures(count: usize) -> Vec<ObjectFailure> {
-        let failure = ObjectFailure {
-            object: Object::Device,
-            name: "pve1".to_owned(),
-            cluster: None,
-            owner: None,
-            count: 1,
-            error: "boom".to_owned(),
-        };
-        vec![failure; count]
+        vec![ObjectFailure::example(); count]
     }
 
     #[tokio::test]

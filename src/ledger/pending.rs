@@ -151,7 +151,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::core::domain::object::Object;
     use crate::core::domain::outcome::ObjectFailure;
     use crate::core::wire::sse::frame::{Frame, FrameName};
     use crate::ledger::Timestamp;
@@ -212,15 +211,8 @@ mod tests {
     }
 
     fn failures(numbers: std::ops::Range<u64>) -> Vec<LoggedFailure> {
-        let failure = ObjectFailure {
-            object: Object::Device,
-            name: String::new(),
-            cluster: None,
-            owner: None,
-            count: 1,
-            error: String::new(),
-        };
-        let failed = |number| LoggedFailure { number, at: Timestamp(number), failure: failure.clone() };
+        let failure = ObjectFailure::example;
+        let failed = |number| LoggedFailure { number, at: Timestamp(number), failure: failure() };
         numbers.map(failed).collect()
     }
 

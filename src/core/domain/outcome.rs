@@ -157,6 +157,13 @@ impl ObjectFailure {
         let Self { object: _, name, cluster, owner, count: _, error } = self;
         redactor.redact([name, error].into_iter().chain(cluster).chain(owner));
     }
+
+    /// A failed device, for tests.
+    #[cfg(test)]
+    pub(crate) fn example() -> Self {
+        let (name, error) = ("pve1".to_owned(), "boom".to_owned());
+        Self { object: Object::Device, name, cluster: None, owner: None, count: 1, error }
+    }
 }
 
 #[cfg(test)]
@@ -200,14 +207,9 @@ mod tests {
         };
         report.redact(&Redactor::new(["s3cret-key"]));
         assert!(!format!("{report:?}").contains("s3cret"), "{report:?}");
-        let mut failure = ObjectFailure {
-            object: Object::Device,
-            name: text(),
-            cluster: Some(text()),
-            owner: Some(text()),
-            count: 1,
-            error: text(),
-        };
+        let (cluster, owner) = (Some(text()), Some(text()));
+        let mut failure =
+            ObjectFailure { name: text(), cluster, owner, error: text(), ..ObjectFailure::example() };
         failure.redact(&Redactor::new(["s3cret-key"]));
         assert!(!format!("{failure:?}").contains("s3cret"), "{failure:?}");
     }

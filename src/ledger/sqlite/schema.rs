@@ -289,7 +289,7 @@ pub(super) fn resume(connection: &Connection, aging: &RecordClock) -> rusqlite::
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::params;
+    use rusqlite::{ToSql, params};
 
     use super::*;
     use crate::core::domain::counts::Counts;
@@ -299,6 +299,26 @@ mod tests {
     use crate::ledger::damage::DamagedRows;
     use crate::ledger::sqlite::queries;
     use crate::ledger::{JobId, LoggedFrame};
+
+    /// A database with the tables of an older bridge.
+    fn at_version(version: usize) -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(&STEPS[..version].concat()).unwrap();
+        connection.pragma_update(None, "user_version", version as i64).unwrap();
+        connection
+    }
+
+    /// Inserts a job with the columns that every version has, and with these `values` of columns.
+    fn insert_job(connection: &Connection, id: &str, values: &[(&str, &dyn ToSql)]) {
+        let job = "INSERT INTO jobs (id, backend, kind, channels, query, queued, counts, frames_in, bytes_in,
+            frames_out, bytes_out, watchers, attaches, failed_objects)
+            VALUES (?1, 'b', 'devices', '[]', '', 1, '[]', 0, 0, 0, 0, 0, 0, '[]')";
+        connection.execute(job, [id]).unwrap();
+        for (column, value) in values {
+            let set = format!("UPDATE jobs SET {column} = ?2 WHERE id = ?1");
+            connection.execute(&set, params![id, value]).unwrap();
+        }
+    }
 
     #[test]
     fn the_tables_are_made_once() {
@@ -311,13 +331,8 @@ mod tests {
 
     #[test]
     fn the_tables_of_an_older_bridge_keep_what_is_in_them() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(STEPS[0]).unwrap();
-        connection.pragma_update(None, "user_version", 1).unwrap();
-        let job = "INSERT INTO jobs (id, backend, kind, channels, query, queued, counts, frames_in, bytes_in,
-            frames_out, bytes_out, watchers, attaches, failed_objects)
-            VALUES ('a', 'b', 'devices', '[]', '', 1, '[]', 0, 0, 0, 0, 0, 0, '[]')";
-        connection.execute(job, []).unwrap();
+        let mut connection = at_version(1);
+        insert_job(&connection, "a", &[]);
         migrate(&mut connection).unwrap();
         assert_eq!(version(&connection).unwrap(), VERSION);
         let cooldown = connection.query_row("SELECT id, cooldown_until FROM jobs", [], |row| {
@@ -328,17 +343,11 @@ mod tests {
 
     #[test]
     fn a_job_of_an_older_bridge_states_that_its_failed_objects_are_not_kept() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(&STEPS[..4].concat()).unwrap();
-        connection.pragma_update(None, "user_version", 4).unwrap();
+        let mut connection = at_version(4);
         let counts = |failed| format!(r#"{{"object": "device", "seen": 9, "failed": {failed}}}"#);
         let two = format!("[{}, {}]", counts(3), counts(4));
         for (id, counts) in [("a", two.as_str()), ("b", "[]"), ("c", "{"), ("d", "[1]"), ("e", "x")] {
-            let job =
-                "INSERT INTO jobs (id, backend, kind, channels, query, queued, counts, frames_in, bytes_in,
-                frames_out, bytes_out, watchers, attaches, failed_objects)
-                VALUES (?1, 'b', 'devices', '[]', '', 1, ?2, 0, 0, 0, 0, 0, 0, '[]')";
-            connection.execute(job, [id, counts]).unwrap();
+            insert_job(&connection, id, &[("counts", &counts)]);
         }
         migrate(&mut connection).unwrap();
         let mut statement =
@@ -353,9 +362,7 @@ mod tests {
 
     #[test]
     fn the_last_success_of_an_older_bridge_is_the_latest_of_its_whole_inventories() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(&STEPS[..5].concat()).unwrap();
-        connection.pragma_update(None, "user_version", 5).unwrap();
+        let mut connection = at_version(5);
         let counts = r#"[{"object": "device", "seen": 9, "failed": 2, "unconfirmed": 3}]"#;
         for (id, backend, vm, started, finished, outcome, counts) in [
             ("a", "x", None, Some(1), Some(10), "completed", "[]"),
@@ -366,10 +373,19 @@ mod tests {
             ("f", "x", None, None, Some(60), "completed", "[]"),
             ("g", "y", None, Some(1), Some(5), "completed", "{"),
         ] {
-            let job = "INSERT INTO jobs (id, backend, kind, channels, query, queued, counts, frames_in, bytes_in,
-                frames_out, bytes_out, watchers, attaches, failed_objects, failed_total, vm, started, finished, outcome)
-                VALUES (?1, ?2, 'devices', '[]', '', 1, ?7, 0, 0, 0, 0, 0, 0, '[]', 2, ?3, ?4, ?5, ?6)";
-            connection.execute(job, params![id, backend, vm, started, finished, outcome, counts]).unwrap();
+            insert_job(
+                &connection,
+                id,
+                &[
+                    ("backend", &backend),
+                    ("vm", &vm),
+                    ("started", &started),
+                    ("finished", &finished),
+                    ("outcome", &outcome),
+                    ("counts", &counts),
+                    ("failed_total", &2),
+                ],
+            );
         }
         migrate(&mut connection).unwrap();
         let mut statement = connection.prepare("SELECT * FROM last_success ORDER BY backend").unwrap();
@@ -384,13 +400,8 @@ mod tests {
 
     #[test]
     fn the_jobs_of_an_older_bridge_are_there_after_the_queue_of_notifications_is_added() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(&STEPS[..7].concat()).unwrap();
-        connection.pragma_update(None, "user_version", 7).unwrap();
-        let job = "INSERT INTO jobs (id, backend, kind, channels, query, queued, counts, frames_in, bytes_in,
-            frames_out, bytes_out, watchers, attaches, failed_objects, finished, outcome, recorded)
-            VALUES ('a', 'b', 'devices', '[]', '', 1, '[]', 0, 0, 0, 0, 0, 0, '[]', 7, 'completed', 9)";
-        connection.execute(job, []).unwrap();
+        let mut connection = at_version(7);
+        insert_job(&connection, "a", &[("finished", &7), ("outcome", &"completed"), ("recorded", &9)]);
         migrate(&mut connection).unwrap();
         assert_eq!(version(&connection).unwrap(), VERSION);
         let count =
@@ -402,14 +413,9 @@ mod tests {
 
     #[test]
     fn the_frames_of_an_older_bridge_are_readable_and_have_their_types() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(&STEPS[..3].concat()).unwrap();
-        connection.pragma_update(None, "user_version", 3).unwrap();
+        let mut connection = at_version(3);
         let id = JobId::new();
-        let job = "INSERT INTO jobs (id, backend, kind, channels, query, queued, counts, frames_in, bytes_in,
-            frames_out, bytes_out, watchers, attaches, failed_objects)
-            VALUES (?1, 'b', 'devices', '[]', '', 1, '[]', 0, 0, 0, 0, 0, 0, '[]')";
-        connection.execute(job, [id.to_string()]).unwrap();
+        insert_job(&connection, &id.to_string(), &[]);
         let text = r#"", "status": "failed", "message": "event: complete"#;
         let step = |status| Step { rowid: Some(text.into()), ..Step::stage(text, status, text) };
         let (mut stream, first) = SseEncoder::start(&step(StepStatus::Started));
@@ -455,18 +461,11 @@ mod tests {
 
     #[test]
     fn a_job_that_ran_while_the_clock_was_behind_is_as_young_as_those_before_it() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(STEPS[0]).unwrap();
-        connection.execute_batch(STEPS[1]).unwrap();
-        connection.pragma_update(None, "user_version", 2).unwrap();
+        let mut connection = at_version(2);
         for (id, finished) in
             [("a", Some(5_000)), ("b", Some(7_000)), ("c", Some(9)), ("d", None), ("e", Some(8_000))]
         {
-            let job =
-                "INSERT INTO jobs (id, backend, kind, channels, query, queued, counts, frames_in, bytes_in,
-                frames_out, bytes_out, watchers, attaches, failed_objects, finished)
-                VALUES (?1, 'b', 'devices', '[]', '', 1, '[]', 0, 0, 0, 0, 0, 0, '[]', ?2)";
-            connection.execute(job, rusqlite::params![id, finished]).unwrap();
+            insert_job(&connection, id, &[("finished", &finished)]);
         }
         migrate(&mut connection).unwrap();
         let aging = crate::ledger::tests::aging(7_500);
