@@ -175,9 +175,9 @@ impl Ledger {
         self.requests.query(move |store| store.history())
     }
 
-    /// Stores the capabilities of `backend`.
-    pub fn save_capabilities(&self, backend: BackendUrl, detected: DetectedCapabilities) -> LedgerFuture<()> {
-        self.requests.query(move |store| store.save_capabilities(&backend, &detected))
+    /// Stores the capabilities in `history`, and the successes that the ledger has no later one of.
+    pub fn save_history(&self, history: BackendHistory) -> LedgerFuture<()> {
+        self.requests.query(move |store| store.save_history(&history))
     }
 
     /// Returns the `jobs` whose recordings are due for removal: those whose frames were removed for their age and, of

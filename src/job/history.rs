@@ -80,7 +80,19 @@ impl History {
             let now = DetectedCapabilities { at, capabilities };
             known.insert(url.clone(), now.clone());
             // The query runs even if its future is dropped.
-            drop(self.ledger.save_capabilities(url.clone(), now));
+            let capabilities = vec![(url.clone(), now)];
+            drop(self.ledger.save_history(BackendHistory { capabilities, ..BackendHistory::default() }));
         }
+    }
+
+    /// Stores the whole history again, because the ledger has lost it.
+    pub(super) fn save(&self) {
+        let successes = self.successes.lock();
+        let successes = successes.iter().map(|((backend, kind), success)| (backend.clone(), *kind, *success));
+        let capabilities = self.capabilities.lock();
+        let capabilities = capabilities.iter().map(|(backend, known)| (backend.clone(), known.clone()));
+        let history = BackendHistory { successes: successes.collect(), capabilities: capabilities.collect() };
+        // The query runs even if its future is dropped.
+        drop(self.ledger.save_history(history));
     }
 }

@@ -177,7 +177,8 @@ impl Registry {
         self.resume_cooldowns(backends).await
     }
 
-    /// Spawns a task that records the jobs in memory again whenever the file of the ledger was lost.
+    /// Spawns a task that records the jobs in memory and the history of backends again whenever the file of the ledger
+    /// was lost.
     pub fn restore_lost_records(self: &Arc<Self>) {
         let registry = Arc::clone(self);
         let (mut lost, mut closing) = (self.ledger.lost(), self.closing());
@@ -199,6 +200,7 @@ impl Registry {
                     // The ledger keeps the update until it is written.
                     drop(registry.ledger.put(JobUpdate::new(job.record(), frames)));
                 }
+                registry.history.save();
             }
         });
     }

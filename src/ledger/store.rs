@@ -10,10 +10,9 @@ use super::record_clock::{ClockState, RecordClock};
 use super::retention::{CleaningPlan, CleaningStep, EndedJobs, WithoutLog};
 use super::secrets::FingerprintSecrets;
 use super::{
-    BackendHistory, DetectedCapabilities, FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError,
-    LedgerOptions, LoggedFailure, LoggedFrame, Record, Retention, Timestamp,
+    BackendHistory, FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError, LedgerOptions,
+    LoggedFailure, LoggedFrame, Record, Retention, Timestamp,
 };
-use crate::core::http::url::BackendUrl;
 
 /// A database for the records of jobs. Its methods block; the writer calls one at a time, in the order of the
 /// requests.
@@ -65,12 +64,8 @@ pub(super) trait Store: Send + 'static {
     /// See [`super::Ledger::history`]. Unreadable rows are skipped and reported.
     fn history(&mut self) -> Result<BackendHistory, StoreError>;
 
-    /// See [`super::Ledger::save_capabilities`].
-    fn save_capabilities(
-        &mut self,
-        backend: &BackendUrl,
-        detected: &DetectedCapabilities,
-    ) -> Result<(), StoreError>;
+    /// See [`super::Ledger::save_history`].
+    fn save_history(&mut self, history: &BackendHistory) -> Result<(), StoreError>;
 
     /// See [`super::Ledger::first_notifications`].
     fn first_notifications(&mut self) -> Result<Vec<QueuedNotification>, StoreError>;

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::health::health;
-use super::{OLD, RunningBridge};
-use crate::support::bridge::{FULL_UPDATE, fast, recordings, replayed};
+use super::{OLD, RunningBridge, ledger};
+use crate::support::bridge::{DEVICES, FULL_UPDATE, fast, recordings, replayed};
 
 /// The only backend in `/backends`.
 async fn backend(bridge: &RunningBridge) -> Value {
@@ -128,4 +128,31 @@ async fn a_bridge_is_not_ready_for_who_needs_a_fresher_sync() {
     assert!(code == Some(2) && said.starts_with("PROXBOX-BRIDGE CRITICAL - cannot connect"), "{said}");
     let (code, _, why) = health("127.0.0.1:1".to_owned(), &["--fresh", "cats=1h"]).await;
     assert!(code == Some(64) && why.contains("virtual-machines"), "{why}");
+}
+
+#[tokio::test]
+async fn the_last_success_outlives_a_ledger_that_is_deleted() {
+    let replay = replayed(recordings(OLD, &[]), fast()).await;
+    let bridge = RunningBridge::start(replay.local_addr(), &[]);
+    assert_eq!(bridge.get(FULL_UPDATE).await.status, 200);
+    let before = kind(&backend(&bridge).await, "full-update")["last_success"].clone();
+    let restarted = |bridge: RunningBridge| {
+        let RunningBridge { process, _data: data } = bridge;
+        process.terminate();
+        assert_eq!(process.ended().0, Some(0));
+        RunningBridge::with_data(data, replay.local_addr(), &[])
+    };
+    // The job is in the ledger alone.
+    let bridge = restarted(bridge);
+    std::fs::remove_file(ledger(bridge._data.path()).join("ledger.sqlite3")).unwrap();
+    // The next write notices it.
+    bridge.get(DEVICES).await;
+    bridge.wait_for_value("ledger_files_lost_total", 1.0).await;
+    bridge.wait_for_value("ledger_available", 1.0).await;
+    let bridge = restarted(bridge);
+    assert_eq!(bridge.admin("GET", "/jobs?kind=full-update").await.json()["results"], serde_json::json!([]));
+    let after = kind(&backend(&bridge).await, "full-update")["last_success"].clone();
+    for field in ["job", "time", "unconfirmed"] {
+        assert_eq!(after[field], before[field]);
+    }
 }

@@ -43,8 +43,24 @@ struct CapabilitiesColumn {
     streams: BTreeMap<String, bool>,
 }
 
-/// Stores the capabilities of `backend`.
-pub(super) fn save_capabilities(
+/// Stores the capabilities in `history`, and the successes that are not there yet.
+pub(super) fn save(connection: &mut Connection, history: &BackendHistory) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    for (backend, kind, LastSuccess { job, at, failed, unconfirmed }) in &history.successes {
+        let [failed, unconfirmed] = [*failed, *unconfirmed].map(u64::cast_signed);
+        transaction.execute(
+            "INSERT INTO last_success (backend, kind, job, at, failed, unconfirmed) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                ON CONFLICT DO UPDATE SET job = ?3, at = ?4, failed = ?5, unconfirmed = ?6 WHERE at < excluded.at",
+            params![backend.to_string(), kind.as_str(), job.to_string(), at.to_i64(), failed, unconfirmed],
+        )?;
+    }
+    for (backend, detected) in &history.capabilities {
+        save_capabilities(&transaction, backend, detected)?;
+    }
+    transaction.commit()
+}
+
+fn save_capabilities(
     connection: &Connection,
     backend: &BackendUrl,
     DetectedCapabilities { at, capabilities }: &DetectedCapabilities,

@@ -13,15 +13,14 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::notifications::{self, Now};
 use super::rows::RowError;
 use super::{FILE, failed, file, has_ledger, history, queries, recovery, retention, schema};
-use crate::core::http::url::BackendUrl;
 use crate::ledger::damage::DamagedRows;
 use crate::ledger::pending::Pending;
 use crate::ledger::record_clock::ClockState;
 use crate::ledger::retention::{CleaningPlan, CleaningStep, EndedJobs, WithoutLog};
 use crate::ledger::store::{Store, StoreContext, StoreError};
 use crate::ledger::{
-    BackendHistory, DetectedCapabilities, FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError,
-    LedgerOptions, LoggedFailure, LoggedFrame, QueuedNotification, Record, Timestamp,
+    BackendHistory, FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError, LedgerOptions,
+    LoggedFailure, LoggedFrame, QueuedNotification, Record, Timestamp,
 };
 use crate::private;
 use crate::telemetry::{LedgerLost, LedgerOpened};
@@ -262,12 +261,8 @@ impl Store for SqliteStore {
         self.query(|connection, damage| history::read(connection, damage))
     }
 
-    fn save_capabilities(
-        &mut self,
-        backend: &BackendUrl,
-        detected: &DetectedCapabilities,
-    ) -> Result<(), StoreError> {
-        self.query(|connection, _| Ok(history::save_capabilities(connection, backend, detected)?))
+    fn save_history(&mut self, history: &BackendHistory) -> Result<(), StoreError> {
+        self.query(|connection, _| Ok(history::save(connection, history)?))
     }
 
     fn first_notifications(&mut self) -> Result<Vec<QueuedNotification>, StoreError> {

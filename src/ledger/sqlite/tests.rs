@@ -15,8 +15,8 @@ use crate::ledger::retention::CleaningPlan;
 use crate::ledger::store::{Store, StoreContext};
 use crate::ledger::tests::{available, ended, frames, options, record};
 use crate::ledger::{
-    Cleaning, CleaningResult, DetectedCapabilities, Health, JobEnd, JobUpdate, LastSuccess, Ledger,
-    LedgerOptions, Record, Timestamp,
+    BackendHistory, Cleaning, CleaningResult, DetectedCapabilities, Health, JobEnd, JobUpdate, LastSuccess,
+    Ledger, LedgerOptions, Record, Timestamp,
 };
 
 /// A ledger, and its store.
@@ -220,10 +220,13 @@ async fn the_capabilities_of_a_backend_are_kept_and_a_damaged_row_is_skipped() {
     let detected = DetectedCapabilities { at: Timestamp(5), capabilities };
     let url: BackendUrl = "http://default".parse().unwrap();
     let other = "http://other".parse().unwrap();
-    ledger.save_capabilities(other, detected.clone()).await.unwrap();
+    let save = |url: BackendUrl, detected| {
+        ledger.save_history(BackendHistory { capabilities: vec![(url, detected)], ..Default::default() })
+    };
+    save(other, detected.clone()).await.unwrap();
     let before = DetectedCapabilities { at: Timestamp(4), capabilities: Capabilities::default() };
     for detected in [before, detected.clone()] {
-        ledger.save_capabilities(url.clone(), detected).await.unwrap();
+        save(url.clone(), detected).await.unwrap();
     }
     let damage = "UPDATE backends SET capabilities = '{' WHERE url = 'http://other'";
     within(&store, |connection| connection.execute(damage, []));
