@@ -164,6 +164,26 @@ async fn a_certificate_that_is_trusted_is_shown() {
 }
 
 #[tokio::test]
+async fn a_target_of_notifications_is_sent_nothing_unless_its_certificate_is_trusted() {
+    let (folder, ca) = (Folder::new(), authority("The CA"));
+    let ca_file = folder.write("ca.pem", &ca.pem());
+    let system = folder.write("system.pem", &authority("Another CA").pem());
+    let leaf = Leaf::issued_by(&ca, &params("hooks", &HERE));
+    let target = TlsBackend::with(&leaf, None).await;
+    let settings = [
+        ("SSL_CERT_FILE", system.as_str()),
+        ("backend.ca_file", &ca_file),
+        ("notify.url", &target.url),
+        ("notify.allow_local", "on"),
+    ];
+    let run = target.check(&["--notify"], &settings).await;
+    run.assert_output(1, &["test notification not sent: no TLS connection: invalid peer certificate"]);
+    let trusted = [&settings[..], &[("notify.ca_file", &ca_file)]].concat();
+    let run = target.check(&["--notify"], &trusted).await;
+    run.assert_output(0, &["test notification accepted (200 OK)"]);
+}
+
+#[tokio::test]
 async fn a_certificate_that_is_not_trusted_is_shown_with_its_pin_and_nothing_is_sent() {
     let (folder, ca) = (Folder::new(), authority("The CA"));
     let (ca_file, other) = (folder.write("ca.pem", &ca.pem()), authority("Another CA"));
