@@ -44,6 +44,8 @@ struct BridgeObject<'a> {
     reasons: Vec<String>,
     /// Whether this client may start and cancel jobs.
     can_act: bool,
+    /// The name of the token of this client, if it presented one.
+    user: Option<&'a str>,
     /// Whether a token is configured.
     has_token: bool,
 }
@@ -174,6 +176,7 @@ impl AdminEvents {
             draining,
             reasons,
             can_act: self.caller.is_operator(),
+            user: self.caller.name(),
             has_token: !self.access.0.is_empty(),
         };
         let object = serde_json::to_vec(&object).unwrap_or_default();

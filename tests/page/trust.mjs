@@ -1,8 +1,10 @@
 // Tests of the security of the page.
 
 import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import path from "node:path";
 
-import { AS_OPERATOR, VMS, nextFrame, home, open, startBackendAndBridge, scenario, shows, signIn, start, status, openSignedOut } from "./browser.mjs";
+import { AS_OPERATOR, VMS, nextFrame, home, open, startBackendAndBridge, startBridge, scenario, shows, signIn, start, status, openSignedOut } from "./browser.mjs";
 import { ManualBackend, folder, serve } from "./programs.mjs";
 
 export function testTrust() {
@@ -124,6 +126,24 @@ export function testTrust() {
     await signIn(page);
     await page.locator("#running .card").getByRole("button", { name: "Cancel Virtual machines" }).waitFor();
     assert.deepEqual(page.errors, []);
+  });
+
+  scenario("somebody with a read-only token is signed in, cannot act, and can sign out", async (stack) => {
+    const backend = stack.use(await ManualBackend.start());
+    const file = path.join(stack.use(await folder()).path, "readers");
+    await writeFile(file, "anna:the-token-of-a-reader\n", { mode: 0o600 });
+    const bridge = await startBridge(stack, backend.url, { admin_read_token_file: file, admin_open_reads: "off" });
+    const page = await openSignedOut(stack, `${bridge.admin}/session`);
+    await page.getByLabel("Admin token").fill("the-token-of-a-reader");
+    await page.keyboard.press("Enter");
+    await shows(page, "Signed in as anna (read-only)");
+    await shows(page, "No sync has ended yet.");
+    assert.equal(await page.getByRole("button", { name: /Start|Cancel/ }).count(), 0);
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByLabel("Admin token").waitFor();
+    const operator = await open(stack, bridge.admin);
+    await shows(operator, "Signed in as operator");
+    assert.deepEqual(operator.errors, []);
   });
 
   scenario("without a configured token, the page names the setting instead of a link to sign in", async (stack) => {

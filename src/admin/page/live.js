@@ -65,18 +65,19 @@ export function onJob(job) {
 
 function drawBridge() {
   if (bridgeState.info === null) return;
-  const { draining, ready, version, started: since, can_act: canAct, has_token: hasToken } = bridgeState.info;
+  const { draining, ready, version, started: since, can_act: canAct, user, has_token: hasToken } = bridgeState.info;
   let [state, text] = draining ? ["draining", "Stopping"] : ready ? ["ready", "Ready"] : ["unready", "Not ready"];
   if (isStale()) [state, text] = ["unknown", `Not connected since ${timeOfDay()}`];
   byId("bridge").replaceChildren(
     element("span", { class: `status ${state}` }, text),
     element("span", { class: "version" }, `Version ${version}`, ...(isStale() ? [] : [", up ", elapsedElement(since)])),
   );
+  if (user !== null) byId("bridge").append(element("span", { class: "version" }, `Signed in as ${user}${canAct ? "" : " (read-only)"}`));
   byId("start").disabled = isStale();
   byId("start").hidden = !canAct;
   byId("sign-in").hidden = canAct || !hasToken;
   byId("no-token").hidden = hasToken;
-  byId("sign-out").hidden = !canAct;
+  byId("sign-out").hidden = user === null;
 }
 
 function drawReasons() {
