@@ -45,14 +45,17 @@ fn object<S: Subscriber + for<'a> LookupSpan<'a>>(
     let mut visitor = SerdeMapVisitor::new(object);
     event.record(&mut visitor);
     let mut object = visitor.take_serializer()?;
-    object.serialize_entry("target", metadata.target())?;
+    let is_free = |name: &str| metadata.fields().field(name).is_none();
+    if is_free("target") {
+        object.serialize_entry("target", metadata.target())?;
+    }
     if let Some(span) = context.event_scope().and_then(|mut scope| scope.next()) {
         object.serialize_entry("span", span.name())?;
         let extensions = span.extensions();
         let fields = extensions.get::<FormattedFields<JsonFields>>().map_or("{}", |fields| &fields.fields);
         let fields: BTreeMap<&str, &RawValue> = serde_json::from_str(fields)?;
         for (name, value) in fields {
-            if metadata.fields().field(name).is_none() {
+            if is_free(name) {
                 object.serialize_entry(name, value)?;
             }
         }
