@@ -199,10 +199,13 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
     let app = &proxy.app;
     let config = Arc::clone(&app.state().config);
     let path = request.uri.path().to_owned();
-    if config.admin_base_path.lacks_slash(&path) {
+    // First the path as it is: the base path may be the name of a resource, and a proxy may have removed it.
+    let resource = Resource::from_path(&path);
+    if resource.is_none() && config.admin_base_path.lacks_slash(&path) {
         return page::redirect(StatusCode::PERMANENT_REDIRECT, respond::no_content(), &config);
     }
-    let Some((resource, id)) = Resource::from_path(config.admin_base_path.strip(&path)) else {
+    let below = || Resource::from_path(config.admin_base_path.strip(&path));
+    let Some((resource, id)) = resource.or_else(below) else {
         return respond::error(
             StatusCode::NOT_FOUND,
             ErrorCode::NotFound,
@@ -229,7 +232,7 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
     let caller = Caller::from_request(&config, peer.listen_address, &request.headers);
     let trusted = &config.trusted_proxies;
     let forwarded = Forwarded::from_request(peer.address, &peer.scheme, host, &request.headers, trusted);
-    let user = streams::actor(&request.headers).or_else(|| caller.name().map(str::to_owned));
+    let user = caller.user(streams::actor(&request.headers));
     let requester = Requester { user, address: forwarded.client };
     if let Some(name) = caller.name() {
         Span::current().record("token", name);

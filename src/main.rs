@@ -16,6 +16,9 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            if let Some(code) = cli::health::report_usage(&error, std::env::args_os()) {
+                return code;
+            }
             // This prints help and version, too. A closed pipe is not an error.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(cli::USAGE) } else { ExitCode::SUCCESS };

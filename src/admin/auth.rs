@@ -19,6 +19,7 @@ use crate::app::host_name;
 use crate::config::{AdminToken, Config};
 use crate::core::domain::credential::{ApiKey, hexadecimal};
 use crate::core::http::headers::host;
+use crate::core::text::plain;
 
 /// The access that a request requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,9 @@ pub(super) enum AuthError {
 /// The lifetime of a session.
 pub(super) const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
 
+/// How much of the name of a user is kept, in characters.
+const MAX_ACTOR: usize = 80;
+
 impl Caller {
     /// The caller that sent `headers` to the listener at `listen`.
     pub(super) fn from_request(config: &Config, listen: Option<SocketAddr>, headers: &HeaderMap) -> Self {
@@ -74,6 +78,18 @@ impl Caller {
     /// The name of its token.
     pub(super) fn name(&self) -> Option<&str> {
         self.token.as_ref().map(|token| token.name.as_str())
+    }
+
+    /// The user behind its token. `actor` is the one that the request names; without a token it proves nothing. A token
+    /// with a name of its own is named beside it.
+    pub(super) fn user(&self, actor: Option<String>) -> Option<String> {
+        let token = self.token.as_ref()?;
+        let actor = actor.map(|actor| plain(&actor, MAX_ACTOR).into_owned());
+        Some(match actor {
+            None => token.name.clone(),
+            Some(actor) if !token.is_named => actor,
+            Some(actor) => format!("{actor} ({})", token.name),
+        })
     }
 
     /// Whether it may read.

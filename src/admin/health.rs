@@ -127,7 +127,9 @@ impl Readiness {
         {
             for FreshnessLimit { kind, limit } in &query.fresh {
                 let success = app.registry.history.last_success(&backend.url, *kind);
-                let age = success.map(|success| now.since(success.at));
+                // A clock that was ahead would keep it fresh until then.
+                let is_ahead = success.is_some_and(|success| success.at > now.after(CLOCK_TOLERANCE));
+                let age = success.filter(|_| !is_ahead).map(|success| now.since(success.at));
                 let fresh = age.is_some_and(|age| age <= *limit);
                 if !fresh {
                     let since = match (success, age) {
@@ -135,6 +137,9 @@ impl Readiness {
                             let [age, limit] =
                                 [age, *limit].map(|time| humantime::format_duration(whole_seconds(time)));
                             format!("since {}, {age} ago (limit: {limit})", success.at)
+                        }
+                        (Some(success), None) => {
+                            format!("since {}, which is in the future: check the clock", success.at)
                         }
                         _ => "yet".to_owned(),
                     };
@@ -154,6 +159,8 @@ impl Readiness {
     }
 }
 
+/// How far the end of a sync may be in the future, because the clock was set back a little.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 /// The time limit for the connection attempt to a backend.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 

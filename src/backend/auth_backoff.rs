@@ -201,9 +201,11 @@ impl AttemptHistory {
 
 impl Drop for KeyAttempt {
     fn drop(&mut self) {
-        let in_flight = &mut self.backoff.attempts.lock().in_flight;
-        if let Some(own) = in_flight.iter().position(|client| *client == self.client) {
-            in_flight.swap_remove(own);
+        {
+            let in_flight = &mut self.backoff.attempts.lock().in_flight;
+            if let Some(own) = in_flight.iter().position(|client| *client == self.client) {
+                in_flight.swap_remove(own);
+            }
         }
         self.backoff.changed.notify_waiters();
     }

@@ -1,6 +1,8 @@
 //! `proxbox-bridge health`: checks whether a running bridge is ready.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -20,7 +22,9 @@ use crate::core::text::string_enum::string_enum;
 
 /// Check whether the bridge that runs with this configuration is ready. Exit code 0 if it is, 1 if not.
 #[derive(Debug, clap::Args)]
-#[command(mut_arg("backend", |backend| backend.value_name("NAME").help("With --fresh: check this backend alone")))]
+#[command(mut_arg("backend", |backend| {
+    backend.value_name("NAME").help("With --fresh: check this backend alone").requires("fresh").conflicts_with("backends")
+}))]
 pub struct Args {
     #[command(flatten)]
     flags: Flags,
@@ -76,12 +80,13 @@ pub struct NotOk(pub NagiosState);
 /// # Errors
 ///
 /// An invalid configuration, no answer, or a bridge that is not ready.
-pub async fn run(args: Args) -> anyhow::Result<()> {
+pub async fn run(mut args: Args) -> anyhow::Result<()> {
+    let backend = args.flags.backend.take();
     let address = Config::admin_listen(&args.flags, environment()).map(connectable_address);
     if args.nagios {
         let (state, text) = match address {
             Err(invalid) => (NagiosState::Unknown, invalid.to_string()),
-            Ok(address) => match request(address, &args).await {
+            Ok(address) => match request(address, &args, backend).await {
                 Err(error) => (NagiosState::Critical, format!("{error:#}")),
                 Ok((status, body)) => evaluate(status, &body),
             },
@@ -90,7 +95,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         super::print(&format!("PROXBOX-BRIDGE {state} - {text}"))?;
         return if state == NagiosState::Ok { Ok(()) } else { Err(NotOk(state).into()) };
     }
-    let (status, body) = request(address?, &args).await?;
+    let (status, body) = request(address?, &args, backend).await?;
     super::print(&String::from_utf8_lossy(&body))?;
     if status != StatusCode::OK {
         bail!("the bridge is not ready ({status})");
@@ -98,15 +103,29 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn request(address: SocketAddr, args: &Args) -> anyhow::Result<(StatusCode, Bytes)> {
+/// Prints the error of a command line with `--nagios`, whose reader expects one line and 3. `None` for any other one.
+pub fn report_usage(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let is_nagios = error.use_stderr() && arguments.into_iter().any(|argument| argument == "--nagios");
+    let text = is_nagios.then(|| error.to_string())?;
+    let text = text.lines().next().unwrap_or_default();
+    let state = NagiosState::Unknown;
+    // A closed pipe is not an error.
+    let _ = super::print(&format!("PROXBOX-BRIDGE {state} - {text}"));
+    Some(ExitCode::from(state as u8))
+}
+
+async fn request(
+    address: SocketAddr,
+    args: &Args,
+    backend: Option<String>,
+) -> anyhow::Result<(StatusCode, Bytes)> {
     let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let limits = args.fresh.iter().map(|(kind, age)| {
         let age = humantime::format_duration(*age).to_string();
         format!("fresh={kind}:{}", escaped(&age))
     });
-    let backend = args.flags.backend.as_ref().filter(|_| !args.fresh.is_empty());
     let backend = match backend {
-        Some(name) => Some(format!("backend={}", escaped(name))),
+        Some(name) => Some(format!("backend={}", escaped(&name))),
         None => args.backends.then(|| "backend".to_owned()),
     };
     let query: Vec<String> = backend.into_iter().chain(limits).collect();

@@ -147,8 +147,9 @@ impl Builder {
                 if tokens.iter().any(|token| token.secret == secret) {
                     conflict("a token is there twice, or is one of admin_token_file");
                 }
+                let is_named = name.is_some();
                 let name = name.unwrap_or_else(|| default_name.to_owned());
-                tokens.push(AdminToken { name, is_read_only, secret });
+                tokens.push(AdminToken { name, is_named, is_read_only, secret });
             }
         }
         tokens

@@ -9,6 +9,8 @@ use crate::core::domain::credential::{ApiKey, InvalidApiKey};
 pub struct AdminToken {
     /// Its name, in the audit log and in the records of jobs.
     pub name: String,
+    /// Whether its file gives that name.
+    pub is_named: bool,
     /// Whether it allows nothing but reading.
     pub is_read_only: bool,
     /// The token itself.

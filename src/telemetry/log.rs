@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use tracing::{Event, Metadata, Span, Subscriber};
+use tracing::{Event, Level, Metadata, Span, Subscriber};
 use tracing_subscriber::filter::{FilterExt, LevelFilter, ParseError, filter_fn};
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
@@ -213,7 +213,8 @@ where
                 job = extensions.get::<FormattedFields<N>>().map(|fields| fields.fields.clone());
             }
         }
-        if event.metadata().target() == AUDIT {
+        // Anybody can have a wrong token refused. Those lines are limited, too.
+        if event.metadata().target() == AUDIT && *event.metadata().level() != Level::WARN {
             return writer.write_str(&line);
         }
         match REPEATS.add(Instant::now(), event, job.as_deref(), line) {

@@ -118,8 +118,9 @@ async fn a_stream_request_with_a_body_is_refused_without_a_backend_request() {
     let (backend, front) = bridged(&[], |_| async { answer(200, &[], "taken") }).await;
     for length in ["Content-Length: 2\r\n\r\nhi", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"] {
         let head = format!("GET /full-update/stream HTTP/1.1\r\nHost: a\r\n{length}");
-        let answer = Client::raw(front.address, head.as_bytes()).await.answer().await;
-        assert_eq!(answer.status, 400, "{answer:?}");
+        // It reads until the bridge closes the connection.
+        let answer = Client::raw(front.address, head.as_bytes()).await.rest().await;
+        assert!(answer.starts_with(b"HTTP/1.1 400 "), "{}", String::from_utf8_lossy(&answer));
     }
     assert!(backend.requests().is_empty());
 }

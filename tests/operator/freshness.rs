@@ -122,12 +122,41 @@ async fn a_bridge_is_not_ready_for_who_needs_a_fresher_sync() {
     let (code, said, _) = health(admin.clone(), &["--fresh", "devices=1h", "--nagios"]).await;
     assert_eq!(code, Some(2), "{said}");
     assert!(said.starts_with("PROXBOX-BRIDGE CRITICAL") && said.contains("=U;;3600;0"), "{said}");
-    let (code, said, _) = health(admin, &["--fresh", "devices=1h", "--backend", "other", "--nagios"]).await;
+    let one = ["--fresh", "full-update=26h", "--backend", &name];
+    let (code, said, why) = health(admin.clone(), &one).await;
+    assert!(code == Some(0) && said.contains("\"freshness\""), "{said}{why}");
+    let other = ["--fresh", "devices=1h", "--backend", "other", "--nagios"];
+    let (code, said, _) = health(admin.clone(), &other).await;
     assert!(code == Some(3) && said.starts_with("PROXBOX-BRIDGE UNKNOWN"), "{said}");
+    assert!(said.contains(&name), "the names are listed: {said}");
+    for usage in [&["--fresh", "cats=1h", "--nagios"][..], &["--backend", &name, "--nagios"]] {
+        let (code, said, _) = health(admin.clone(), usage).await;
+        assert!(code == Some(3) && said.starts_with("PROXBOX-BRIDGE UNKNOWN - error: "), "{said}");
+    }
     let (code, said, _) = health("127.0.0.1:1".to_owned(), &["--nagios"]).await;
     assert!(code == Some(2) && said.starts_with("PROXBOX-BRIDGE CRITICAL - cannot connect"), "{said}");
     let (code, _, why) = health("127.0.0.1:1".to_owned(), &["--fresh", "cats=1h"]).await;
     assert!(code == Some(64) && why.contains("virtual-machines"), "{why}");
+}
+
+#[tokio::test]
+async fn a_sync_that_ended_in_the_future_is_not_fresh() {
+    let replay = replayed(recordings(OLD, &[]), fast()).await;
+    let bridge = RunningBridge::start(replay.local_addr(), &[]);
+    assert_eq!(bridge.get(FULL_UPDATE).await.status, 200);
+    let RunningBridge { process, _data: data } = bridge;
+    process.terminate();
+    assert_eq!(process.ended().0, Some(0));
+    // The clock was ahead by a day.
+    let file = rusqlite::Connection::open(ledger(data.path()).join("ledger.sqlite3")).unwrap();
+    assert_eq!(file.execute("UPDATE last_success SET at = at + 86400000", []).unwrap(), 1);
+    drop(file);
+    let bridge = RunningBridge::with_data(data, replay.local_addr(), &[]);
+    let answer = bridge.admin("GET", "/readyz?fresh=full-update:26h").await;
+    let (status, answer) = (answer.status, answer.json());
+    assert_eq!((status, &answer["freshness"][0]["age_seconds"]), (503, &Value::Null));
+    let reason = answer["reasons"][0].as_str().unwrap();
+    assert!(reason.ends_with("which is in the future: check the clock"), "{reason}");
 }
 
 #[tokio::test]

@@ -52,7 +52,8 @@ async fn a_backend_that_is_not_there_is_a_reason_for_who_asks() {
 }
 
 /// Runs the command `health`. Returns its exit code, its output and its errors.
-pub(super) async fn health(admin: String, more: &'static [&'static str]) -> (Option<i32>, String, String) {
+pub(super) async fn health(admin: String, more: &[&str]) -> (Option<i32>, String, String) {
+    let more: Vec<String> = more.iter().map(|argument| (*argument).to_owned()).collect();
     let output = tokio::task::spawn_blocking(move || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_proxbox-bridge"));
         // It needs neither a backend nor the token, which it may not be able to read.

@@ -239,8 +239,13 @@ fn result(out: &mut BytesMut, counts: &Counts, summary: &ResultSummary, extent: 
         return;
     }
     if extent != ResultExtent::ByObject {
-        // `count` is the bridge's own count.
-        let reported = summary.numbers.iter().filter(|(name, _)| extent.has_zeros() || name != "count");
+        // `count` is the bridge's own count. A bridge behind this one has renamed that of its backend.
+        let has_count = summary.numbers.iter().any(|(name, _)| name == "count");
+        let reported = summary.numbers.iter().filter(|(name, _)| match name.as_str() {
+            "count" => extent.has_zeros(),
+            "backend_count" => !has_count,
+            _ => true,
+        });
         let renamed = reported.map(|(name, value)| match name.as_str() {
             "count" => ("backend_count", *value),
             name => (name, *value),
@@ -521,6 +526,18 @@ mod tests {
             let mut out = BytesMut::new();
             result(&mut out, &counts, &summary, extent);
             assert_eq!(out, expected);
+        }
+        // A bridge behind this one.
+        for (names, expected) in [
+            (&["count", "backend_count"][..], r#"{"count": 2, "backend_count": 1, "objects": "#),
+            (&["backend_count"], r#"{"count": 2, "backend_count": 1, "objects": "#),
+        ] {
+            let numbers =
+                names.iter().enumerate().map(|(index, name)| ((*name).to_owned(), 1 + index as u64));
+            let summary = ResultSummary { numbers: numbers.collect(), ..ResultSummary::default() };
+            let mut out = BytesMut::new();
+            result(&mut out, &counts, &summary, ResultExtent::Full);
+            assert!(out.starts_with(expected.as_bytes()), "{out:?}");
         }
     }
 
