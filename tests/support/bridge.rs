@@ -79,9 +79,15 @@ pub async fn ledger(directory: &Path) -> Arc<Ledger> {
     .unwrap()
 }
 
-/// All records of the ledger in `directory`, newest first.
+/// All records of the ledger in `directory`, newest first. A copy is opened: a process that another test starts at the
+/// same time would inherit the lock until it has begun, and keep the next bridge from opening the ledger.
 pub async fn recorded(directory: &Path) -> Vec<Record> {
-    let ledger = ledger(directory).await;
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["ledger.sqlite3", "ledger.sqlite3-wal"] {
+        // There may be no write-ahead log.
+        let _ = std::fs::copy(directory.join(name), copy.path().join(name));
+    }
+    let ledger = ledger(copy.path()).await;
     let everything = JobFilter { limit: 10_000, ..JobFilter::default() };
     let records = ledger.jobs(everything).await.unwrap();
     ledger.close().await;
