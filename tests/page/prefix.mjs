@@ -54,6 +54,7 @@ export function testPrefix() {
       assert.equal(cookie.path, "/tools/bridge/");
       const targets = await page.locator("a[href]:visible").evaluateAll((links) => links.map((link) => link.href));
       assert.ok(targets.length >= 5 && targets.every((target) => target.startsWith(url)), `${targets}`);
+      for (const name of ["metrics", "openapi.json"]) assert.ok(targets.includes(`${url}${name}`), name);
       for (const target of targets) assert.equal((await page.request.get(target)).status(), 200, target);
       await page.reload();
       await status(page, "Completed with failures");

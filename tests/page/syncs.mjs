@@ -31,6 +31,7 @@ export function testSyncs() {
     await shows(page, "No sync is running or queued.");
     await page.locator("#history a").click();
     await status(page, "Completed with failures");
+    await page.locator("#details").getByText("Requested", { exact: true }).waitFor();
     await page.locator("#job-bars .bar").getByText("3 of 4").waitFor();
     await page.getByRole("table").getByRole("cell", { name: "It has no name." }).waitFor();
     assert.equal(await page.evaluate(() => document.querySelector("#start-form [name=key]").value), "");
