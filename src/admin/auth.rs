@@ -19,7 +19,6 @@ use crate::app::host_name;
 use crate::config::{AdminToken, Config};
 use crate::core::domain::credential::{ApiKey, hexadecimal};
 use crate::core::http::headers::host;
-use crate::core::text::plain;
 
 /// The access that a request requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +83,7 @@ impl Caller {
     /// with a name of its own is named beside it.
     pub(super) fn user(&self, actor: Option<String>) -> Option<String> {
         let token = self.token.as_ref()?;
-        let actor = actor.map(|actor| plain(&actor, MAX_ACTOR).into_owned());
+        let actor = actor.map(|actor| actor.chars().take(MAX_ACTOR).collect::<String>());
         Some(match actor {
             None => token.name.clone(),
             Some(actor) if !token.is_named => actor,
