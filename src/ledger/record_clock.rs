@@ -172,6 +172,11 @@ impl RecordClock {
         self.observe()
     }
 
+    /// The wall clock.
+    pub(super) fn wall(&self) -> Timestamp {
+        self.clock.wall()
+    }
+
     /// The current state of the ledger's time.
     pub(super) fn observe(&self) -> ClockState {
         self.with(|_, _| ClockChange::None)

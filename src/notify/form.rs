@@ -132,12 +132,14 @@ fn alerts(message: &Message<'_>) -> Vec<Value> {
         let event = NotificationEvent::from_name(event)?;
         Some(alert(message, event, *vm, (Timestamp(*since).min(*at), *at)))
     });
+    // From now on: a notification of an interrupted job may be sent long after the event.
+    let end = Timestamp::now().after(ALERT);
     let firing = match event {
         NotificationEvent::Recovered => None,
         NotificationEvent::Test => Some((*at, at.after(Duration::from_secs(60)))),
         // `since` of a stale sync is its last completed run.
-        NotificationEvent::Stale => Some((*at, at.after(ALERT))),
-        _ => Some((since.unwrap_or(*at).min(*at), at.after(ALERT))),
+        NotificationEvent::Stale => Some((*at, end)),
+        _ => Some((since.unwrap_or(*at).min(*at), end)),
     };
     let firing = firing.map(|times| alert(message, *event, *vm, times));
     firing.into_iter().chain(resolved).collect()

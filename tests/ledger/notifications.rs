@@ -14,7 +14,7 @@ use proxbox_bridge::ledger::{
 };
 
 use super::age::{NOW, SteppedClock};
-use super::{HOUR, folder, options, put};
+use super::{DAY, HOUR, folder, options, put};
 
 const BACKEND: &str = "http://default";
 
@@ -64,6 +64,18 @@ async fn end(ledger: &Ledger, kind: Kind, cause: Option<Cause>, failed: u64) -> 
     record
 }
 
+/// The same for a job that completed at `at`.
+async fn complete(ledger: &Ledger, kind: Kind, failed: u64, at: Timestamp) {
+    let mut record = ended(kind, None, failed);
+    record.end.as_mut().unwrap().finished = at;
+    put(ledger, &record, Vec::new()).await;
+}
+
+/// A sync that was skipped completes without a run.
+async fn skip(ledger: &Ledger, kind: Kind) {
+    put(ledger, &Record { started: None, ..ended(kind, None, 0) }, Vec::new()).await;
+}
+
 /// Takes all queued notifications, target by target.
 async fn taken(ledger: &Ledger) -> Vec<(String, NotificationEvent, Vec<String>)> {
     let mut taken = Vec::new();
@@ -97,6 +109,8 @@ async fn a_completed_run_is_a_recovery_only_after_a_notification_of_a_problem() 
     end(&ledger, Kind::Devices, Some(Cause::Stopping), 0).await;
     // Another kind has no problem.
     end(&ledger, Kind::Storage, None, 0).await;
+    // Nothing ran.
+    skip(&ledger, Kind::Devices).await;
     end(&ledger, Kind::Devices, None, 2).await;
     end(&ledger, Kind::Devices, None, 0).await;
     end(&ledger, Kind::Devices, None, 0).await;
@@ -212,12 +226,65 @@ async fn a_sync_that_is_overdue_is_notified_of_once_until_it_completes() {
     assert_eq!((first[0].kind.as_str(), first[0].since, first[0].job), ("devices", Some(NOW), None));
     assert_eq!(events(&ledger).await, [Stale]);
     end(&ledger, Kind::Devices, Some(Cause::Unreachable), 0).await;
+    skip(&ledger, Kind::Devices).await;
     clock.pass(26 * HOUR);
     assert_eq!(events(&ledger).await, [], "once until it completes");
-    end(&ledger, Kind::Devices, None, 1).await;
+    complete(&ledger, Kind::Devices, 1, NOW.after(52 * HOUR)).await;
     assert_eq!(events(&ledger).await, [Recovered]);
     clock.pass(26 * HOUR);
     assert_eq!(events(&ledger).await, [Stale]);
+}
+
+#[tokio::test]
+async fn a_sync_is_overdue_after_a_bridge_was_off_for_longer_than_a_jump_of_the_clock() {
+    let (folder, clock) = (folder(), SteppedClock::at(NOW));
+    let stale = || NotificationRule { stale_after: Some(26 * HOUR), ..rule("a", &[Stale]) };
+    let ledger = opened(Some(folder.path()), vec![stale()], &clock).await;
+    end(&ledger, Kind::Devices, None, 0).await;
+    ledger.close().await;
+    clock.pass(2 * DAY);
+    let ledger = opened(Some(folder.path()), vec![stale()], &clock).await;
+    let first = ledger.first_notifications().await.unwrap();
+    assert_eq!((first[0].event, first[0].at, first[0].since), (Stale, NOW.after(2 * DAY), Some(NOW)));
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn stages_are_not_overdue_while_full_updates_complete_unless_a_rule_names_them() {
+    let clock = SteppedClock::at(NOW);
+    let every = NotificationRule { stale_after: Some(26 * HOUR), ..rule("every", &[Stale]) };
+    let named = NotificationRule { kinds: vec![Kind::Devices], target: "named".to_owned(), ..every.clone() };
+    let ledger = opened(None, vec![every, named], &clock).await;
+    // Networks are no stage.
+    for kind in [Kind::Devices, Kind::Sdn] {
+        end(&ledger, kind, None, 0).await;
+    }
+    clock.pass(26 * HOUR);
+    complete(&ledger, Kind::FullUpdate, 0, NOW.after(HOUR)).await;
+    let targets = async || {
+        let all = taken(&ledger).await;
+        all.into_iter().map(|(target, event, _)| (target, event)).collect::<Vec<_>>()
+    };
+    let stale = |target: &str| (target.to_owned(), Stale);
+    assert_eq!(targets().await, [stale("every"), stale("named")]);
+    clock.pass(HOUR);
+    assert_eq!(targets().await, [stale("every"), stale("every")], "the full update and the devices");
+}
+
+#[tokio::test]
+async fn a_notification_has_the_time_of_the_end_however_late_that_is_recorded() {
+    let (folder, clock) = (folder(), SteppedClock::at(NOW));
+    let rules = || vec![rule("a", &[Failed]), rule("b", &[Interrupted])];
+    let ledger = opened(Some(folder.path()), rules(), &clock).await;
+    put(&ledger, &running(Kind::Storage), Vec::new()).await;
+    clock.pass(HOUR);
+    end(&ledger, Kind::Devices, Some(Cause::Unreachable), 0).await;
+    ledger.close().await;
+    let ledger = opened(Some(folder.path()), rules(), &clock).await;
+    let first = ledger.first_notifications().await.unwrap();
+    let times: Vec<_> = first.iter().map(|queued| (queued.event, queued.at, queued.since)).collect();
+    assert_eq!(times, [Failed, Interrupted].map(|event| (event, NOW, Some(NOW))));
+    ledger.close().await;
 }
 
 #[tokio::test]
@@ -238,7 +305,7 @@ async fn a_kind_that_a_rule_names_is_watched_before_it_ever_completed() {
     let first = ledger.first_notifications().await.unwrap();
     assert_eq!((first[0].kind.as_str(), first[0].since), ("storage", None::<Timestamp>));
     assert_eq!(events(&ledger).await, [Stale]);
-    end(&ledger, Kind::Storage, None, 0).await;
+    complete(&ledger, Kind::Storage, 0, NOW.after(2 * HOUR)).await;
     assert_eq!(events(&ledger).await, [Recovered]);
     ledger.close().await;
 }

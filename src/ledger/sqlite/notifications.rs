@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehav
 use uuid::Uuid;
 
 use super::rows::{self, RowError};
-use crate::core::domain::kind::Kind;
+use crate::core::domain::kind::{FULL_UPDATE, Kind};
 use crate::core::domain::notification::NotificationEvent;
 use crate::core::domain::outcome::{Cause, Outcome};
 use crate::ledger::damage::DamagedRows;
@@ -22,6 +22,10 @@ pub(super) struct EndedJob<'a> {
     pub(super) kind: &'a str,
     /// 0 for all virtual machines.
     pub(super) vm: i64,
+    /// Whether a run has started. A skipped sync completes without one.
+    pub(super) has_started: bool,
+    /// When it ended.
+    pub(super) at: i64,
     pub(super) outcome: Outcome,
     pub(super) cause: Option<Cause>,
     pub(super) failed: u64,
@@ -32,7 +36,8 @@ pub(super) struct EndedJob<'a> {
 pub(super) struct Now {
     /// The ledger's time.
     pub(super) ledger: i64,
-    pub(super) wall: Timestamp,
+    /// The wall clock.
+    pub(super) wall: i64,
 }
 
 /// A notification to be queued.
@@ -43,18 +48,19 @@ struct NewNotification<'a> {
     backend: &'a str,
     kind: &'a str,
     vm: i64,
+    at: i64,
     since: Option<i64>,
     resolved: Vec<ResolvedProblem>,
     job: Option<&'a str>,
 }
 
 /// Queues the notifications of the end that `record` has, unless the ledger has that end already. It must run before
-/// the record is written. Returns whether it queued any.
+/// the record is written. `now` is the ledger's time. Returns whether it queued any.
 pub(super) fn record_ended(
     transaction: &Transaction<'_>,
     rules: &[NotificationRule],
     record: &Record,
-    now: Now,
+    now: i64,
 ) -> rusqlite::Result<bool> {
     let Some(end) = record.end.as_ref().filter(|_| !rules.is_empty()) else { return Ok(false) };
     let (id, backend) = (record.id.to_string(), record.backend.to_string());
@@ -69,6 +75,8 @@ pub(super) fn record_ended(
         backend: &backend,
         kind: record.kind.as_str(),
         vm: record.vm.map_or(0, rows::sequence),
+        has_started: record.started.is_some(),
+        at: end.finished.to_i64(),
         outcome: end.outcome,
         cause: end.cause,
         failed: record.progress.counts.total().failed,
@@ -76,27 +84,27 @@ pub(super) fn record_ended(
     job_ended(transaction, rules, &job, now)
 }
 
-/// Queues the notifications of the end of `job`. Returns whether it queued any.
+/// Queues the notifications of the end of `job`. `now` is the ledger's time. Returns whether it queued any.
 pub(super) fn job_ended(
     transaction: &Transaction<'_>,
     rules: &[NotificationRule],
     job: &EndedJob<'_>,
-    now: Now,
+    now: i64,
 ) -> rusqlite::Result<bool> {
-    let EndedJob { id, backend, kind, vm, outcome, cause, failed } = *job;
+    let EndedJob { id, backend, kind, vm, has_started, at, outcome, cause, failed } = *job;
     let mut is_queued = false;
     for rule in rules.iter().filter(|rule| rule.matches(backend, kind)) {
         let problem =
             NotificationEvent::problems(outcome, cause, failed).find(|problem| rule.events.contains(problem));
         let mut resolved = Vec::new();
-        if outcome == Outcome::Completed {
+        if outcome == Outcome::Completed && has_started {
             resolved = resolve(transaction, &rule.target, job)?;
         }
         if !rule.events.contains(&NotificationEvent::Recovered) {
             resolved.clear();
         }
         let (event, since) = match problem {
-            Some(problem) => (problem, Some(raise(transaction, &rule.target, job, problem, now.wall)?)),
+            Some(problem) => (problem, Some(raise(transaction, &rule.target, job, problem)?)),
             None if !resolved.is_empty() => (NotificationEvent::Recovered, None),
             None => continue,
         };
@@ -109,6 +117,7 @@ pub(super) fn job_ended(
             backend,
             kind,
             vm,
+            at,
             since,
             resolved,
             job: Some(id),
@@ -152,39 +161,26 @@ fn raise(
     target: &str,
     job: &EndedJob<'_>,
     problem: NotificationEvent,
-    now: Timestamp,
 ) -> rusqlite::Result<i64> {
     transaction.query_row(
         "INSERT INTO notification_problems (target, backend, kind, vm, event, since, notified)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)
             ON CONFLICT DO UPDATE SET notified = 1 RETURNING since",
-        params![target, job.backend, job.kind, job.vm, problem.as_str(), now.to_i64()],
+        params![target, job.backend, job.kind, job.vm, problem.as_str(), job.at],
         |row| row.get(0),
     )
 }
 
-/// Queues a notification, and drops the oldest ones of its target beyond [`MAX_QUEUED`].
-fn queue(transaction: &Transaction<'_>, new: NewNotification<'_>, now: Now) -> rusqlite::Result<()> {
-    let NewNotification { target, id, event, backend, kind, vm, since, resolved, job } = new;
+/// Queues a notification at the ledger's time `now`, and drops the oldest ones of its target beyond [`MAX_QUEUED`].
+fn queue(transaction: &Transaction<'_>, new: NewNotification<'_>, now: i64) -> rusqlite::Result<()> {
+    let NewNotification { target, id, event, backend, kind, vm, at, since, resolved, job } = new;
     let resolved = serde_json::to_string(&resolved)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     transaction.execute(
         "INSERT OR IGNORE INTO notifications
             (target, id, event, backend, kind, vm, at, since, resolved, job, queued)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        params![
-            target,
-            id,
-            event.as_str(),
-            backend,
-            kind,
-            vm,
-            now.wall.to_i64(),
-            since,
-            resolved,
-            job,
-            now.ledger
-        ],
+        params![target, id, event.as_str(), backend, kind, vm, at, since, resolved, job, now],
     )?;
     let dropped = transaction.execute(
         "DELETE FROM notifications WHERE target = ?1 AND number <=
@@ -234,14 +230,16 @@ fn drop_orphans(transaction: &Transaction<'_>, rules: &[NotificationRule]) -> ru
 }
 
 /// Queues notifications of the kinds that have not completed on a backend for as long as the rule allows. A kind
-/// without a completed run is watched only if the rule names it, and from now on.
+/// without a completed run is watched only if the rule names it, from now on, and in the ledger's time. A rule that
+/// names no kinds does not watch the stages of a full update while full updates complete.
 fn queue_stale(transaction: &Transaction<'_>, rule: &NotificationRule, now: Now) -> rusqlite::Result<()> {
     let Some(limit) = rule.stale_after else { return Ok(()) };
     let stale = NotificationEvent::Stale.as_str();
-    let mut last = transaction.prepare(
-        "SELECT coalesce(jobs.recorded, last.at), last.at FROM last_success AS last LEFT JOIN jobs ON jobs.id = last.job
-            WHERE last.backend = ?1 AND last.kind = ?2",
-    )?;
+    let mut last = transaction.prepare("SELECT at FROM last_success WHERE backend = ?1 AND kind = ?2")?;
+    let mut last_success = |backend: &str, kind: Kind| {
+        last.query_row([backend, kind.as_str()], |row| row.get::<_, i64>(0)).optional()
+    };
+    let is_overdue = |since: i64, now: i64| now.saturating_sub(since) >= milliseconds(limit);
     let mut watched = transaction.prepare(
         "SELECT since, notified FROM notification_problems
             WHERE target = ?1 AND backend = ?2 AND kind = ?3 AND vm = 0 AND event = ?4",
@@ -252,29 +250,33 @@ fn queue_stale(transaction: &Transaction<'_>, rule: &NotificationRule, now: Now)
     )?;
     let pairs = rule.backends.iter().flat_map(|backend| Kind::all().map(move |kind| (backend, kind)));
     for (backend, kind) in pairs {
-        let (target, backend, kind) = (rule.target.as_str(), backend.to_string(), kind.as_str());
-        if !rule.matches(&backend, kind) {
+        let (target, backend) = (rule.target.as_str(), backend.to_string());
+        if !rule.matches(&backend, kind.as_str()) {
             continue;
         }
-        let success: Option<(Option<i64>, i64)> =
-            last.query_row([&*backend, kind], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let is_stage = rule.kinds.is_empty() && FULL_UPDATE.contains(&kind);
+        if is_stage && last_success(&backend, Kind::FullUpdate)?.is_some_and(|at| !is_overdue(at, now.wall)) {
+            continue;
+        }
+        let (success, kind) = (last_success(&backend, kind)?, kind.as_str());
         let known: Option<(i64, bool)> = watched
             .query_row([target, &*backend, kind, stale], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        let fresh_at = match (&success, known) {
-            (_, Some((_, true))) => continue,
-            (Some((Some(recorded), _)), _) => *recorded,
-            (_, Some((since, false))) => since,
-            (_, None) if rule.kinds.is_empty() => continue,
-            (_, None) => {
-                watch.execute(params![target, backend, kind, stale, now.ledger, false])?;
-                continue;
+        let is_reported = match (success, known) {
+            (_, Some((_, true))) => false,
+            (Some(at), _) => is_overdue(at, now.wall),
+            (None, Some((since, false))) => is_overdue(since, now.ledger),
+            (None, None) => {
+                if !rule.kinds.is_empty() {
+                    watch.execute(params![target, backend, kind, stale, now.ledger, false])?;
+                }
+                false
             }
         };
-        if now.ledger.saturating_sub(fresh_at) < milliseconds(limit) {
+        if !is_reported {
             continue;
         }
-        watch.execute(params![target, backend, kind, stale, now.wall.to_i64(), true])?;
+        watch.execute(params![target, backend, kind, stale, now.wall, true])?;
         let new = NewNotification {
             target,
             id: format!("{}.{stale}", Uuid::now_v7()),
@@ -282,11 +284,12 @@ fn queue_stale(transaction: &Transaction<'_>, rule: &NotificationRule, now: Now)
             backend: &backend,
             kind,
             vm: 0,
-            since: success.map(|(_, finished)| finished),
+            at: now.wall,
+            since: success,
             resolved: Vec::new(),
             job: None,
         };
-        queue(transaction, new, now)?;
+        queue(transaction, new, now.ledger)?;
     }
     Ok(())
 }

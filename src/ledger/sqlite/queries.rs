@@ -3,7 +3,7 @@
 use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, TransactionBehavior, params, params_from_iter};
 
-use super::notifications::{self, Now};
+use super::notifications;
 use super::rows::{self, COLUMNS, RowError, sequence};
 use super::{failed, history, schema};
 use crate::core::wire::sse::frame::Frame;
@@ -23,7 +23,6 @@ pub(super) fn write(
     stand: ClockState,
 ) -> rusqlite::Result<bool> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let now = Now { ledger: stand.time, wall: Timestamp::now() };
     let mut is_queued = false;
     {
         let mut upsert = transaction.prepare(&upsert())?;
@@ -39,7 +38,7 @@ pub(super) fn write(
         for waiting in pending.iter() {
             let recorded = waiting.record.end.as_ref().map_or(Value::Null, |_| Value::Integer(stand.time));
             history::add(&mut success, &waiting.record)?;
-            is_queued |= notifications::record_ended(&transaction, rules, &waiting.record, now)?;
+            is_queued |= notifications::record_ended(&transaction, rules, &waiting.record, stand.time)?;
             upsert.execute(params_from_iter(rows::values(&waiting.record)?.into_iter().chain([recorded])))?;
             let job = waiting.record.id.to_string();
             failed::add(&transaction, &job, &waiting.failed)?;

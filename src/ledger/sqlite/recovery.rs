@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, TransactionBehavior, params};
 
-use super::notifications::{self, EndedJob, Now};
+use super::notifications::{self, EndedJob};
 use super::rows;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Cause;
@@ -42,7 +42,6 @@ pub(super) fn end(
     if left.is_empty() {
         return Ok(0);
     }
-    let now = Now { ledger: recorded, wall: Timestamp::now() };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for InterruptedJob { row, id, backend, kind, vm, failed, step, last, detail } in &left {
         transaction.execute(
@@ -59,14 +58,24 @@ pub(super) fn end(
                 Cause::Crashed.as_str(),
                 step,
                 detail,
-                now.wall.to_i64(),
+                Timestamp::now().to_i64(),
                 recorded,
                 MAX_MILLIS,
             ],
         )?;
         let (outcome, cause) = (Cause::Crashed.outcome(), Some(Cause::Crashed));
-        let job = EndedJob { id, backend, kind, vm: *vm, outcome, cause, failed: *failed };
-        notifications::job_ended(&transaction, rules, &job, now)?;
+        let job = EndedJob {
+            id,
+            backend,
+            kind,
+            vm: *vm,
+            has_started: true,
+            at: *last,
+            outcome,
+            cause,
+            failed: *failed,
+        };
+        notifications::job_ended(&transaction, rules, &job, recorded)?;
     }
     transaction.commit()?;
     Ok(left.len())

@@ -266,7 +266,8 @@ impl Store for SqliteStore {
     }
 
     fn first_notifications(&mut self) -> Result<Vec<QueuedNotification>, StoreError> {
-        let now = Now { ledger: self.context.clock.observe().time, wall: Timestamp::now() };
+        let clock = &self.context.clock;
+        let now = Now { ledger: clock.observe().time, wall: clock.wall().to_i64() };
         let rules = self.context.notifications.rules();
         self.query(|connection, damage| {
             let mut first = notifications::first_of_each(connection, &rules, now, damage)?;
