@@ -81,7 +81,7 @@ pub async fn run(ledger: Arc<Ledger>, config: impl Fn() -> Arc<Config>) {
 pub async fn test(config: &Config, target: &NotifyConfig) -> Result<String, String> {
     let notification = QueuedNotification {
         target: target.name.clone(),
-        id: format!("{}.{}", Uuid::now_v7(), NotificationEvent::Test),
+        id: format!("{}_{}", Uuid::now_v7(), NotificationEvent::Test),
         event: NotificationEvent::Test,
         backend: String::new(),
         kind: String::new(),

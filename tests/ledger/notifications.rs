@@ -153,11 +153,11 @@ async fn a_notification_has_the_record_of_its_job_and_is_queued_once_for_one_end
     let ledger = in_memory(vec![rule("a", &[Failed])]).await;
     let record = end(&ledger, Kind::Devices, Some(Cause::Unreachable), 0).await;
     put(&ledger, &record, Vec::new()).await;
-    ledger.count_attempt("a", &format!("{}.failed", record.id)).await.unwrap();
+    ledger.count_attempt("a", &format!("{}_failed", record.id)).await.unwrap();
     let first = ledger.first_notifications().await.unwrap();
     let [queued] = first.as_slice() else { panic!("{first:?}") };
     assert_eq!((queued.job, queued.record.as_ref()), (Some(record.id), Some(&record)));
-    assert_eq!((queued.id.as_str(), queued.attempts), (format!("{}.failed", record.id).as_str(), 1));
+    assert_eq!((queued.id.as_str(), queued.attempts), (format!("{}_failed", record.id).as_str(), 1));
     assert_eq!(events(&ledger).await, [Failed]);
 }
 
@@ -246,6 +246,7 @@ async fn a_sync_is_overdue_after_a_bridge_was_off_for_longer_than_a_jump_of_the_
     let ledger = opened(Some(folder.path()), vec![stale()], &clock).await;
     let first = ledger.first_notifications().await.unwrap();
     assert_eq!((first[0].event, first[0].at, first[0].since), (Stale, NOW.after(2 * DAY), Some(NOW)));
+    assert!(first[0].id.ends_with("_stale") && !first[0].id.contains('.'), "{}", first[0].id);
     ledger.close().await;
 }
 

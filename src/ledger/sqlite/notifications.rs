@@ -109,7 +109,7 @@ pub(super) fn job_ended(
             None => continue,
         };
         let target = rule.target.as_str();
-        let id_of_notification = format!("{id}.{event}");
+        let id_of_notification = format!("{id}_{event}");
         let new = NewNotification {
             target,
             id: id_of_notification,
@@ -279,7 +279,7 @@ fn queue_stale(transaction: &Transaction<'_>, rule: &NotificationRule, now: Now)
         watch.execute(params![target, backend, kind, stale, now.wall, true])?;
         let new = NewNotification {
             target,
-            id: format!("{}.{stale}", Uuid::now_v7()),
+            id: format!("{}_{stale}", Uuid::now_v7()),
             event: NotificationEvent::Stale,
             backend: &backend,
             kind,
