@@ -420,6 +420,7 @@ async fn check_sends_a_test_notification_to_each_target_only_when_told_to() {
     for part in [
         "ok       notify       good: test notification accepted (200 OK)",
         "FAILED   notify       bad: test notification not sent: the target answered 404 Not Found",
+        "Fix the target or its table [[notify]]: it gets no notifications until then.",
     ] {
         assert!(tested.text.contains(part), "{}", tested.text);
     }

@@ -33,7 +33,7 @@ async fn test_target(config: &Config, target: &NotifyConfig) -> CheckLine {
         Ok(status) => CheckLine::ok(check, format!("{name}: test notification accepted ({status})")),
         Err(problem) => {
             let line = CheckLine::failed(check, format!("{name}: test notification not sent: {problem}"));
-            line.with_advice("Fix the target or its table [[notify]]: its notifications will be dropped.")
+            line.with_advice("Fix the target or its table [[notify]]: it gets no notifications until then.")
         }
     }
 }
