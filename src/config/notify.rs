@@ -45,7 +45,7 @@ keys! {
         /// File with the CA certificates that the target's certificate is verified against, as PEM, instead of those of
         /// the system.
         ca_file: Option<PathBuf> = None;
-        /// Allows targets at loopback and link-local addresses.
+        /// Allows targets at loopback and link-local addresses, and at those of metadata services of clouds.
         pub allow_local: bool = false;
     }
 

@@ -145,7 +145,8 @@ async fn connect(target: &NotifyConfig) -> Result<TcpStream, String> {
     let Some(count) = u32::try_from(allowed.len()).ok().filter(|count| *count > 0) else {
         let shown = all.first().map_or_else(String::new, |address| format!(" ({})", address.ip()));
         return Err(format!(
-            "the address of {host}{shown} is a loopback or link-local one: set notify.allow_local to allow it"
+            "the address of {host}{shown} is a loopback or link-local one, or that of a metadata service: set \
+             notify.allow_local to allow it"
         ));
     };
     let mut last = io::Error::from(io::ErrorKind::NotFound);
@@ -159,23 +160,31 @@ async fn connect(target: &NotifyConfig) -> Result<TcpStream, String> {
     Err(format!("cannot connect to {host}: {last}"))
 }
 
-/// Whether `address` is one of this machine or of its link. That is where the metadata services of clouds are, too.
+/// Whether `address` is one of this machine, of its link, or of the metadata service of a cloud.
 pub(super) fn is_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_local_v4(address),
         IpAddr::V6(address) => {
             let is_own = address.is_loopback() || address.is_unspecified() || address.is_unicast_link_local();
-            is_own || address == METADATA || embedded_v4(address).is_some_and(is_local_v4)
+            is_own || METADATA_V6.contains(&address) || embedded_v4(address).is_some_and(is_local_v4)
         }
     }
 }
 
-/// The metadata service of AWS.
-const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
+/// The metadata services of Alibaba, Azure and Oracle that are not at link-local addresses.
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+
+/// The metadata services of AWS and Google.
+const METADATA_V6: [Ipv6Addr; 2] = [
+    Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254),
+    Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254),
+];
 
 fn is_local_v4(address: Ipv4Addr) -> bool {
     // Linux routes 0.0.0.0 to the loopback interface.
-    address.is_loopback() || address.is_link_local() || address.octets()[0] == 0
+    let is_own = address.is_loopback() || address.is_link_local() || address.octets()[0] == 0;
+    is_own || METADATA_V4.contains(&address)
 }
 
 /// The IPv4 address in an IPv6 address: a mapped or compatible one, that of NAT64 (RFC 6052), or of 6to4.

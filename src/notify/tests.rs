@@ -33,7 +33,7 @@ fn retry_after_is_a_number_of_seconds_or_a_date() {
 }
 
 #[test]
-fn addresses_of_this_machine_and_of_its_link_are_recognised_in_every_notation() {
+fn addresses_of_this_machine_of_its_link_and_of_metadata_services_are_recognised_in_every_notation() {
     for address in [
         "127.0.0.1",
         "127.9.9.9",
@@ -48,10 +48,23 @@ fn addresses_of_this_machine_and_of_its_link_are_recognised_in_every_notation() 
         "64:ff9b::7f00:1",
         "2002:a9fe:a9fe::1",
         "fd00:ec2::254",
+        "fd20:ce::254",
+        "100.100.100.200",
+        "168.63.129.16",
+        "192.0.0.192",
+        "::ffff:100.100.100.200",
     ] {
         assert!(is_local(address.parse().unwrap()), "{address}");
     }
-    for address in ["10.0.0.5", "192.168.1.1", "192.0.2.7", "2001:db8::1", "fd00::1", "::ffff:10.0.0.5"] {
+    for address in [
+        "10.0.0.5",
+        "100.100.100.201",
+        "192.168.1.1",
+        "192.0.2.7",
+        "2001:db8::1",
+        "fd00::1",
+        "::ffff:10.0.0.5",
+    ] {
         assert!(!is_local(address.parse().unwrap()), "{address}");
     }
 }
