@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use proxbox_bridge::replay::{ReplayHandle, ReplayOptions, Speed};
+use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tempfile::TempDir;
@@ -19,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::check::run::CheckRun;
 use crate::support::bridge::{
-    Client, DEVICES, Forwarder, MACHINES, WITH_KEY, fast, recordings, replayed, unused_address,
+    Client, DEVICES, Forwarder, MACHINES, WITH_KEY, fast, poll_until, recordings, replayed, unused_address,
 };
 use crate::support::process::Process;
 
@@ -278,6 +279,39 @@ async fn a_target_that_fails_for_a_while_gets_each_notification_in_order_and_a_r
     bridge.read_to("Notification sent.");
     bridge.read_to("Notification sent.");
     assert_eq!(counted(&bridge).await, [2, 2, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_that_are_recorded_again_after_a_loss_of_the_ledger_are_not_notified_of_again() {
+    let mut receiver = Receiver::start(&[]).await;
+    let backend = failing().await;
+    let setup = Setup::new(&format!(
+        "admin_open_reads = true\n[[notify]]\nurl = \"http://{}\"\nallow_local = true",
+        receiver.address
+    ));
+    let mut bridge = setup.start(backend.local_addr());
+    let mut jobs = Vec::new();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        jobs.push(sync(&bridge, DEVICES).await);
+        ids.push(receiver.next().await.header("webhook-id").to_owned());
+        bridge.read_to("Notification sent.");
+    }
+    std::fs::remove_dir_all(setup.path("data")).unwrap();
+    jobs.push(sync(&bridge, DEVICES).await);
+    let file = setup.path("data").join("ledger.sqlite3");
+    poll_until(async || {
+        let connection = Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+        let rows = connection.query_row("SELECT count(*) FROM jobs", [], |row| row.get::<_, i64>(0));
+        rows.ok().filter(|rows| *rows == 4)
+    })
+    .await;
+    jobs.push(sync(&bridge, DEVICES).await);
+    for _ in 3..5 {
+        ids.push(receiver.next().await.header("webhook-id").to_owned());
+    }
+    assert_eq!(ids, jobs.iter().map(|job| format!("{job}_failed")).collect::<Vec<_>>());
+    assert!(receiver.is_idle());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
