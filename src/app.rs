@@ -110,12 +110,14 @@ impl App {
 
     /// All metrics, in the Prometheus text format.
     pub fn metrics(&self) -> Vec<u8> {
+        let now = Timestamp::now();
         for backend in &self.state().backends {
             for kind in Kind::all() {
                 let success = self.registry.history.last_success(backend.url(), kind);
                 backend.metrics.set_last_success(kind, success.map_or(0.0, |success| success.at.seconds()));
             }
+            backend.metrics.set_frame_age(self.registry.frame_age(backend, now));
         }
-        telemetry::metrics_text(&self.registry.reading(Timestamp::now()))
+        telemetry::metrics_text(&self.registry.reading())
     }
 }

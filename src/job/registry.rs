@@ -5,6 +5,7 @@ mod resume;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
@@ -348,12 +349,17 @@ impl Registry {
         self.closing.subscribe()
     }
 
-    /// The gauges of the jobs in memory, at `now`.
-    pub fn reading(&self, now: Timestamp) -> telemetry::GaugeReadings {
+    /// The longest time since the last frame from `backend` for a running job, at `now`; zero if none runs.
+    pub fn frame_age(&self, backend: &Backend, now: Timestamp) -> Duration {
+        let jobs = self.jobs();
+        let silent = jobs.on(backend.id()).filter_map(|job| job.silent_since());
+        silent.map(|since| now.since(since)).max().unwrap_or_default()
+    }
+
+    /// The gauges of the jobs in memory.
+    pub fn reading(&self) -> telemetry::GaugeReadings {
         let jobs = self.all();
-        let silent = jobs.iter().filter_map(|job| job.silent_since()).map(|since| now.since(since)).max();
         telemetry::GaugeReadings {
-            frame_age: silent.unwrap_or_default().as_secs_f64(),
             lag: jobs.iter().map(|job| job.log.lag()).max().unwrap_or_default(),
             log_bytes: self.memory.used(),
             log_bytes_limit: self.memory.limit(),

@@ -31,6 +31,7 @@ struct Series {
     connects: PerLabel<ConnectResult, IntCounter>,
     circuit: PerLabel<Circuit, IntGauge>,
     last_success: PerLabel<Kind, Gauge>,
+    frame_age: Gauge,
     response_head: Histogram,
     netbox: Option<PerLabel<Option<NetboxRule>, IntCounter>>,
     /// The labels `version` and `dialect` of `backend_info`.
@@ -101,6 +102,11 @@ impl BackendMetrics {
         self.with_series(|series| series.last_success.get(kind).set(at));
     }
 
+    /// Sets the longest time since the last frame for a running job; zero if none runs.
+    pub fn set_frame_age(&self, age: Duration) {
+        self.with_series(|series| series.frame_age.set(age.as_secs_f64()));
+    }
+
     /// Counts a response of the backend, whose head arrived `duration` after the request.
     pub fn response_arrived(&self, duration: Duration) {
         self.with_series(|series| series.response_head.observe(duration.as_secs_f64()));
@@ -119,6 +125,7 @@ impl BackendMetrics {
             last_success: PerLabel::new(|kind: Kind| {
                 METRICS.jobs.last_success.with_label_values(&[name.as_str(), kind.as_str()])
             }),
+            frame_age: METRICS.jobs.frame_age.with_label_values(&[name]),
             response_head: metrics.response_head.with_label_values(&[name]),
             netbox: self.has_netbox_listener.then(|| {
                 PerLabel::new(|rule: Option<NetboxRule>| {
@@ -140,6 +147,7 @@ impl BackendMetrics {
         for kind in Kind::all() {
             let _ = METRICS.jobs.last_success.remove_label_values(&[name, kind.as_str()]);
         }
+        let _ = METRICS.jobs.frame_age.remove_label_values(&[name]);
         let _ = metrics.response_head.remove_label_values(&[name]);
         for result in ConnectResult::ALL {
             let _ = metrics.connects.remove_label_values(&[name, result.as_str()]);

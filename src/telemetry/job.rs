@@ -65,19 +65,21 @@ impl JobWaiting<'_> {
 
 /// A job left the queue.
 #[derive(Debug)]
-pub struct JobWaitEnded {
+pub struct JobWaitEnded<'a> {
+    /// The metrics of its backend.
+    pub backend: &'a BackendMetrics,
     /// The time that it waited.
     pub waited: Duration,
     /// Whether it got a concurrency permit. If not, it ended while it waited.
     pub has_permit: bool,
 }
 
-impl JobWaitEnded {
+impl JobWaitEnded<'_> {
     /// Writes the log line and updates the metrics.
     pub fn emit(self) {
-        let Self { waited, has_permit } = self;
+        let Self { backend, waited, has_permit } = self;
         if has_permit {
-            METRICS.jobs.wait.observe(waited.as_secs_f64());
+            jobs::waited(backend.name(), waited.as_secs_f64());
             tracing::debug!(waited_seconds = waited.as_secs_f64(), "Job left the queue.");
         }
     }

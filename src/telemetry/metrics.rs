@@ -23,7 +23,7 @@ pub use jobs::GaugeGuard;
 pub use labels::{Circuit, ConnectResult, Listener, ResumeSource, Route, Surface, WatcherDeparture};
 pub(super) use labels::{NetboxRule, NotificationResult, ObjectResult, ReloadResult, ShimLabel, Status};
 
-/// The buckets for durations of jobs, up to the default of `limits.total`.
+/// The buckets for durations of jobs and their time in the queue, up to the default of `limits.total`.
 const JOB_DURATIONS: &[f64] =
     &[10.0, 60.0, 300.0, 600.0, 1200.0, 1800.0, 2700.0, 3600.0, 7200.0, 14_400.0, 21_600.0];
 /// The buckets for times to the head of a response.
@@ -71,7 +71,7 @@ metrics! {
         /// Jobs that are queued.
         waiting: IntGaugeVec = gauge_vector("jobs_waiting", &["backend"]);
         /// Time that jobs were queued, for those that started.
-        wait: Histogram = histogram("job_wait_seconds", &[1.0, 10.0, 60.0, 300.0, 1800.0]);
+        wait: HistogramVec = histogram_vector("job_wait_seconds", (&["backend"], JOB_DURATIONS));
         /// Jobs that ended, by outcome, cause and source of the failure. A pair of kind and cause exists once it occurred.
         ended: IntCounterVec = counter_vector("jobs_total", &["backend", "kind", "outcome", "cause", "source"]);
         /// Time from the start of a job, when it begins to drive its backend, to its end.
@@ -81,7 +81,7 @@ metrics! {
         /// Time of the last sync of the whole inventory that completed; 0 if there is none.
         last_success: GaugeVec = seconds_vector("job_last_success_timestamp_seconds", &["backend", "kind"]);
         /// Longest time since the last frame from the backend of a running job; 0 if no job runs.
-        frame_age: Gauge = seconds("job_frame_age_seconds");
+        frame_age: GaugeVec = seconds_vector("job_frame_age_seconds", &["backend"]);
         /// Objects of jobs that ended, by result.
         objects: IntCounterVec = counter_vector("objects_total", &["backend", "result"]);
     }
@@ -234,8 +234,6 @@ pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
 /// The gauges that are read at each scrape, because no event updates them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GaugeReadings {
-    /// The longest time since the last frame from the backend of a running job, in seconds.
-    pub frame_age: f64,
     /// The number of events that the slowest watcher is behind.
     pub lag: u64,
     /// The memory used by the logs of jobs, in bytes.
@@ -246,9 +244,8 @@ pub struct GaugeReadings {
 
 /// All metrics, with the gauges of `reading`, in the Prometheus text format (version 0.0.4).
 pub fn text(reading: &GaugeReadings) -> Vec<u8> {
-    let GaugeReadings { frame_age, lag, log_bytes, log_bytes_limit } = *reading;
+    let GaugeReadings { lag, log_bytes, log_bytes_limit } = *reading;
     let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    METRICS.jobs.frame_age.set(frame_age);
     METRICS.streams.lag.set(whole(lag));
     METRICS.ledger.log_bytes.set(whole(log_bytes as u64));
     METRICS.ledger.log_bytes_limit.set(whole(log_bytes_limit as u64));

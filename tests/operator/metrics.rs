@@ -28,9 +28,9 @@ async fn a_job_is_counted_from_its_first_frame_to_its_last() {
         (&clean, 0.0),
         (&format!("jobs_running{{{of},{job}}}"), 0.0),
         (&format!("jobs_waiting{{{of}}}"), 0.0),
-        ("job_wait_seconds_count", 1.0),
+        (&format!("job_wait_seconds_count{{{of}}}"), 1.0),
         (&format!("job_duration_seconds_count{{{of}}}"), 1.0),
-        ("job_frame_age_seconds", 0.0),
+        (&format!("job_frame_age_seconds{{{of}}}"), 0.0),
         // What the README shows of this recording.
         (&format!("objects_total{{{of},result=\"completed\"}}"), 12.0),
         (&format!("objects_total{{{of},result=\"unconfirmed\"}}"), 3.0),
@@ -121,17 +121,18 @@ async fn what_runs_waits_and_is_watched_now_can_be_seen() {
     }
     // The backend is silent, and readers get heartbeats.
     poll_until(async || (bridge.value("heartbeats_total").await >= 1.0).then_some(())).await;
-    let age = bridge.value("job_frame_age_seconds").await;
+    let frame_age = format!("job_frame_age_seconds{{backend=\"{name}\"}}");
+    let age = bridge.value(&frame_age).await;
     assert!(age > 0.5);
     stream.device("pve2", "progress").await;
-    poll_until(async || (bridge.value("job_frame_age_seconds").await < age).then_some(())).await;
+    poll_until(async || (bridge.value(&frame_age).await < age).then_some(())).await;
     drop(attached);
     bridge.wait_for_value("watchers_dropped_total{reason=\"left\"}", 1.0).await;
     stream.complete().await;
     let next = backend.next_stream().await;
     assert!(bridge.value(&format!("backend_response_head_seconds_count{{backend=\"{name}\"}}")).await >= 2.0);
     bridge.wait_for_value(&queued, 0.0).await;
-    bridge.wait_for_value("job_wait_seconds_count", 2.0).await;
+    bridge.wait_for_value(&format!("job_wait_seconds_count{{backend=\"{name}\"}}"), 2.0).await;
     next.complete().await;
     bridge.wait_for_value("watchers{surface=\"stream\"}", 0.0).await;
 }

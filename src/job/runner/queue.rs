@@ -32,10 +32,11 @@ impl Runner {
         let permit = self.registry.concurrency.request(&backend);
         if permit.is_granted() {
             self.job.hold_permit(permit);
-            telemetry::JobWaitEnded { waited: Duration::ZERO, has_permit: true }.emit();
+            let (backend, waited) = (&backend.metrics, Duration::ZERO);
+            telemetry::JobWaitEnded { backend, waited, has_permit: true }.emit();
             return Ok(());
         }
-        let mut wait = QueueWait::begin(&backend.metrics, &self.reason());
+        let mut wait = QueueWait::begin(Arc::clone(&backend.metrics), &self.reason());
         let granted = self.wait_for_permit(permit, waiting).await;
         wait.has_permit = granted.is_ok();
         granted
@@ -108,21 +109,22 @@ impl Runner {
 
 /// Counts a queued job in the metrics, even if its code panics.
 struct QueueWait {
+    backend: Arc<BackendMetrics>,
     began: Instant,
     has_permit: bool,
     _waiting: Option<GaugeGuard>,
 }
 
 impl QueueWait {
-    fn begin(backend: &BackendMetrics, reason: &str) -> Self {
-        let waiting = telemetry::JobWaiting { backend, reason }.emit();
-        Self { began: Instant::now(), has_permit: false, _waiting: waiting }
+    fn begin(backend: Arc<BackendMetrics>, reason: &str) -> Self {
+        let waiting = telemetry::JobWaiting { backend: &backend, reason }.emit();
+        Self { backend, began: Instant::now(), has_permit: false, _waiting: waiting }
     }
 }
 
 impl Drop for QueueWait {
     fn drop(&mut self) {
         let (waited, has_permit) = (self.began.elapsed(), self.has_permit);
-        telemetry::JobWaitEnded { waited, has_permit }.emit();
+        telemetry::JobWaitEnded { backend: &self.backend, waited, has_permit }.emit();
     }
 }

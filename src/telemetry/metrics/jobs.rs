@@ -22,6 +22,7 @@ static BACKENDS: Mutex<Vec<(String, JobSeries)>> = Mutex::new(Vec::new());
 pub(in crate::telemetry) struct JobSeries {
     running: PerLabel<Kind, IntGauge>,
     waiting: IntGauge,
+    wait: Histogram,
     duration: Histogram,
     last_duration: PerLabel<Kind, Gauge>,
     objects: PerLabel<ObjectResult, IntCounter>,
@@ -94,6 +95,7 @@ impl JobSeries {
         let mut series = Self {
             running: PerLabel::new(|kind: Kind| metrics.running.with_label_values(&[name, kind.as_str()])),
             waiting: metrics.waiting.with_label_values(&[name]),
+            wait: metrics.wait.with_label_values(&[name]),
             duration: metrics.duration.with_label_values(&[name]),
             last_duration: PerLabel::new(|kind: Kind| {
                 metrics.last_duration.with_label_values(&[name, kind.as_str()])
@@ -126,6 +128,7 @@ impl JobSeries {
             let _ = metrics.last_duration.remove_label_values(&[name, kind.as_str()]);
         }
         let _ = metrics.waiting.remove_label_values(&[name]);
+        let _ = metrics.wait.remove_label_values(&[name]);
         let _ = metrics.duration.remove_label_values(&[name]);
         for result in ObjectResult::ALL {
             let _ = metrics.objects.remove_label_values(&[name, result.as_str()]);
@@ -169,6 +172,11 @@ pub(in crate::telemetry) fn running(name: &str, kind: Kind) -> Option<GaugeGuard
 /// Counts a waiting job until the guard is dropped.
 pub(in crate::telemetry) fn waiting(name: &str) -> Option<GaugeGuard> {
     with_series(name, |series| GaugeGuard::new(&series.waiting))
+}
+
+/// Counts a job that left the queue with a permit, after `waited`, in seconds.
+pub(in crate::telemetry) fn waited(name: &str, waited: f64) {
+    with_series(name, |series| series.wait.observe(waited));
 }
 
 /// Counts a job that ended, and its objects. `duration` is given if it drove the backend, in seconds.

@@ -56,7 +56,7 @@ fn every_series_is_there_from_the_start_and_there_are_few() {
     for line in [
         "proxbox_bridge_jobs_running{backend=\"one\",kind=\"devices\"} ",
         "proxbox_bridge_jobs_waiting{backend=\"one\"} ",
-        "proxbox_bridge_job_wait_seconds_bucket{le=\"1800\"} ",
+        "proxbox_bridge_job_wait_seconds_bucket{backend=\"one\",le=\"21600\"} 0",
         "proxbox_bridge_jobs_total{backend=\"one\",cause=\"none\",kind=\"sdn\",outcome=\"completed\",source=\"none\"} 0",
         "proxbox_bridge_job_duration_seconds_bucket{backend=\"one\",le=\"21600\"} 0",
         "proxbox_bridge_job_last_duration_seconds{backend=\"one\",kind=\"full-update\"} 0",
@@ -64,7 +64,7 @@ fn every_series_is_there_from_the_start_and_there_are_few() {
         "proxbox_bridge_http_request_duration_seconds_count{route=\"stream\"} ",
         "proxbox_bridge_http_requests_in_flight{listener=\"admin\"} ",
         "proxbox_bridge_job_last_success_timestamp_seconds{backend=\"one\",kind=\"storage\"} ",
-        "proxbox_bridge_job_frame_age_seconds ",
+        "proxbox_bridge_job_frame_age_seconds{backend=\"one\"} 0",
         "proxbox_bridge_objects_total{backend=\"one\",result=\"unconfirmed\"} ",
         "proxbox_bridge_backend_frames_total{channel=\"websocket\",type=\"step\"} ",
         "proxbox_bridge_frames_total{channel=\"none\",type=\"complete\"} ",
