@@ -151,7 +151,9 @@ async fn what_is_beyond_the_limit_is_counted_wherever_failed_objects_are_listed(
         (3, &json!(5), &json!(2))
     );
     assert!(page["warning"].as_str().unwrap().contains("jobs.failed_objects"), "{page}");
-    let row = "2 more failed objects are not kept: over jobs.failed_objects or of an earlier ledger.";
+    let row = "2 more failed objects are not kept: over the limit of 3 (jobs.failed_objects) or of an earlier \
+               ledger.";
+    assert_eq!(page["warning"], row);
     let csv = api.request("GET", &target, &[("Accept", "text/csv")]).await;
     assert!(csv.text().ends_with(&format!("\r\n,,,,,,2,{row}\r\n")), "{}", csv.text());
     let ndjson = api.request("GET", &target, &[("Accept", "application/x-ndjson")]).await;

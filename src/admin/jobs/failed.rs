@@ -89,9 +89,14 @@ pub(crate) async fn answer(app: &App, id: &str, query: &str, headers: &HeaderMap
         Ok(record) => record,
         Err(missing) => return missing.answer(app),
     };
+    let ledger = app.registry.ledger();
+    let cut = Some(left_out(&record)).filter(|left_out| *left_out > 0).map(|left_out| {
+        let limit = ledger.failed_limit(app.state().config.jobs.failed_objects);
+        (left_out, cut_message(left_out, limit))
+    });
     let answered = match query.format.unwrap_or_else(|| Format::from_headers(headers)) {
-        Format::Json => page(app.registry.ledger(), &record, query).await,
-        format => download(app.registry.ledger(), &record, query, format).await,
+        Format::Json => page(ledger, &record, query, cut).await,
+        format => download(ledger, record.id, query, format, cut).await,
     };
     match answered {
         Ok(response) => with_job_header(response, id),
@@ -103,6 +108,7 @@ async fn page(
     ledger: &Arc<Ledger>,
     record: &Record,
     query: FailedQuery,
+    cut: Option<(u64, String)>,
 ) -> Result<Response<Body>, LedgerUnavailable> {
     let size = query.limit.unwrap_or(DEFAULT_LIMIT);
     // One more shows whether there is a next page.
@@ -113,13 +119,12 @@ async fn page(
         let after = query.position(query.after, &rows);
         format!("/jobs/{}/failed?{group}limit={size}&after={after}", record.id)
     });
-    let left_out = left_out(record);
     let page = FailedPage {
         next,
         results: rows,
         failed_total: record.progress.counts.total().failed,
-        failed_left_out: left_out,
-        warning: (left_out > 0).then(|| cut_message(left_out)),
+        failed_left_out: left_out(record),
+        warning: cut.map(|(_, message)| message),
     };
     Ok(respond::object(StatusCode::OK, &page))
 }
@@ -128,19 +133,20 @@ async fn page(
 /// of all says so.
 async fn download(
     ledger: &Arc<Ledger>,
-    record: &Record,
+    id: JobId,
     query: FailedQuery,
     format: Format,
+    cut: Option<(u64, String)>,
 ) -> Result<Response<Body>, LedgerUnavailable> {
-    let (ledger, id) = (Arc::clone(ledger), record.id);
+    let ledger = Arc::clone(ledger);
     let wanted = query.limit.unwrap_or(usize::MAX);
     // An error of the first read becomes a status.
     let first = query.read(&ledger, id, query.after, wanted.min(CHUNK_ROWS)).await?;
-    let cut = Some(left_out(record)).filter(|left_out| *left_out > 0 && query.limit.is_none());
+    let cut = cut.filter(|_| query.limit.is_none());
     let head = if format == Format::Csv { query.csv_head() } else { "" };
     let start = (Some((first, head)), query.after, wanted);
     let pieces = stream::try_unfold(start, move |(read, after, wanted)| {
-        let ledger = Arc::clone(&ledger);
+        let (ledger, cut) = (Arc::clone(&ledger), cut.clone());
         async move {
             let Some((mut rows, head)) = read else { return Ok::<_, BoxError>(None) };
             let (after, wanted) = (query.position(after, &rows), wanted - rows.len());
@@ -149,8 +155,8 @@ async fn download(
                 true => Some((query.read(&ledger, id, after, wanted.min(CHUNK_ROWS)).await?, "")),
                 false => None,
             };
-            if let (Some(left_out), None) = (cut, &next) {
-                rows.push(query.cut_row(left_out));
+            if let (Some((left_out, message)), None) = (cut, &next) {
+                rows.push(query.cut_row(left_out, message));
             }
             let mut text = head.to_owned();
             rows.iter().for_each(|row| row.write(format, &mut text));
@@ -171,8 +177,12 @@ pub(super) fn left_out(record: &Record) -> u64 {
     record.progress.failed_left_out.min(record.progress.counts.total().failed)
 }
 
-fn cut_message(left_out: u64) -> String {
-    format!("{left_out} more failed objects are not kept: over jobs.failed_objects or of an earlier ledger.")
+/// Says why `left_out` failed objects are not kept. `limit` is how many are now.
+fn cut_message(left_out: u64, limit: usize) -> String {
+    format!(
+        "{left_out} more failed objects are not kept: over the limit of {limit} (jobs.failed_objects) or of an \
+         earlier ledger."
+    )
 }
 
 impl Format {
@@ -268,8 +278,7 @@ impl FailedQuery {
     }
 
     /// The row that says how many failed objects the ledger leaves out.
-    fn cut_row(self, left_out: u64) -> FailedRow {
-        let (count, error) = (left_out, cut_message(left_out));
+    fn cut_row(self, count: u64, error: String) -> FailedRow {
         if self.by_error {
             return FailedRow::Group { error, count, first: None };
         }
