@@ -318,6 +318,8 @@ impl JobEnded<'_> {
         match cause {
             Some(Cause::CancelRequested) => line!(info, "Job cancelled."),
             Some(Cause::ClientGone) => line!(warn, "Job cancelled."),
+            // Normal for an old backend.
+            Some(Cause::Unsupported) => line!(info, "Sync not supported."),
             Some(_) => line!(warn, "Job failed."),
             None if total.failed > 0 => line!(warn, "Job completed with failures."),
             None if total.unconfirmed > 0 => line!(info, "Job completed with unconfirmed objects."),
@@ -448,12 +450,20 @@ impl RequestRefused<'_> {
     /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.front.refusals.get(self.refusal.cause).inc();
-        tracing::warn!(
-            path = self.path,
-            status = self.refusal.status,
-            cause = self.refusal.cause.as_str(),
-            detail = self.refusal.text(),
-            "Request refused."
-        );
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    path = self.path,
+                    status = self.refusal.status,
+                    cause = self.refusal.cause.as_str(),
+                    detail = self.refusal.text(),
+                    "Request refused."
+                )
+            };
+        }
+        match self.refusal.cause {
+            Cause::Unsupported => line!(info),
+            _ => line!(warn),
+        }
     }
 }

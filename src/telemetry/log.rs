@@ -4,6 +4,7 @@
 //! job of its span ([`redact_span`]). Of identical lines, one a second is written, except for the audit log.
 
 mod json;
+mod logfmt;
 mod repeats;
 
 use std::borrow::Cow;
@@ -191,6 +192,9 @@ where
     ) -> std::fmt::Result {
         let mut line = String::new();
         self.format.format_event(context, Writer::new(&mut line), event)?;
+        if self.lines == LogFormat::Logfmt {
+            line = logfmt::with_unique_keys(&line);
+        }
         let mut hide = |redactor: &Redactor| {
             let hidden = match self.lines {
                 LogFormat::Json => redactor.json(&line),

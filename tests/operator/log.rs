@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{OLD, RunningBridge};
-use crate::support::bridge::{Client, FULL_UPDATE, fast, poll_until, recordings, replayed};
+use crate::support::bridge::{Client, DEVICES, FULL_UPDATE, fast, poll_until, recordings, replayed};
 use crate::support::manual::ManualBackend;
 use crate::support::process::Process;
 use proxbox_bridge::replay::ReplayOptions;
@@ -38,6 +38,20 @@ async fn every_line_of_a_job_says_which_it_is_whatever_the_filter() {
         assert!(messages.iter().any(|message| message == wanted), "{messages:?}");
         assert_eq!(messages.iter().any(|message| message == "Watcher connected."), filter == "debug");
     }
+}
+
+#[tokio::test]
+async fn a_sync_that_the_backend_does_not_support_is_no_warning() {
+    let backend = replayed(recordings(OLD, &[]), fast()).await;
+    let bridge = RunningBridge::start(backend.local_addr(), &[]);
+    assert_eq!(bridge.get("/virtualization/virtual-machines/backups/all/create/stream").await.status, 404);
+    let log = bridge.ended();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_job: Vec<&Value> = lines.iter().filter(|line| line["span"] == "job").collect();
+    assert!(of_job.iter().all(|line| line["level"] == "INFO"), "{of_job:?}");
+    let ended = of_job.iter().find(|line| line["message"] == "Sync not supported.").unwrap();
+    assert_eq!((&ended["outcome"], &ended["cause"]), (&json!("errored"), &json!("unsupported")));
+    assert!(of_job.iter().any(|line| line["message"] == "Request refused."), "{of_job:?}");
 }
 
 #[tokio::test]
@@ -140,7 +154,7 @@ async fn the_log_has_the_configured_format_and_its_json_is_flat() {
             "127.0.0.1:0",
             "--config",
         ]);
-        command.arg(&file).env_clear();
+        command.arg(&file).env_clear().env("PROXBOX_BRIDGE_LOG", "debug");
         let mut process = Process::spawn(command);
         let address = loop {
             let line = process.next_line();
@@ -151,10 +165,20 @@ async fn the_log_has_the_configured_format_and_its_json_is_flat() {
         };
         let client = Client::raw(address, b"BREW / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await;
         assert_eq!(client.answer().await.status, 400);
+        assert_eq!(Client::send(address, "GET", DEVICES, &[]).await.answer().await.status, 503);
         process.terminate();
         let (_, log) = process.ended();
         let line = log.lines().find(|line| line.contains("Request rejected.")).unwrap();
         assert!(line.contains(wanted) && line.contains(" reason=") && !line.starts_with('{'), "{line}");
+        if format == "logfmt" {
+            let of_job: Vec<&str> = log.lines().filter(|line| line.contains(" span=job ")).collect();
+            assert!(of_job.iter().any(|line| line.contains("Connection attempt")), "{log}");
+            for (line, key) in
+                of_job.iter().flat_map(|line| ["job", "backend", "kind"].map(|key| (line, key)))
+            {
+                assert_eq!(line.matches(&format!(" {key}=")).count(), 1, "{line}");
+            }
+        }
     }
 }
 
