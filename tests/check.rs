@@ -119,12 +119,7 @@ async fn nothing_is_started_and_no_socket_is_opened() {
         assert!(!requests.is_empty());
         for (method, target) in requests {
             let public = [
-                "/",
-                "/health",
-                "/version",
-                "/auth/bootstrap-status",
-                "/execution-policy",
-                "/netbox/endpoint",
+                "/", "/health", "/version", "/auth/bootstrap-status", "/execution-policy", "/netbox/endpoint",
             ];
             let harmless = method == "GET" && public.contains(&target.as_str());
             assert!(harmless || method == "HEAD", "{version}: {method} {target}");

@@ -95,15 +95,8 @@ fn a_whole_run_leaves_no_key_in_any_log_and_ends_with_0_on_sigterm() {
         let url = format!("http://{}", backend.address);
         let bridge = running(
             &[
-                "serve",
-                "--backend",
-                &url,
-                "--channel",
-                channel,
-                "--listen",
-                "127.0.0.1:0",
-                "--admin-listen",
-                "127.0.0.1:0",
+                "serve", "--backend", &url, "--channel", channel, "--listen", "127.0.0.1:0",
+                "--admin-listen", "127.0.0.1:0",
             ],
             everything,
         );
@@ -241,13 +234,7 @@ fn an_expired_certificate_and_handshakes_that_fail_are_warnings() {
 #[test]
 fn unsafe_settings_are_logged_at_every_start() {
     let args = [
-        "serve",
-        "--backend",
-        "https://127.0.0.1:1",
-        "--listen",
-        "0.0.0.0:0",
-        "--admin-listen",
-        "127.0.0.1:0",
+        "serve", "--backend", "https://127.0.0.1:1", "--listen", "0.0.0.0:0", "--admin-listen", "127.0.0.1:0",
     ];
     let mut command = command(&args);
     command.env("PROXBOX_BRIDGE_BACKEND_INSECURE", "on");

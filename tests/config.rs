@@ -391,11 +391,7 @@ fn everything_wrong_is_reported_at_once_in_the_order_of_the_sources() {
         .error();
     let starts: Vec<&str> = error.lines().map(|line| line.split_once([' ', ':']).unwrap().0).collect();
     let expected = [
-        "bridge.toml",
-        "bridge.toml",
-        "PROXBOX_BRIDGE_COLOUR",
-        "PROXBOX_BRIDGE_LISTEN",
-        "--admin-listen",
+        "bridge.toml", "bridge.toml", "PROXBOX_BRIDGE_COLOUR", "PROXBOX_BRIDGE_LISTEN", "--admin-listen",
         "backend.url",
     ];
     assert_eq!(starts, expected, "{error}");

@@ -22,17 +22,8 @@ pub struct ProxmoxEndpoints(Mutex<BTreeMap<u64, StoredEndpoint>>);
 const MAX_ENDPOINTS: usize = 256;
 /// What is shown of an endpoint beside its id and its name. Nothing of it is secret.
 const PUBLIC_FIELDS: [&str; 11] = [
-    "ip_address",
-    "domain",
-    "port",
-    "username",
-    "verify_ssl",
-    "enabled",
-    "token_name",
-    "access_methods",
-    "timeout",
-    "max_retries",
-    "retry_backoff",
+    "ip_address", "domain", "port", "username", "verify_ssl", "enabled", "token_name", "access_methods",
+    "timeout", "max_retries", "retry_backoff",
 ];
 
 #[derive(Debug)]

@@ -18,13 +18,7 @@ const KEY_HEADER: &str = "x-proxbox-api-key";
 
 /// The paths that need no key, besides everything under `/static/`.
 const EXEMPT: [&str; 8] = [
-    "/",
-    "/auth/bootstrap-status",
-    "/auth/register-key",
-    "/docs",
-    "/health",
-    "/meta",
-    "/openapi.json",
+    "/", "/auth/bootstrap-status", "/auth/register-key", "/docs", "/health", "/meta", "/openapi.json",
     "/redoc",
 ];
 

@@ -176,14 +176,8 @@ async fn no_spelling_of_a_forwarding_header_reaches_netbox() {
     let (_, _backend, netbox, _, front, listener) = between(&[]).await;
     push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
     let removed = [
-        "Forwarded",
-        "X-Forwarded-For",
-        "X_Forwarded_Host",
-        "X-Forwarded_Proto",
-        "x_forwarded-port",
-        "X-Forwarded-Prefix",
-        "X-Real-IP",
-        "X_Real_IP",
+        "Forwarded", "X-Forwarded-For", "X_Forwarded_Host", "X-Forwarded_Proto", "x_forwarded-port",
+        "X-Forwarded-Prefix", "X-Real-IP", "X_Real_IP",
     ];
     let kept = ["X-Forward", "X_Realm", "Forwarded-By"];
     let headers: Vec<_> = removed.iter().chain(&kept).map(|name| (*name, "elsewhere")).collect();

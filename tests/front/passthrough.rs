@@ -376,13 +376,9 @@ async fn a_redirect_of_the_backend_to_itself_reaches_no_client_of_a_stream() {
     })
     .await;
     for path in [
-        "/full-update/stream",
-        "/full-update/stream/",
-        "/dcim/devices/create/stream/",
+        "/full-update/stream", "/full-update/stream/", "/dcim/devices/create/stream/",
         // Backends decode a path before they look for it.
-        "/full%2Dupdate/%73tream",
-        "/full-update%2fstream",
-        "/dcim/devices%2Fcreate/stream",
+        "/full%2Dupdate/%73tream", "/full-update%2fstream", "/dcim/devices%2Fcreate/stream",
         "/dcim/devices/%63reate/stream",
     ] {
         let answer = front.get(path, &[("X-Proxbox-API-Key", "key")]).await;

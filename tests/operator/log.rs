@@ -146,14 +146,8 @@ async fn the_log_has_the_configured_format_and_its_json_is_flat() {
     for (format, wanted) in [("logfmt", "level=warn target="), ("text", " WARN request{request=")] {
         std::fs::write(&file, format!("log_format = \"{format}\"\nlisten = \"127.0.0.1:0\"")).unwrap();
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_proxbox-bridge"));
-        command.args([
-            "serve",
-            "--backend",
-            "http://127.0.0.1:1",
-            "--admin-listen",
-            "127.0.0.1:0",
-            "--config",
-        ]);
+        command
+            .args(["serve", "--backend", "http://127.0.0.1:1", "--admin-listen", "127.0.0.1:0", "--config"]);
         command.arg(&file).env_clear().env("PROXBOX_BRIDGE_LOG", "debug");
         let mut process = Process::spawn(command);
         let address = loop {

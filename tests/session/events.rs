@@ -81,15 +81,8 @@ fn a_client_that_asks_gets_every_event_and_still_a_stream_in_order() {
     assert_eq!(
         names,
         [
-            "bootstrap_done",
-            "discovery",
-            "item_progress",
-            "substep",
-            "hardware_discovery",
-            "duplicate_name_resolved",
-            "a_thing_of_next_year",
-            "item_progress",
-            "phase_summary",
+            "bootstrap_done", "discovery", "item_progress", "substep", "hardware_discovery",
+            "duplicate_name_resolved", "a_thing_of_next_year", "item_progress", "phase_summary",
         ]
     );
     let summary = run.events.iter().find(|event| event.name == "phase_summary").expect("a summary");

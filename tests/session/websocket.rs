@@ -108,11 +108,9 @@ fn full_update_of_0_0_2() -> Drive {
 fn a_full_update_that_0_0_2_disowns_is_neither_ended_nor_failed_by_it() {
     let mut drive = full_update_of_0_0_2();
     assert!(drive.end.is_none());
-    drive.text(&frame("virtual_machine", "web02", "completed")).text(&frame(
-        "virtual_machine",
-        "web03",
-        "completed",
-    ));
+    drive
+        .text(&frame("virtual_machine", "web02", "completed"))
+        .text(&frame("virtual_machine", "web03", "completed"));
     let run = drive.text(&barrier()).run();
     assert!(run.is_ok());
     // Frames after the end of the stage prove that an unnamed object failed in it.
@@ -145,11 +143,9 @@ fn listed(before: &[&str], behind: &[&str]) -> FinishedRun {
     let mut drive = open_run(setup);
     drive.text("Connected!");
     for name in before {
-        drive.text(&frame("virtual_machine", name, "syncing")).text(&frame(
-            "virtual_machine",
-            name,
-            "completed",
-        ));
+        drive
+            .text(&frame("virtual_machine", name, "syncing"))
+            .text(&frame("virtual_machine", name, "completed"));
     }
     drive.text(&end("virtual_machine"));
     for name in behind {
@@ -296,11 +292,9 @@ fn a_command_that_returns_without_an_end_of_its_stage_has_failed() {
 #[test]
 fn a_polite_close_in_the_middle_is_how_a_failure_looks() {
     let mut drive = ws(Kind::VirtualMachines, Dialect::V0_0_7);
-    drive.text(&frame("virtual_machine", "web01", "completed")).text(&frame(
-        "virtual_machine",
-        "web02",
-        "syncing",
-    ));
+    drive
+        .text(&frame("virtual_machine", "web01", "completed"))
+        .text(&frame("virtual_machine", "web02", "syncing"));
     drive.wait(5 * SECOND).close(1000, "");
     let run = drive.run();
     assert_eq!((run.report.cause, run.report.outcome), (Some(Cause::BackendFailed), Outcome::Errored));

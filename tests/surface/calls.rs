@@ -14,16 +14,8 @@ const KEY_HEADER: &str = "X-Proxbox-API-Key";
 
 /// Paths that listings lack: pages, files, and missing paths.
 const UNLISTED: [&str; 10] = [
-    "/",
-    "/auth/bootstrap-status",
-    "/auth/keys",
-    "/auth/register-key",
-    "/docs",
-    "/health",
-    "/no/such/path",
-    "/openapi.json",
-    "/static/style.css",
-    "/ws",
+    "/", "/auth/bootstrap-status", "/auth/keys", "/auth/register-key", "/docs", "/health", "/no/such/path",
+    "/openapi.json", "/static/style.css", "/ws",
 ];
 /// Below it are hundreds of paths with one generated handler. They share the undocumented variants.
 const GENERATED: &str = "/proxmox/api2/";

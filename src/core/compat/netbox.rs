@@ -304,19 +304,9 @@ pub fn missing(page: &Value, mut keys: Vec<u64>) -> Option<Vec<u64>> {
 const LAST_UPDATED: &str = "proxmox_last_updated";
 /// The object types on which 0.0.5 to 0.0.7 write it.
 const WRITTEN: [&str; 14] = [
-    "dcim.device",
-    "dcim.devicerole",
-    "dcim.devicetype",
-    "dcim.interface",
-    "dcim.macaddress",
-    "dcim.manufacturer",
-    "dcim.site",
-    "ipam.ipaddress",
-    "ipam.vlan",
-    "virtualization.cluster",
-    "virtualization.clustertype",
-    "virtualization.virtualdisk",
-    "virtualization.virtualmachine",
+    "dcim.device", "dcim.devicerole", "dcim.devicetype", "dcim.interface", "dcim.macaddress",
+    "dcim.manufacturer", "dcim.site", "ipam.ipaddress", "ipam.vlan", "virtualization.cluster",
+    "virtualization.clustertype", "virtualization.virtualdisk", "virtualization.virtualmachine",
     "virtualization.vminterface",
 ];
 

@@ -17,10 +17,7 @@ const KNOWN_FROM: [(Release, &[&str]); 5] = [
     (
         Release::new(0, 0, 9),
         &[
-            "overwrite_device_role",
-            "overwrite_device_tags",
-            "overwrite_device_type",
-            "overwrite_vm_role",
+            "overwrite_device_role", "overwrite_device_tags", "overwrite_device_type", "overwrite_vm_role",
             "overwrite_vm_tags",
         ],
     ),

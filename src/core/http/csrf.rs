@@ -114,13 +114,8 @@ mod tests {
     fn a_host_is_ours_if_nobody_else_can_have_it_or_the_configuration_names_it() {
         let (hosts, allowed) = (["lab.example".to_owned()], ["https://netbox.example:8443".parse().unwrap()]);
         for host in [
-            "127.0.0.1:8800",
-            "[::1]:8800",
-            "[::ffff:10.0.0.1]",
-            "LOCALHOST",
-            "proxbox-bridge:8800",
-            "lab.example.:8800",
-            "netbox.example",
+            "127.0.0.1:8800", "[::1]:8800", "[::ffff:10.0.0.1]", "LOCALHOST", "proxbox-bridge:8800",
+            "lab.example.:8800", "netbox.example",
         ] {
             assert!(is_own_host(host, &hosts, &allowed), "{host}");
         }

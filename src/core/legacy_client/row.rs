@@ -55,15 +55,7 @@ const fn columns(object_type: Object) -> &'static [&'static str] {
     match object_type {
         Object::Device => &["netbox_id", "name", "manufacturer", "device_type", "role", "cluster"],
         Object::VirtualMachine => &[
-            "netbox_id",
-            "name",
-            "status",
-            "device",
-            "cluster",
-            "vm_interfaces",
-            "role",
-            "vcpus",
-            "memory",
+            "netbox_id", "name", "status", "device", "cluster", "vm_interfaces", "role", "vcpus", "memory",
             "disk",
         ],
         _ => &["name"],

@@ -142,14 +142,8 @@ mod tests {
         assert_eq!(has_override, [true, false]);
         assert_eq!("any".parse(), Ok(FailurePolicies::from(ObjectFailures::Any)));
         for text in [
-            "all, task-history=any",
-            "all, sdn=any, sdn=never",
-            "",
-            "all,",
-            "snapshots=any",
-            "all, snapshot=any",
-            "all, snapshots=some",
-            "all, any",
+            "all, task-history=any", "all, sdn=any, sdn=never", "", "all,", "snapshots=any",
+            "all, snapshot=any", "all, snapshots=some", "all, any",
         ] {
             assert_eq!(text.parse::<FailurePolicies>(), Err(UnknownPolicy), "{text}");
         }

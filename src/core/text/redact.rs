@@ -36,14 +36,7 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove
 
 /// Parts of names of fields and parameters that hold a secret.
 const NAMES: [&str; 9] = [
-    "apikey",
-    "token",
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "credential",
-    "authorization",
+    "apikey", "token", "password", "passwd", "passphrase", "secret", "credential", "authorization",
     "privatekey",
 ];
 /// Suffixes of such names if they only describe a secret.

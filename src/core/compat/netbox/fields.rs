@@ -10,11 +10,8 @@ const FIELDS: [(&str, &str, &str, &str, &str); 5] = [
     ("proxmox_vm_id", "integer", "VM ID", "Proxmox Virtual Machine or Container ID", "always"),
     ("proxmox_start_at_boot", "boolean", "Start at Boot", "Proxmox Start at Boot Option", "always"),
     (
-        "proxmox_unprivileged_container",
-        "boolean",
-        "Unprivileged Container",
-        "Proxmox Unprivileged Container",
-        "if-set",
+        "proxmox_unprivileged_container", "boolean", "Unprivileged Container",
+        "Proxmox Unprivileged Container", "if-set",
     ),
     ("proxmox_qemu_agent", "boolean", "QEMU Guest Agent", "Proxmox QEMU Guest Agent", "if-set"),
     ("proxmox_search_domain", "text", "Search Domain", "Proxmox Search Domain", "if-set"),

@@ -10,13 +10,7 @@ const BODY_BYTES: u64 = u64::MAX - 2;
 
 /// Names that a `Connection` may always contain.
 const CONNECTION_OPTIONS: [&str; 8] = [
-    "close",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "proxy-connection",
+    "close", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "proxy-connection",
     "http2-settings",
 ];
 
@@ -27,21 +21,8 @@ const HTTP_1_FIELDS: [&str; 6] =
 /// Headers that a `Connection` must not name. Named headers are not forwarded (RFC 9110, section 7.6.1). The bridge and
 /// the backend rely on these headers, and a client could remove those that a proxy in front has set.
 const END_TO_END: [&str; 15] = [
-    "authorization",
-    "cache-control",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "last-event-id",
-    "max-forwards",
-    "origin",
-    "range",
-    "traceparent",
-    "tracestate",
-    "via",
-    "x-real-ip",
-    "x-request-id",
+    "authorization", "cache-control", "cookie", "expect", "forwarded", "host", "last-event-id",
+    "max-forwards", "origin", "range", "traceparent", "tracestate", "via", "x-real-ip", "x-request-id",
 ];
 /// Prefixes of more such headers.
 const END_TO_END_BEGIN: [&str; 7] =

@@ -13,33 +13,10 @@ const HYPER_BYTES: usize = 16 * 1024 - 1;
 /// Fields that are not allowed as trailers (RFC 9110, section 6.5.1). They determine the framing, the route or the
 /// sender of a message, or how to decode its body.
 const NAMES: [&str; 27] = [
-    "authorization",
-    "cache-control",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-range",
-    "content-type",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "max-forwards",
-    "proxy-authorization",
-    "proxy-connection",
-    "range",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-proxbox-api-key",
-    "x-real-ip",
+    "authorization", "cache-control", "connection", "content-encoding", "content-length", "content-range",
+    "content-type", "cookie", "expect", "forwarded", "host", "http2-settings", "keep-alive", "max-forwards",
+    "proxy-authorization", "proxy-connection", "range", "te", "trailer", "transfer-encoding", "upgrade",
+    "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-proxbox-api-key", "x-real-ip",
 ];
 
 /// The trailers of a body so far.

@@ -7,17 +7,8 @@ use serde_json::Value;
 pub(super) const DEVICE: [&str; 7] =
     ["sync_status", "netbox_id", "name", "manufacturer", "device_type", "role", "cluster"];
 pub(super) const MACHINE: [&str; 11] = [
-    "sync_status",
-    "netbox_id",
-    "name",
-    "status",
-    "device",
-    "cluster",
-    "vm_interfaces",
-    "role",
-    "vcpus",
-    "memory",
-    "disk",
+    "sync_status", "netbox_id", "name", "status", "device", "cluster", "vm_interfaces", "role", "vcpus",
+    "memory", "disk",
 ];
 
 /// One of its two tables.

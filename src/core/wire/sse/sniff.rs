@@ -34,25 +34,16 @@ mod tests {
     #[test]
     fn a_stream_is_known_by_its_first_line_and_nothing_else_is_taken_for_one() {
         for stream in [
-            "event: step\ndata: {}\n\n",
-            "data:{}\n\n",
-            "\u{feff}event: step\n",
-            "\u{feff}\r\n\n: keepalive\n\n",
-            ":",
-            "retry: 3000\n",
+            "event: step\ndata: {}\n\n", "data:{}\n\n", "\u{feff}event: step\n",
+            "\u{feff}\r\n\n: keepalive\n\n", ":", "retry: 3000\n",
         ] {
             assert_eq!(is_event_stream(stream.as_bytes(), None), Some(true), "{stream:?}");
             let first = (0..stream.len()).find_map(|end| is_event_stream(&stream.as_bytes()[..end], None));
             assert_ne!(first, Some(false), "{stream:?}");
         }
         for other in [
-            "{\"detail\": \"event: step\"}",
-            "<html>",
-            "events: 3",
-            " event: step",
-            "Internal Server Error",
-            "null",
-            "\x1f\u{8b}",
+            "{\"detail\": \"event: step\"}", "<html>", "events: 3", " event: step", "Internal Server Error",
+            "null", "\x1f\u{8b}",
         ] {
             assert_eq!(is_event_stream(other.as_bytes(), None), Some(false), "{other:?}");
         }
