@@ -126,7 +126,7 @@ pub(super) fn alerts_path(target: &str) -> String {
 }
 
 /// The alert of the problem, and those that the run resolves. An alert has the same labels when it is resolved.
-fn alerts(message: &Message<'_>) -> Vec<Value> {
+pub(super) fn alerts(message: &Message<'_>) -> Vec<Value> {
     let QueuedNotification { event, vm, at, since, resolved, .. } = message.notification;
     let resolved = resolved.iter().filter_map(|ResolvedProblem { event, vm, since }| {
         let event = NotificationEvent::from_name(event)?;

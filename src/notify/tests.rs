@@ -3,7 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use super::delivery::{is_local, retry_after};
-use super::form::{alerts_path, signature, slack_escaped};
+use super::form::{alerts, alerts_path, signature, slack_escaped};
 use super::*;
 
 #[test]
@@ -73,4 +73,26 @@ fn alerts_are_sent_to_the_api_whatever_of_its_path_the_url_has() {
     ] {
         assert_eq!(alerts_path(target), path);
     }
+}
+
+#[test]
+fn an_alert_of_a_job_that_was_interrupted_long_ago_fires() {
+    let notification = QueuedNotification {
+        target: String::new(),
+        id: String::new(),
+        event: NotificationEvent::Interrupted,
+        backend: String::new(),
+        kind: String::new(),
+        vm: None,
+        at: Timestamp(0),
+        since: Some(Timestamp(0)),
+        resolved: Vec::new(),
+        job: None,
+        record: None,
+        attempts: 0,
+    };
+    let message = Message { notification: &notification, backend: String::new(), link: None };
+    let alert = &alerts(&message)[0];
+    assert_eq!(alert["startsAt"], Timestamp(0).to_string());
+    assert!(alert["endsAt"].as_str() > Some(&Timestamp::now().to_string()), "{alert}");
 }
