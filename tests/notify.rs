@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::check::run::CheckRun;
 use crate::support::bridge::{
@@ -308,7 +310,9 @@ async fn jobs_that_are_recorded_again_after_a_loss_of_the_ledger_are_not_notifie
     .await;
     jobs.push(sync(&bridge, DEVICES).await);
     for _ in 3..5 {
-        ids.push(receiver.next().await.header("webhook-id").to_owned());
+        // Long before the next check for overdue syncs.
+        let received = timeout(Duration::from_secs(30), receiver.next()).await.unwrap();
+        ids.push(received.header("webhook-id").to_owned());
     }
     assert_eq!(ids, jobs.iter().map(|job| format!("{job}_failed")).collect::<Vec<_>>());
     assert!(receiver.is_idle());
