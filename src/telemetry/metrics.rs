@@ -190,7 +190,7 @@ metrics! {
 
     /// Metrics of notifications.
     notifications: NotificationMetrics {
-        /// Notifications to the targets of [[notify]]: sent, attempts that failed, and dropped ones.
+        /// Notifications to the targets of `[[notify]]`: sent, attempts that failed, and dropped ones.
         results: PerLabel<NotificationResult, IntCounter> = counters("notifications_total");
     }
 
