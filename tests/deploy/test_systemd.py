@@ -148,16 +148,16 @@ class Variables(unittest.TestCase):
     def setUp(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="proxbox-bridge-variables-"))
         self.addCleanup(shutil.rmtree, self.directory)
-        secret = self.directory / "secret"
-        secret.write_text("0123456789abcdef0123456789abcdef\n")
-        secret.chmod(0o600)
         self.environment = assignments((UNITS / "proxbox-bridge.env").read_text())
         for unit in [SERVICE, UNITS / "credentials.conf"]:
             text = unit.read_text()
             self.environment.update(re.findall(r"^#?Environment=(\w+)=(.*)$", text, re.MULTILINE))
         # Replaces files and directories that do not exist on this machine.
-        for name in self.environment:
+        for number, name in enumerate(self.environment):
             if name.endswith("_FILE"):
+                secret = self.directory / name
+                secret.write_text(f"{number:032x}\n")
+                secret.chmod(0o600)
                 self.environment[name] = str(secret)
         self.environment["PROXBOX_BRIDGE_DATA_DIR"] = str(self.directory / "data")
         # A closed port: the backend is not under test.
