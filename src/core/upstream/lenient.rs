@@ -50,109 +50,150 @@ impl<T> Default for LenientMap<T> {
     }
 }
 
-/// Any JSON value, in which an object is parsed as a `T`.
-enum Json<'a, T> {
-    Text(Cow<'a, str>),
-    Bool(bool),
-    Count(u64),
-    /// The text of a negative or fractional number.
-    Number(String),
-    Map(T),
-    Other,
+macro_rules! nothing_of {
+    ($value:expr; $($name:ident: $type:ty),*) => {$(
+        fn $name<E>(self, _: $type) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+    )*};
 }
 
-struct JsonVisitor<'a, T>(PhantomData<Json<'a, T>>);
+macro_rules! nothing_of_compounds {
+    ($value:expr) => {
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok($value)
+        }
 
-impl<'de: 'a, 'a, T: Deserialize<'de>> Visitor<'de> for JsonVisitor<'a, T> {
-    type Value = Json<'a, T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("anything")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Json::Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Json::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Json::Bool(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-        Ok(Json::Count(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-        Ok(Json::Number(value.to_string()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-        Ok(Json::Number(value.to_string()))
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Json::Other)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Json::Other)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map)).map(Json::Map)
-    }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+            while items.next_element::<IgnoredAny>()?.is_some() {}
+            Ok($value)
+        }
+    };
 }
 
-impl<'a, T> Json<'a, T> {
-    fn parse<'de: 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>
-    where
-        T: Deserialize<'de>,
-    {
-        deserializer.deserialize_any(JsonVisitor(PhantomData))
-    }
+macro_rules! nothing_of_maps {
+    ($value:expr) => {
+        fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+            while items.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            Ok($value)
+        }
+    };
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for LenientText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(match Json::<'_, IgnoredAny>::parse(deserializer)? {
-            Json::Text(text) => Some(text),
-            Json::Bool(value) => Some(Cow::Borrowed(if value { "true" } else { "false" })),
-            Json::Count(count) => Some(Cow::Owned(count.to_string())),
-            Json::Number(text) => Some(Cow::Owned(text)),
-            Json::Map(_) | Json::Other => None,
-        }))
+        struct Seen<'a>(PhantomData<&'a ()>);
+
+        impl<'de: 'a, 'a> Visitor<'de> for Seen<'a> {
+            type Value = LenientText<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(LenientText(Some(Cow::Borrowed(text))))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(LenientText(Some(Cow::Owned(text.to_owned()))))
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+                Ok(LenientText(Some(Cow::Borrowed(if value { "true" } else { "false" }))))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+                Ok(LenientText(Some(Cow::Owned(value.to_string()))))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+                Ok(LenientText(Some(Cow::Owned(value.to_string()))))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+                Ok(LenientText(Some(Cow::Owned(value.to_string()))))
+            }
+
+            nothing_of_compounds!(LenientText(None));
+            nothing_of_maps!(LenientText(None));
+        }
+
+        deserializer.deserialize_any(Seen(PhantomData))
     }
 }
 
 impl<'de> Deserialize<'de> for LenientBool {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(match Json::<'_, IgnoredAny>::parse(deserializer)? {
-            Json::Bool(value) => Some(value),
-            _ => None,
-        }))
+        struct Seen;
+
+        impl<'de> Visitor<'de> for Seen {
+            type Value = LenientBool;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+                Ok(LenientBool(Some(value)))
+            }
+
+            nothing_of!(LenientBool(None); visit_str: &str, visit_u64: u64, visit_i64: i64, visit_f64: f64);
+            nothing_of_compounds!(LenientBool(None));
+            nothing_of_maps!(LenientBool(None));
+        }
+
+        deserializer.deserialize_any(Seen)
     }
 }
 
 impl<'de> Deserialize<'de> for LenientCount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(match Json::<'_, IgnoredAny>::parse(deserializer)? {
-            Json::Count(count) => Some(count.min(Self::MAX)),
-            _ => None,
-        }))
+        struct Seen;
+
+        impl<'de> Visitor<'de> for Seen {
+            type Value = LenientCount;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+                Ok(LenientCount(Some(value.min(LenientCount::MAX))))
+            }
+
+            nothing_of!(LenientCount(None); visit_str: &str, visit_bool: bool, visit_i64: i64, visit_f64: f64);
+            nothing_of_compounds!(LenientCount(None));
+            nothing_of_maps!(LenientCount(None));
+        }
+
+        deserializer.deserialize_any(Seen)
     }
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for LenientMap<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(match Json::parse(deserializer)? {
-            Json::Map(map) => Some(map),
-            _ => None,
-        }))
+        struct Seen<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Seen<T> {
+            type Value = LenientMap<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(|value| LenientMap(Some(value)))
+            }
+
+            nothing_of!(
+                LenientMap(None);
+                visit_str: &str, visit_bool: bool, visit_u64: u64, visit_i64: i64, visit_f64: f64
+            );
+            nothing_of_compounds!(LenientMap(None));
+        }
+
+        deserializer.deserialize_any(Seen(PhantomData))
     }
 }
 
