@@ -36,9 +36,9 @@ const FIRST_RETRY: Duration = Duration::from_secs(2);
 const MAX_RETRY: Duration = Duration::from_secs(10 * 60);
 /// The longest `Retry-After` that is respected.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
-/// The number of notifications per target that are remembered after their end. After a loss of its file, the ledger
+/// How many delivered or dropped notifications per target are remembered. After a loss of its file, the ledger
 /// queues those of the jobs in memory again, which are at most as many.
-const MAX_OVER: usize = 256;
+const MAX_FINISHED: usize = 256;
 /// The interval between checks for syncs that are overdue.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -108,9 +108,9 @@ struct Sender {
     running: HashMap<task::Id, QueuedNotification>,
     /// When targets may be tried again.
     retries: HashMap<String, Instant>,
-    /// The targets and ids of notifications that are over, the oldest first. The ledger may have them still, because it
+    /// The targets and ids of delivered and dropped notifications, the oldest first. The ledger may have them still, because it
     /// could not remove them, or again.
-    over: VecDeque<(String, String)>,
+    finished: VecDeque<(String, String)>,
 }
 
 impl Sender {
@@ -121,7 +121,7 @@ impl Sender {
             deliveries: JoinSet::new(),
             running: HashMap::new(),
             retries: HashMap::new(),
-            over: VecDeque::new(),
+            finished: VecDeque::new(),
         }
     }
 
@@ -141,7 +141,7 @@ impl Sender {
         let mut wake = Instant::now() + interval;
         // An unavailable ledger reports itself.
         for queued in self.ledger.first_notifications().await.unwrap_or_default() {
-            if self.over.iter().any(|(target, id)| *target == queued.target && *id == queued.id) {
+            if self.finished.iter().any(|(target, id)| *target == queued.target && *id == queued.id) {
                 if self.ledger.remove_notification(&queued.target, &queued.id).await.is_ok() {
                     // The next one of the target is due.
                     wake = Instant::now();
@@ -194,13 +194,13 @@ impl Sender {
         }
     }
 
-    /// Removes a notification that is over. If that fails, it is removed later instead of being sent again.
+    /// Removes a delivered or dropped notification. If that fails, it is removed later instead of being sent again.
     async fn remove(&mut self, target: String, id: String) {
         let _ = self.ledger.remove_notification(&target, &id).await;
-        if self.over.len() >= MAX_OVER * self.config.notify.len() {
-            self.over.pop_front();
+        if self.finished.len() >= MAX_FINISHED * self.config.notify.len() {
+            self.finished.pop_front();
         }
-        self.over.push_back((target, id));
+        self.finished.push_back((target, id));
     }
 }
 

@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::check::run::CheckRun;
 use crate::support::bridge::{
-    Client, DEVICES, Forwarder, MACHINES, WITH_KEY, fast, poll_until, recordings, replayed, unused_address,
+    Client, DEVICES, Forwarder, MACHINES, WITH_KEY, fast, poll_until, recordings, replayed,
 };
 use crate::support::process::Process;
 
@@ -45,10 +45,9 @@ struct Received {
 }
 
 impl Receiver {
-    /// A receiver at `address` that answers with each of `answers`, and then with 200. An answer is a status, and
+    /// A receiver on `listener` that answers with each of `answers`, and then with 200. An answer is a status, and
     /// headers behind it.
-    async fn at(address: SocketAddr, answers: &[&str]) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+    fn on(listener: TcpListener, answers: &[&str]) -> Self {
         let address = listener.local_addr().unwrap();
         let answers: VecDeque<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
         let answers = Arc::new(Mutex::new(answers));
@@ -65,7 +64,7 @@ impl Receiver {
     }
 
     async fn start(answers: &[&str]) -> Self {
-        Self::at(([127, 0, 0, 1], 0).into(), answers).await
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), answers)
     }
 
     async fn next(&mut self) -> Received {
@@ -145,6 +144,14 @@ impl Setup {
         setup
     }
 
+    /// With one target: the default form at `receiver`.
+    fn with_target(receiver: &Receiver) -> Self {
+        Self::new(&format!(
+            "admin_open_reads = true\n[[notify]]\nurl = \"http://{}\"\nallow_local = true",
+            receiver.address
+        ))
+    }
+
     fn write(&self, targets: &str) {
         let targets = targets.replace("SECRET_FILE", self.path("secret").to_str().unwrap());
         std::fs::write(self.path("bridge.toml"), targets).unwrap();
@@ -199,7 +206,11 @@ async fn counted(bridge: &Process) -> [u64; 3] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bridge_that_is_killed_after_a_failure_notifies_of_it_after_its_restart() {
-    let (backend, address) = (failing().await, unused_address().await);
+    let backend = failing().await;
+    // Until it listens, it refuses connections, and no other test gets its port.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
     let setup = Setup::new(&format!(
         "admin_open_reads = true\nadmin_url = \"https://ops.example/bridge/\"\n[[notify]]\nurl = \
          \"http://{address}/hook?key=1\"\nsecret_file = \"SECRET_FILE\"\nallow_local = true"
@@ -209,7 +220,7 @@ async fn a_bridge_that_is_killed_after_a_failure_notifies_of_it_after_its_restar
     let job = recorded["id"].as_str().unwrap();
     bridge.read_to("Notification not sent. It will be sent again.");
     bridge.kill();
-    let mut receiver = Receiver::at(address, &[]).await;
+    let mut receiver = Receiver::on(socket.listen(16).unwrap(), &[]);
     let bridge = setup.start(backend.local_addr());
     let received = receiver.next().await;
     assert_eq!(received.line, "POST /hook?key=1 HTTP/1.1");
@@ -245,7 +256,7 @@ async fn a_job_that_the_bridge_was_killed_in_is_notified_of_after_the_restart() 
     let options = ReplayOptions { speed: Speed::Max, stall_after: Some(3), ..ReplayOptions::default() };
     let backend = replayed(recordings("0.0.11.post2", &[]), options).await;
     let mut receiver = Receiver::start(&[]).await;
-    let setup = Setup::new(&format!("[[notify]]\nurl = \"http://{}\"\nallow_local = true", receiver.address));
+    let setup = Setup::with_target(&receiver);
     let mut bridge = setup.start(backend.local_addr());
     let _client = Client::send(bridge.address, "GET", MACHINES, &WITH_KEY).await;
     bridge.read_to("Job started.");
@@ -263,10 +274,7 @@ async fn a_target_that_fails_for_a_while_gets_each_notification_in_order_and_a_r
         ["500 Oops", "429 Slow\r\nRetry-After: 1", "200 OK", "400 No", "301 Moved\r\nLocation: /x", "200 OK"];
     let mut receiver = Receiver::start(&answers).await;
     let backend = failing().await;
-    let setup = Setup::new(&format!(
-        "admin_open_reads = true\n[[notify]]\nurl = \"http://{}\"\nallow_local = true",
-        receiver.address
-    ));
+    let setup = Setup::with_target(&receiver);
     let mut bridge = setup.start(backend.local_addr());
     let mut jobs = Vec::new();
     for _ in 0..4 {
@@ -287,10 +295,7 @@ async fn a_target_that_fails_for_a_while_gets_each_notification_in_order_and_a_r
 async fn jobs_that_are_recorded_again_after_a_loss_of_the_ledger_are_not_notified_of_again() {
     let mut receiver = Receiver::start(&[]).await;
     let backend = failing().await;
-    let setup = Setup::new(&format!(
-        "admin_open_reads = true\n[[notify]]\nurl = \"http://{}\"\nallow_local = true",
-        receiver.address
-    ));
+    let setup = Setup::with_target(&receiver);
     let mut bridge = setup.start(backend.local_addr());
     let mut jobs = Vec::new();
     let mut ids = Vec::new();

@@ -103,10 +103,12 @@ pub async fn run(mut args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the error of a command line with `--nagios`, whose reader expects one line and 3. `None` for any other one.
-pub fn report_usage(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
-    let is_nagios = error.use_stderr() && arguments.into_iter().any(|argument| argument == "--nagios");
-    let text = is_nagios.then(|| error.to_string())?;
+/// Prints the error of a command line `health … --nagios` as the state UNKNOWN, and returns its exit code. `None` for any
+/// other command line.
+pub fn report_usage(error: &clap::Error, mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let is_health = arguments.nth(1).is_some_and(|subcommand| subcommand == "health");
+    let is_nagios = is_health && arguments.any(|argument| argument == "--nagios");
+    let text = (is_nagios && error.use_stderr()).then(|| error.to_string())?;
     let text = text.lines().next().unwrap_or_default();
     let state = NagiosState::Unknown;
     // A closed pipe is not an error.

@@ -53,7 +53,7 @@ impl DeliveryError {
 
     /// The delivery panicked.
     pub(super) fn panicked() -> Self {
-        Self::transient("the bridge crashed while it sent it")
+        Self::transient("the bridge failed while it sent the notification")
     }
 }
 
@@ -67,12 +67,10 @@ pub(super) async fn deliver(target: &NotifyConfig, message: &Message<'_>) -> Res
     let response = answered.map_err(DeliveryError::transient)?;
     let status = response.status();
     let problem = format!("the target answered {status}");
+    let is_temporary = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
     match status {
         _ if status.is_success() => Ok(status.to_string()),
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-            Err(DeliveryError::Transient { problem, retry_after: retry_after(&response, SystemTime::now()) })
-        }
-        _ if status.is_client_error() => Err(DeliveryError::Refused(problem)),
+        _ if status.is_client_error() && !is_temporary => Err(DeliveryError::Refused(problem)),
         _ if status.is_redirection() => {
             Err(DeliveryError::Refused(format!("{problem}, and redirects are not followed")))
         }

@@ -55,7 +55,7 @@ async fn the_last_success_the_version_and_the_channels_are_known_after_a_restart
 }
 
 #[tokio::test]
-async fn a_bridge_is_not_ready_for_who_needs_a_fresher_sync() {
+async fn a_bridge_without_a_fresh_sync_is_not_ready_if_one_is_required() {
     let replay = replayed(recordings(OLD, &[]), fast()).await;
     let name = replay.local_addr().to_string();
     let bridge = RunningBridge::start(replay.local_addr(), &[]);
@@ -135,6 +135,9 @@ async fn a_bridge_is_not_ready_for_who_needs_a_fresher_sync() {
     }
     let (code, said, _) = health("127.0.0.1:1".to_owned(), &["--nagios"]).await;
     assert!(code == Some(2) && said.starts_with("PROXBOX-BRIDGE CRITICAL - cannot connect"), "{said}");
+    let serve =
+        std::process::Command::new(env!("CARGO_BIN_EXE_proxbox-bridge")).args(["serve", "--nagios"]).output();
+    assert_eq!(serve.unwrap().status.code(), Some(64), "only health has that state");
     let (code, _, why) = health("127.0.0.1:1".to_owned(), &["--fresh", "cats=1h"]).await;
     assert!(code == Some(64) && why.contains("virtual-machines"), "{why}");
 }

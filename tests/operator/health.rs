@@ -31,7 +31,7 @@ async fn a_bridge_is_ready_and_says_why_it_is_not_any_more() {
 }
 
 #[tokio::test]
-async fn a_backend_that_is_not_there_is_a_reason_for_who_asks() {
+async fn an_unreachable_backend_is_a_reason_if_backends_are_checked() {
     let BridgedReplay { backend, front } = BridgedReplay::start(recordings(OLD, &[]), fast(), &[]).await;
     let reached = front.admin_request("GET", "/readyz?backend", &[]).await;
     assert_eq!((reached.status, &reached.json()["backends"][0]["available"]), (200, &true.into()));

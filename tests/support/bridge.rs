@@ -29,11 +29,6 @@ pub const STORAGE: &str = "/virtualization/virtual-machines/storage/create/strea
 /// An address where nothing listens.
 pub const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
-/// An address with a port that was free a moment ago.
-pub async fn unused_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
-}
-
 /// The operator token, and the name of its file.
 pub const TOKEN: &str = "operators-0123456789abcdef";
 const TOKEN_FILE: &str = "token of operators";
