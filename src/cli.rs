@@ -1,5 +1,6 @@
 //! The subcommands of `proxbox-bridge`.
 
+mod bridge;
 pub mod check;
 pub mod counts;
 pub mod health;

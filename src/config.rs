@@ -32,7 +32,7 @@ use ipnet::IpNet;
 
 pub use backend::BackendConfig;
 pub use base_path::BasePath;
-pub use env::{CONFIG_VARIABLE, LOG_VARIABLE};
+pub use env::{CONFIG_VARIABLE, LOG_VARIABLE, TOKEN_VARIABLE};
 pub use flags::Flags;
 pub use jobs::{Jobs, OnDisconnect, WithoutLedger};
 pub use key::ConfigKey;
@@ -42,7 +42,7 @@ pub use notify::NotifyConfig;
 pub use problem::{ConfigError, ConfigProblem, ValueOrigin};
 pub use schema::keys;
 pub use shims::ShimsConfig;
-pub use token::AdminToken;
+pub use token::{AdminToken, first_token};
 pub use value::written;
 
 use crate::core::domain::credential::ApiKey;
@@ -188,17 +188,18 @@ impl Config {
         Builder::new(flags, env, &|path| std::fs::read(path)).common.bridge.log_format
     }
 
-    /// The address of the admin listener alone, for a command that needs no backend and may not read the files with
-    /// secrets.
+    /// The address of the admin listener and the file with its tokens alone, for a command that needs no backend and may
+    /// not read the files with secrets.
     ///
     /// # Errors
     /// All problems of single values.
-    pub fn admin_listen(
+    pub fn admin_listener(
         flags: &Flags,
         env: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<SocketAddr, ConfigError> {
+    ) -> Result<(SocketAddr, Option<PathBuf>), ConfigError> {
         let Builder { common, problems, .. } = Builder::new(flags, env, &|path| std::fs::read(path));
-        if problems.is_empty() { Ok(common.bridge.admin_listen) } else { Err(ConfigError(problems)) }
+        let BridgeKeys { admin_listen, admin_token_file, .. } = common.bridge;
+        if problems.is_empty() { Ok((admin_listen, admin_token_file)) } else { Err(ConfigError(problems)) }
     }
 
     /// The first key whose value in `newer` needs a restart, with its value here and there.

@@ -11,6 +11,7 @@
 //! | [`config`] | file, environment and flags as one validated configuration |
 //! | [`tcp`] | options of TCP sockets |
 //! | [`tls`] | certificates, trust, and explanations of TLS errors |
+//! | [`client`] | HTTP requests to other servers, and the client of a running bridge |
 //! | [`backend`] | connections to a backend, and its capabilities |
 //! | [`job`] | one sync, from request to outcome, and its log |
 //! | [`ledger`] | the durable record of jobs |
@@ -33,6 +34,7 @@ pub mod admin;
 pub mod app;
 pub mod backend;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod core;
 pub mod deadline;

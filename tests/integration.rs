@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "test modules have no public API")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a panic fails the test")]
 
+mod client;
 mod config;
 mod contract;
 mod corpus;

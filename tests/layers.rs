@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which parts of the crate each part may import.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("core", &["core"]),
     ("deadline", &["deadline"]),
     ("private", &["private"]),
@@ -17,10 +17,11 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("tcp", &["config", "tcp"]),
     ("telemetry", &["core", "telemetry"]),
     ("respond", &["core", "respond"]),
-    ("backend", &["core", "deadline", "tls", "config", "tcp", "telemetry", "backend"]),
+    ("client", &["core", "tls", "config", "client"]),
+    ("backend", &["core", "deadline", "tls", "config", "tcp", "client", "telemetry", "backend"]),
     ("ledger", &["core", "private", "telemetry", "ledger"]),
     ("job", &["core", "deadline", "config", "private", "backend", "ledger", "recording", "telemetry", "job"]),
-    ("notify", &["core", "tls", "config", "ledger", "telemetry", "notify"]),
+    ("notify", &["core", "tls", "config", "client", "ledger", "telemetry", "notify"]),
     ("app", &["core", "config", "backend", "ledger", "job", "notify", "telemetry", "tls", "app"]),
     (
         "proxy",
@@ -48,8 +49,8 @@ const LAYERS: [(&str, &[&str]); 19] = [
     (
         "cli",
         &[
-            "core", "tls", "config", "backend", "ledger", "notify", "server", "telemetry", "replay",
-            "recording", "cli",
+            "core", "tls", "config", "client", "backend", "ledger", "notify", "server", "telemetry",
+            "replay", "recording", "cli",
         ],
     ),
 ];

@@ -7,17 +7,13 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::response::Parts;
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body::Body;
-use http_body_util::{BodyDataStream, BodyExt, Empty};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use http_body_util::{BodyDataStream, Empty};
 use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Backend, ConnectError, RequestIdentity};
+use crate::client::connection::{self, ClientBody};
 use crate::core::domain::refusal::ErrorResponse;
 use crate::core::http::headers::content_encoding;
 use crate::core::http::url::BackendUrl;
@@ -33,13 +29,11 @@ pub struct BackendResponse {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    body: Incoming,
+    body: ClientBody,
     /// The bytes of the body that were read to detect its type.
     peeked: Option<Bytes>,
     /// hyper's extensions, which hold the upgrade.
     extensions: Extensions,
-    /// The task that drives the connection. It ends with the exchange.
-    connection: JoinSet<()>,
 }
 
 /// Why there is no response head.
@@ -71,26 +65,12 @@ impl Backend {
     /// Sends `request` on a new connection and waits for the response head.
     pub(super) async fn dispatch(&self, request: Request<()>) -> Result<BackendResponse, RequestError> {
         let link = self.dialer.connect().await?;
-        let broken = |error| RequestError::Broken(self.url().clone(), error);
-        let (mut sender, connection) = http1::handshake(TokioIo::new(link)).await.map_err(broken)?;
-        let (ended, end) = oneshot::channel();
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            // An error of the connection also ends the body, where it is reported.
-            if let Err(error) = connection.with_upgrades().await {
-                let _ = ended.send(error);
-            }
-        });
         let sent = Instant::now();
-        let response = match sender.send_request(request.map(|()| Empty::<Bytes>::new())).await {
-            Ok(response) => response,
-            // The connection ended before the request was sent. Its own error is the cause.
-            Err(error) if error.is_canceled() => return Err(broken(end.await.unwrap_or(error))),
-            Err(error) => return Err(broken(error)),
-        };
+        let response = connection::send(link, request.map(|()| Empty::<Bytes>::new())).await;
+        let response = response.map_err(|error| RequestError::Broken(self.url().clone(), error))?;
         self.metrics.response_arrived(sent.elapsed());
         let (Parts { status, headers, extensions, .. }, body) = response.into_parts();
-        Ok(BackendResponse { status, headers, body, peeked: None, extensions, connection: task })
+        Ok(BackendResponse { status, headers, body, peeked: None, extensions })
     }
 }
 
@@ -145,12 +125,9 @@ impl BackendResponse {
     }
 
     /// The response, to be forwarded. Its body holds the connection.
-    pub fn into_response(self) -> Response<impl Body<Data = Bytes, Error = hyper::Error> + use<>> {
-        let Self { status, headers, body, connection, .. } = self;
-        let mut response = Response::new(body.map_err(move |error| {
-            let _ = &connection;
-            error
-        }));
+    pub fn into_response(self) -> Response<ClientBody> {
+        let Self { status, headers, body, .. } = self;
+        let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
@@ -186,9 +163,9 @@ impl BackendResponse {
     /// The upgraded connection, once the backend has switched protocols. The error says that the connection broke
     /// during the switch.
     pub async fn tunnel(self) -> Result<Tunnel, hyper::Error> {
-        let mut response = Response::new(self.body);
+        let mut response = Response::new(());
         *response.extensions_mut() = self.extensions;
-        Ok(Tunnel { upgraded: hyper::upgrade::on(response).await?, connection: self.connection })
+        Ok(Tunnel { upgraded: hyper::upgrade::on(response).await?, connection: self.body.connection })
     }
 }
 

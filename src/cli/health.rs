@@ -1,22 +1,17 @@
 //! `proxbox-bridge health`: checks whether a running bridge is ready.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use anyhow::bail;
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use crate::config::{Config, Flags, environment};
+use super::bridge::BridgeArgs;
+use crate::client::{BridgeClient, BridgeError};
 use crate::core::domain::kind::Kind;
 use crate::core::text::string_enum::string_enum;
 
@@ -25,9 +20,10 @@ use crate::core::text::string_enum::string_enum;
 #[command(mut_arg("backend", |backend| {
     backend.value_name("NAME").help("With --fresh: check this backend alone").requires("fresh").conflicts_with("backends")
 }))]
+#[command(mut_arg("timeout", |timeout| timeout.default_value("5s")))]
 pub struct Args {
     #[command(flatten)]
-    flags: Flags,
+    bridge: BridgeArgs,
     /// Also check whether its backends are reachable
     #[arg(long)]
     backends: bool,
@@ -38,9 +34,6 @@ pub struct Args {
     /// 2 CRITICAL, 3 UNKNOWN
     #[arg(long)]
     nagios: bool,
-    /// Time limit for the answer
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
-    timeout: Duration,
 }
 
 fn parse_fresh(text: &str) -> Result<(Kind, Duration), String> {
@@ -52,9 +45,6 @@ fn parse_fresh(text: &str) -> Result<(Kind, Duration), String> {
     })?;
     Ok((kind, age))
 }
-
-/// The largest answer that is read, in bytes.
-const MAX_BODY_BYTES: usize = 64 * 1024;
 
 string_enum! {
     /// The state of a plugin of Nagios. Its number is the exit code.
@@ -81,13 +71,13 @@ pub struct NotOk(pub NagiosState);
 ///
 /// An invalid configuration, no answer, or a bridge that is not ready.
 pub async fn run(mut args: Args) -> anyhow::Result<()> {
-    let backend = args.flags.backend.take();
-    let address = Config::admin_listen(&args.flags, environment()).map(connectable_address);
+    let backend = args.bridge.take_backend();
+    let bridge = args.bridge.client_without_token();
     if args.nagios {
-        let (state, text) = match address {
+        let (state, text) = match bridge {
             Err(invalid) => (NagiosState::Unknown, invalid.to_string()),
-            Ok(address) => match request(address, &args, backend).await {
-                Err(error) => (NagiosState::Critical, format!("{error:#}")),
+            Ok(bridge) => match request(&bridge, &args, backend).await {
+                Err(error) => (NagiosState::Critical, format!("{:#}", anyhow::Error::from(error))),
                 Ok((status, body)) => evaluate(status, &body),
             },
         };
@@ -95,7 +85,7 @@ pub async fn run(mut args: Args) -> anyhow::Result<()> {
         super::print(&format!("PROXBOX-BRIDGE {state} - {text}"))?;
         return if state == NagiosState::Ok { Ok(()) } else { Err(NotOk(state).into()) };
     }
-    let (status, body) = request(address?, &args, backend).await?;
+    let (status, body) = request(&bridge?, &args, backend).await?;
     super::print(&String::from_utf8_lossy(&body))?;
     if status != StatusCode::OK {
         bail!("the bridge is not ready ({status})");
@@ -117,10 +107,10 @@ pub fn report_usage(error: &clap::Error, mut arguments: impl Iterator<Item = OsS
 }
 
 async fn request(
-    address: SocketAddr,
+    bridge: &BridgeClient,
     args: &Args,
     backend: Option<String>,
-) -> anyhow::Result<(StatusCode, Bytes)> {
+) -> Result<(StatusCode, Bytes), BridgeError> {
     let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let limits = args.fresh.iter().map(|(kind, age)| {
         let age = humantime::format_duration(*age).to_string();
@@ -132,11 +122,7 @@ async fn request(
     };
     let query: Vec<String> = backend.into_iter().chain(limits).collect();
     let path = if query.is_empty() { "/readyz".to_owned() } else { format!("/readyz?{}", query.join("&")) };
-    let response = timeout(args.timeout, fetch(address, &path)).await;
-    let limit = humantime::format_duration(args.timeout);
-    response
-        .with_context(|| format!("http://{address}{path} did not answer within {limit}"))?
-        .with_context(|| format!("cannot connect to the bridge at http://{address}{path} (admin_listen)"))
+    bridge.request(Method::GET, &path, HeaderMap::new()).await
 }
 
 /// What `--nagios` reads of `/readyz`.
@@ -184,38 +170,6 @@ fn evaluate(status: StatusCode, body: &[u8]) -> (NagiosState, String) {
     (state, if data.is_empty() { text } else { format!("{text} |{data}") })
 }
 
-/// The address to connect to for a listener on `address`.
-pub(super) fn connectable_address(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
-async fn fetch(address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
-    let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path).header(header::HOST, address.to_string()).body(Empty::<Bytes>::new())?;
-    let request = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!("{error}"))?;
-        Ok((status, body.to_bytes()))
-    };
-    let mut request = std::pin::pin!(request);
-    tokio::select! {
-        answer = &mut request => answer,
-        ended = connection => {
-            ended?;
-            // The answer may be complete although the connection has ended.
-            request.await
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,18 +203,6 @@ mod tests {
         ] {
             let evaluated = evaluate(StatusCode::from_u16(status).unwrap(), body.as_bytes());
             assert_eq!(evaluated, (state, text.to_owned()), "{body}");
-        }
-    }
-
-    #[test]
-    fn a_listener_on_every_address_is_reached_on_this_machine() {
-        for (address, here) in [
-            ("0.0.0.0:8801", "127.0.0.1:8801"),
-            ("[::]:8801", "[::1]:8801"),
-            ("127.0.0.1:8801", "127.0.0.1:8801"),
-            ("10.0.0.7:1", "10.0.0.7:1"),
-        ] {
-            assert_eq!(connectable_address(address.parse().unwrap()), here.parse().unwrap());
         }
     }
 }

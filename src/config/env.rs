@@ -24,6 +24,10 @@ pub(super) type SourceSettings = Vec<Result<Setting, ConfigProblem>>;
 pub const CONFIG_VARIABLE: &str = "PROXBOX_BRIDGE_CONFIG";
 /// The variable of the log filter, which is read before the configuration.
 pub const LOG_VARIABLE: &str = "PROXBOX_BRIDGE_LOG";
+/// The variable with the token that subcommands send to the admin listener of a running bridge.
+pub const TOKEN_VARIABLE: &str = "PROXBOX_BRIDGE_ADMIN_TOKEN";
+/// The variables of the bridge that set no key.
+const OTHER_VARIABLES: [&str; 3] = [CONFIG_VARIABLE, LOG_VARIABLE, TOKEN_VARIABLE];
 
 /// Reads the settings in the variables of the bridge, in the order of their names.
 pub(super) fn environment(variables: &[(String, String)]) -> SourceSettings {
@@ -31,7 +35,7 @@ pub(super) fn environment(variables: &[(String, String)]) -> SourceSettings {
     ours.sort();
     let mut found = SourceSettings::new();
     for (name, value) in ours {
-        if name == CONFIG_VARIABLE || name == LOG_VARIABLE {
+        if OTHER_VARIABLES.contains(&name.as_str()) {
             continue;
         }
         match keys().find(|key| key.variable() == *name) {
@@ -47,8 +51,8 @@ pub(super) fn environment(variables: &[(String, String)]) -> SourceSettings {
 }
 
 fn hint(name: &str) -> Option<String> {
-    let ours = [CONFIG_VARIABLE.to_owned(), LOG_VARIABLE.to_owned()];
-    let variables: Vec<String> = keys().map(ConfigKey::variable).chain(ours).collect();
+    let others = OTHER_VARIABLES.map(str::to_owned);
+    let variables: Vec<String> = keys().map(ConfigKey::variable).chain(others).collect();
     // The common prefix would make every name near.
     let ends = variables.iter().filter_map(|name| name.strip_prefix(PREFIX));
     let near = suggest(name.strip_prefix(PREFIX)?, ends)?;

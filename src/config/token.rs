@@ -36,6 +36,15 @@ impl FromStr for TokenFile {
     }
 }
 
+/// The first token of `text`, the content of a token file, without its name.
+///
+/// # Errors
+/// If a line of it is no token.
+pub fn first_token(text: &str) -> Result<ApiKey, InvalidApiKey> {
+    let TokenFile(tokens) = text.parse()?;
+    tokens.into_iter().next().map(|(_, token)| token).ok_or(InvalidApiKey::Empty)
+}
+
 fn is_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_plain)

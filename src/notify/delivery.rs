@@ -2,29 +2,20 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::pin;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use super::form;
 use super::message::Message;
+use crate::client::connection::{self, ClientBody};
 use crate::config::NotifyConfig;
-use crate::core::http::url::BackendUrl;
 use crate::tls;
 
 /// The longest time of one attempt, from the look-up of the name to the head of the answer.
@@ -90,45 +81,20 @@ pub(super) fn retry_after<B>(response: &Response<B>, now: SystemTime) -> Option<
 async fn exchange(
     target: &NotifyConfig,
     request: Request<Full<Bytes>>,
-) -> Result<Response<Incoming>, String> {
+) -> Result<Response<ClientBody>, String> {
     let origin = target.url.origin();
     let stream = connect(target).await?;
-    if !origin.is_tls() {
-        return send(stream, request).await;
-    }
-    let trust = target.trust.clone();
-    // It reads files.
-    let config =
-        spawn_blocking(move || tls::client(&trust, None)).await.map_err(|error| error.to_string())?;
-    send(handshake(config.map_err(|error| error.to_string())?, origin, stream).await?, request).await
-}
-
-async fn handshake(
-    config: Arc<ClientConfig>,
-    origin: &BackendUrl,
-    stream: TcpStream,
-) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static, String> {
-    let name = ServerName::try_from(origin.host().trim_end_matches('.').to_owned())
-        .map_err(|_| "its host is not a name that a certificate can have".to_owned())?;
-    let connected = TlsConnector::from(config).connect(name, stream).await;
-    connected.map_err(|error| format!("no TLS connection: {error}"))
-}
-
-/// Sends `request` on a connection of its own.
-async fn send(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    request: Request<Full<Bytes>>,
-) -> Result<Response<Incoming>, String> {
-    let failed = |error: hyper::Error| format!("no answer: {error}");
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    let mut answer = pin!(sender.send_request(request));
-    let answered = tokio::select! {
-        biased;
-        answered = &mut answer => answered,
-        // If the connection ended with an answer, that is there.
-        _ = connection => answer.await,
+    let sent = if origin.is_tls() {
+        let trust = target.trust.clone();
+        // It reads files.
+        let config =
+            spawn_blocking(move || tls::client(&trust, None)).await.map_err(|error| error.to_string())?;
+        let secured = connection::secure(config.map_err(|error| error.to_string())?, origin, stream).await;
+        connection::send(secured.map_err(|error| format!("no TLS connection: {error}"))?, request).await
+    } else {
+        connection::send(stream, request).await
     };
-    answered.map_err(failed)
+    sent.map_err(|error| format!("no answer: {error}"))
 }
 
 /// Connects to the first address of the target that accepts. Addresses that are not allowed are not tried: this is

@@ -1,6 +1,10 @@
 //! `/livez` and `/readyz`, and the reasons that they give.
 
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{OLD, RunningBridge};
 use crate::support::bridge::{BridgedReplay, Client, DEVICES, fast, poll_until, recordings};
@@ -89,4 +93,44 @@ async fn the_command_asks_the_bridge_that_runs() {
     );
     let (code, _, why) = health("nowhere".to_owned(), &[]).await;
     assert_eq!(code, Some(78), "{why}");
+}
+
+#[tokio::test]
+async fn the_command_reaches_a_bridge_behind_a_proxy_with_tls_and_checks_the_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = certificate.self_signed(&key).unwrap();
+    let file = folder.path().join("cert.pem");
+    std::fs::write(&file, certificate.pem()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let chain = vec![certificate.der().clone()];
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = builder.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/proxbox-bridge/", listener.local_addr().unwrap().port());
+    let served = tokio::spawn(async move {
+        loop {
+            let Ok(mut stream) = acceptor.accept(listener.accept().await.unwrap().0).await else { continue };
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                stream.read_buf(&mut head).await.unwrap();
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue").await.unwrap();
+            return String::from_utf8(head).unwrap();
+        }
+    });
+    let health = async |trusted: Option<&Path>| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_proxbox-bridge"));
+        command.args(["health", "--bridge", &url]).env_clear();
+        let output = command.envs(trusted.map(|file| ("SSL_CERT_FILE", file))).output().await.unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (code, text) = health(None).await;
+    assert_eq!(code, Some(1));
+    assert!(text.contains("/proxbox-bridge/readyz (--bridge): "), "{text}");
+    assert_eq!(health(Some(&file)).await, (Some(0), "true\n".to_owned()));
+    assert!(served.await.unwrap().starts_with("GET /proxbox-bridge/readyz HTTP/1.1\r\n"));
 }

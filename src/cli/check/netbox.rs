@@ -11,7 +11,7 @@ use super::redact::KeyRedactor;
 use super::report::CheckLine;
 use super::verdict::{CheckName, CheckVerdict};
 use crate::backend::{Backend, ConnectError, ProbeError, ProbeResponse, RequestIdentity};
-use crate::cli::health::connectable_address;
+use crate::client::connectable_address;
 use crate::config::{self, Config, NetboxListener, ShimsConfig};
 use crate::core::compat::netbox::{NetboxRule, RULES, STATUS, V2};
 use crate::core::compat::rows::{can_update_netbox, leads_to_listener, stores_proxmox};

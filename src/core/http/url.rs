@@ -1,6 +1,6 @@
 //! URLs of backends, of NetBox, and of webhooks.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::fmt;
 use std::str::FromStr;
 
@@ -44,6 +44,13 @@ impl BackendUrl {
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         if self.has_default_port() { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+impl From<SocketAddr> for BackendUrl {
+    /// The URL of a server that speaks plain HTTP.
+    fn from(address: SocketAddr) -> Self {
+        Self { is_tls: false, host: address.ip().to_string(), port: address.port() }
     }
 }
 
