@@ -2,6 +2,7 @@
 
 mod bridge;
 pub mod check;
+pub mod config;
 pub mod counts;
 pub mod health;
 pub mod replay;
@@ -15,7 +16,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::{self, Config, Flags, environment};
+use crate::config::{Config, ConfigError, Flags, environment};
 use crate::core::text::log_format::LogFormat;
 use crate::ledger;
 use crate::server::{InheritError, OpenError, StartError};
@@ -38,6 +39,8 @@ enum Command {
     Serve(serve::Args),
     /// Check the configuration, the backends and NetBox without changing anything.
     Check(check::Args),
+    /// Show the configuration.
+    Config(config::Args),
     /// Print which events the counts of a job come from.
     Counts(counts::Args),
     /// Check whether a running bridge is ready.
@@ -56,7 +59,7 @@ impl Cli {
     pub const fn log_filter(&self) -> &'static str {
         match self.command {
             Command::Serve(_) | Command::Replay(_) => "info",
-            Command::Check(_) | Command::Counts(_) | Command::Health(_) => "error",
+            Command::Check(_) | Command::Config(_) | Command::Counts(_) | Command::Health(_) => "error",
         }
     }
 
@@ -76,6 +79,7 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve::run(args).await,
             Command::Check(args) => check::run(args).await,
+            Command::Config(args) => config::run(&args),
             Command::Counts(args) => counts::run(&args),
             Command::Health(args) => health::run(args).await,
             Command::Replay(args) => replay::run(args).await,
@@ -101,7 +105,7 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     if let Some(health::NotOk(state)) = error.downcast_ref() {
         return ExitCode::from(*state as u8);
     }
-    let is_configuration = error.is::<config::ConfigError>()
+    let is_configuration = error.is::<ConfigError>()
         || error.downcast_ref().is_some_and(check::CheckError::is_configuration)
         || error.is::<InheritError>()
         || error.downcast_ref().is_some_and(|error| {

@@ -9,6 +9,7 @@
 mod backend;
 mod base_path;
 mod builder;
+mod effective;
 mod env;
 mod file;
 mod flags;
@@ -32,6 +33,7 @@ use ipnet::IpNet;
 
 pub use backend::BackendConfig;
 pub use base_path::BasePath;
+pub use effective::EffectiveConfig;
 pub use env::{CONFIG_VARIABLE, LOG_VARIABLE, TOKEN_VARIABLE};
 pub use flags::Flags;
 pub use jobs::{Jobs, OnDisconnect, WithoutLedger};

@@ -21,6 +21,12 @@ use crate::core::domain::credential::ApiKey;
 /// Reads a file.
 pub(super) type Read<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
+/// What set each key.
+pub(super) type Origins = HashMap<&'static str, ValueOrigin>;
+
+/// Values, and what set them.
+pub(super) type Sourced = (Values, Origins);
+
 /// What the sources set, each value checked by itself.
 pub(super) struct Builder {
     /// The values of the whole bridge.
@@ -32,7 +38,7 @@ pub(super) struct Builder {
     /// The settings of each target of notifications, with its place.
     notify: Vec<(ValueOrigin, Vec<Setting>)>,
     /// What set each key of the whole bridge.
-    origins: HashMap<&'static str, ValueOrigin>,
+    origins: Origins,
     pub(super) problems: Vec<ConfigProblem>,
 }
 
@@ -84,20 +90,20 @@ impl Builder {
         Ok(())
     }
 
+    /// The values of the whole bridge, those of each backend, and those of each target of notifications.
+    pub(super) fn sourced(self) -> (Sourced, Vec<Sourced>, Vec<Sourced>) {
+        let Self { common, origins, backends, notify, .. } = self;
+        let backends = backends.into_iter().map(|settings| apply_all(settings, common.clone())).collect();
+        let notify = notify.into_iter().map(|(_, settings)| apply_all(settings, Values::default())).collect();
+        ((common, origins), backends, notify)
+    }
+
     /// The values for each backend, with the API key of its file.
     pub(super) fn backends(&mut self, read: Read<'_>) -> Vec<(Values, Option<ApiKey>)> {
         let backends = std::mem::take(&mut self.backends);
         let built = backends.into_iter().map(|settings| {
-            let mut values = self.common.clone();
-            let mut origin = None;
-            for setting in settings {
-                let applied = apply(&setting, &mut values);
-                debug_assert!(applied.is_ok(), "{} was checked", setting.key.name);
-                if setting.key.name == BACKEND_KEY {
-                    origin = Some(setting.origin);
-                }
-            }
-            let file = origin.zip(values.backend.api_key_file.as_deref());
+            let (values, mut origins) = apply_all(settings, self.common.clone());
+            let file = origins.remove(BACKEND_KEY).zip(values.backend.api_key_file.as_deref());
             let api_key = key_in_file(BACKEND_KEY, file, read, &mut self.problems);
             (values, api_key)
         });
@@ -108,16 +114,10 @@ impl Builder {
     pub(super) fn notify(&mut self, read: Read<'_>) -> Vec<NotifyTarget> {
         let targets = std::mem::take(&mut self.notify);
         let built = targets.into_iter().map(|(origin, settings)| {
-            let mut values = Values::default();
-            let mut files = HashMap::new();
-            for setting in settings {
-                let applied = apply(&setting, &mut values);
-                debug_assert!(applied.is_ok(), "{} was checked", setting.key.name);
-                files.insert(setting.key.name, setting.origin);
-            }
+            let (values, mut origins) = apply_all(settings, Values::default());
             let keys = values.notify;
             let mut secret = |key, path: &Option<PathBuf>| {
-                key_in_file(key, files.remove(key).zip(path.as_deref()), read, &mut self.problems)
+                key_in_file(key, origins.remove(key).zip(path.as_deref()), read, &mut self.problems)
             };
             let (url, secret) = (secret(URL_FILE, &keys.url_file), secret(SECRET_FILE, &keys.secret_file));
             NotifyTarget { origin, keys, url, secret }
@@ -236,6 +236,17 @@ fn read_file(flags: &Flags, env: &[(String, String)], read: Read<'_>) -> ConfigF
             }
         }
     }
+}
+
+/// Sets `settings`, which were checked, over `values`.
+fn apply_all(settings: Vec<Setting>, mut values: Values) -> Sourced {
+    let mut origins = Origins::new();
+    for setting in settings {
+        let applied = apply(&setting, &mut values);
+        debug_assert!(applied.is_ok(), "{} was checked", setting.key.name);
+        origins.insert(setting.key.name, setting.origin);
+    }
+    (values, origins)
 }
 
 fn apply(setting: &Setting, values: &mut Values) -> Result<(), ConfigProblem> {

@@ -47,12 +47,16 @@ impl Values {
         tables.into_iter().find_map(|table| table.set(key.name, text)).unwrap_or(Err(ValueError::NotAllowed))
     }
 
-    /// The keys whose change needs a restart, with their values.
-    pub(super) fn needing_restart(&self) -> Vec<(&'static str, String)> {
+    /// The value of the key of this name, as a variable would set it; `None` if it is not set.
+    pub(super) fn get(&self, name: &str) -> Option<String> {
         let Self { bridge, tls, backend, netbox, shims, jobs, limits, notify } = self;
         let tables: [&dyn Table; 8] = [bridge, tls, backend, netbox, shims, jobs, limits, notify];
-        let value =
-            |name| tables.iter().find_map(|table| table.get(name)).unwrap_or_else(|| "none".to_owned());
+        tables.into_iter().find_map(|table| table.get(name))
+    }
+
+    /// The keys whose change needs a restart, with their values.
+    pub(super) fn needing_restart(&self) -> Vec<(&'static str, String)> {
+        let value = |name| self.get(name).unwrap_or_else(|| "none".to_owned());
         keys().filter(|key| key.needs_restart).map(|key| (key.name, value(key.name))).collect()
     }
 }
