@@ -88,6 +88,26 @@ impl Ledger {
         Self::start(Arc::new(Mutex::new(store)), context).await
     }
 
+    /// Opens the ledger in `options.directory` for reading alone. It takes no lock, migrates nothing and writes nothing,
+    /// also if a bridge is using it. Unfinished jobs stay unfinished.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerReadError`], if there is no ledger, or it cannot be read as it is.
+    pub async fn open_read_only(
+        directory: PathBuf,
+        options: LedgerOptions,
+    ) -> Result<Arc<Self>, LedgerReadError> {
+        let context = StoreContext::new(&options);
+        let (place, sharing) = (directory.clone(), context.clone());
+        let opened = spawn_blocking(move || SqliteStore::open_read_only(&directory, options, sharing)).await;
+        let store = opened.map_err(|error| LedgerReadError::Unreadable {
+            file: place,
+            problem: format!("something panicked: {error}"),
+        })??;
+        Ok(Self::start(Arc::new(Mutex::new(store)), context).await?)
+    }
+
     async fn start(
         store: Arc<Mutex<dyn Store>>,
         context: StoreContext,
@@ -375,6 +395,42 @@ pub struct LedgerOptions {
     pub clock: Arc<dyn Clock>,
     /// What the targets of notifications are notified of.
     pub notifications: Vec<NotificationRule>,
+}
+
+/// Why a ledger cannot be read without a bridge.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerReadError {
+    /// There is none.
+    #[error("there is no ledger in {}", .directory.display())]
+    Missing {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// An earlier release wrote it, and reading must not migrate it.
+    #[error(
+        "{} was written by an older bridge (version {found} of the tables; this bridge reads {known}): use the \
+         program of that bridge, or start this one on it, which migrates it",
+        .file.display()
+    )]
+    Older {
+        /// Its file.
+        file: PathBuf,
+        /// The version of its tables.
+        found: i64,
+        /// The only version that this bridge reads.
+        known: i64,
+    },
+    /// A later release wrote it.
+    #[error(transparent)]
+    Open(#[from] LedgerOpenError),
+    /// It cannot be read.
+    #[error("cannot read {}: {problem}", .file.display())]
+    Unreadable {
+        /// Its file.
+        file: PathBuf,
+        /// The reason.
+        problem: String,
+    },
 }
 
 /// Why a ledger cannot be opened. A retry does not help: an operator must act.

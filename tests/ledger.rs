@@ -5,6 +5,7 @@ mod damage;
 mod failed;
 mod loss;
 mod notifications;
+mod read_only;
 
 use std::fmt::{Debug, Display};
 use std::fs;

@@ -1,13 +1,15 @@
-//! Inspects a ledger without opening it, because opening would change it.
+//! Reads a ledger without changing it: opening it as a bridge does would take its lock and migrate it.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
 use super::{file, schema};
-use crate::ledger::LedgerOpenError;
+use crate::ledger::{LedgerOpenError, LedgerReadError};
 
 /// The magic bytes of a database (<https://www.sqlite.org/fileformat2.html#the_database_header>).
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -40,22 +42,66 @@ pub fn has_ledger(directory: &Path) -> bool {
     }
 }
 
+/// Opens the database in `directory` for reading alone: without its lock, without migrations and without any other
+/// write. A bridge may be using it.
+///
+/// # Errors
+///
+/// [`LedgerReadError`].
+pub(super) fn open_read_only(
+    directory: &Path,
+    busy_timeout: Duration,
+) -> Result<Connection, LedgerReadError> {
+    let file = file(directory);
+    if !has_ledger(directory) {
+        return Err(LedgerReadError::Missing { directory: directory.to_owned() });
+    }
+    let opened = || {
+        let connection = read_only(&file)?;
+        connection.busy_timeout(busy_timeout)?;
+        Ok((schema::version(&connection)?, connection))
+    };
+    let (found, connection) = opened().map_err(|error: rusqlite::Error| LedgerReadError::Unreadable {
+        file: file.clone(),
+        problem: error.to_string(),
+    })?;
+    match found {
+        schema::VERSION => Ok(connection),
+        found if found > schema::VERSION => {
+            Err(LedgerOpenError::Newer { file, found, known: schema::VERSION }.into())
+        }
+        found => Err(LedgerReadError::Older { file, found, known: schema::VERSION }),
+    }
+}
+
+/// A connection that can only read.
+fn read_only(file: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if has_log(file) {
+        return Connection::open_with_flags(file, flags);
+    }
+    // Without a write-ahead log, no bridge is using the file. Otherwise SQLite would create one.
+    let path = percent_encode(file.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
+    Connection::open_with_flags(format!("file:{path}?immutable=1"), flags | OpenFlags::SQLITE_OPEN_URI)
+}
+
+/// Whether `file` has a write-ahead log, as it has while a bridge uses it and after a crash.
+fn has_log(file: &Path) -> bool {
+    fs::metadata(with_suffix(file, "-wal")).is_ok_and(|log| log.len() > 0)
+}
+
+fn with_suffix(file: &Path, end: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
 /// The version of the tables in `file`.
 fn version(file: &Path) -> Option<i64> {
-    let with_suffix = |end: &str| {
-        let mut name = file.as_os_str().to_owned();
-        name.push(end);
-        PathBuf::from(name)
-    };
-    let has_log =
-        fs::metadata(with_suffix("-wal")).is_ok_and(|log| log.len() > 0) && with_suffix("-shm").exists();
-    // The write-ahead log may hold a newer version, which only SQLite can read. Without one the header is right, and
-    // opening would create files.
-    let in_log = || {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        schema::version(&Connection::open_with_flags(file, flags).ok()?).ok()
-    };
-    let logged = if has_log { in_log() } else { None };
+    // The write-ahead log may hold a newer version, which only SQLite can read. Without one the header is right.
+    let in_log = || schema::version(&read_only(file).ok()?).ok();
+    let is_logged = has_log(file) && with_suffix(file, "-shm").exists();
+    let logged = if is_logged { in_log() } else { None };
     logged.or_else(|| in_header(file))
 }
 

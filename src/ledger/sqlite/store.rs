@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::notifications::{self, Now};
 use super::rows::RowError;
-use super::{FILE, failed, file, has_ledger, history, queries, recovery, retention, schema};
+use super::{FILE, failed, file, has_ledger, history, inspect, queries, recovery, retention, schema};
 use crate::ledger::damage::DamagedRows;
 use crate::ledger::pending::Pending;
 use crate::ledger::record_clock::ClockState;
@@ -20,7 +20,7 @@ use crate::ledger::retention::{CleaningPlan, CleaningStep, EndedJobs, WithoutLog
 use crate::ledger::store::{Store, StoreContext, StoreError};
 use crate::ledger::{
     BackendHistory, FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError, LedgerOptions,
-    LoggedFailure, LoggedFrame, QueuedNotification, Record, Timestamp,
+    LedgerReadError, LoggedFailure, LoggedFrame, QueuedNotification, Record, Timestamp,
 };
 use crate::private;
 use crate::telemetry::{LedgerLost, LedgerOpened};
@@ -41,6 +41,8 @@ pub(crate) struct SqliteStore {
     damage: DamagedRows,
     /// Whether the unfinished jobs of the previous process were marked as interrupted.
     recovered: bool,
+    /// Whether the file is only read, and may be in use by a bridge.
+    is_read_only: bool,
 }
 
 impl SqliteStore {
@@ -57,7 +59,22 @@ impl SqliteStore {
             loss: None,
             damage: DamagedRows::default(),
             recovered: false,
+            is_read_only: false,
         }
+    }
+
+    /// Opens the ledger in `directory` for reading alone.
+    ///
+    /// # Errors
+    ///
+    /// See [`inspect::open_read_only`].
+    pub(crate) fn open_read_only(
+        directory: &Path,
+        options: LedgerOptions,
+        context: StoreContext,
+    ) -> Result<Self, LedgerReadError> {
+        let connection = Some(inspect::open_read_only(directory, options.busy_timeout)?);
+        Ok(Self { connection, is_read_only: true, ..Self::new(options, context) })
     }
 
     /// Runs a query on the connection.
@@ -197,7 +214,7 @@ impl Store for SqliteStore {
         if let Some(problem) = self.files.problem() {
             return Err(self.mark_lost(problem));
         }
-        if self.connection.is_none() {
+        if self.connection.is_none() || self.is_read_only {
             return Ok(());
         }
         self.context.clock.observe();
@@ -319,6 +336,9 @@ impl Store for SqliteStore {
 
     /// Pages that cannot be checkpointed stay in the write-ahead log, and are read from there.
     fn close(&mut self) {
+        if self.is_read_only {
+            self.abandon_connection();
+        }
         if let Some(connection) = self.connection.take() {
             let _ = schema::save_clock_state(&connection, self.context.clock.observe());
             let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
