@@ -1,11 +1,15 @@
 //! Readable, bounded text from any field of a backend.
 
+pub mod credentials;
+mod csv;
 pub mod detail;
 pub mod log_format;
 pub mod redact;
 pub(crate) mod string_enum;
 
 use std::borrow::Cow;
+
+pub use csv::csv_field;
 
 /// The maximum number of bytes of a text that are read. An error page has tens of kilobytes, and only its beginning is
 /// shown.
@@ -21,6 +25,15 @@ pub fn plain(text: &str, limit: usize) -> Cow<'_, str> {
     let stripped = if has_markup(head) { strip_markup(head) } else { head.to_owned() };
     let line = one_line(&stripped);
     Cow::Owned(if head.len() < text.len() { truncated(&line, limit) } else { shortened(&line, limit) })
+}
+
+/// `text` for a terminal: control characters, and those that change the direction of the text, become spaces.
+pub fn printable(text: &str) -> String {
+    let is_hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.replace(is_hidden, " ")
 }
 
 /// The longest prefix of `text` of at most `bytes` bytes that ends at a character boundary.

@@ -14,6 +14,7 @@ use super::query::{DEFAULT_LIMIT, QueryError, page_size, parameters};
 use super::{JobLookupError, find_record, invalid_query, parse_id};
 use crate::app::App;
 use crate::core::domain::outcome::ObjectFailure;
+use crate::core::text::csv_field;
 use crate::ledger::{FailureGroup, JobId, Ledger, LedgerUnavailable, LoggedFailure, Record};
 use crate::proxy::streams::with_job_header;
 use crate::respond::{self, Body, BoxError};
@@ -340,33 +341,9 @@ impl FailedRow {
     }
 }
 
-/// A text as a field of CSV. A text that a spreadsheet would run as a formula is preceded by an apostrophe.
-fn csv_field(text: &str) -> String {
-    let mark = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
-    if text.contains(['"', ',', '\r', '\n']) {
-        format!("\"{mark}{}\"", text.replace('"', "\"\""))
-    } else {
-        format!("{mark}{text}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_field_of_csv_is_quoted_where_it_must_be_and_is_no_formula() {
-        for (text, field) in [
-            ("boom", "boom"),
-            ("a, \"b\"", "\"a, \"\"b\"\"\""),
-            ("two\nlines", "\"two\nlines\""),
-            ("=1+1", "'=1+1"),
-            ("-a,b", "\"'-a,b\""),
-            ("", ""),
-        ] {
-            assert_eq!(csv_field(text), field, "{text}");
-        }
-    }
 
     #[test]
     fn the_format_is_the_first_one_that_is_known() {
