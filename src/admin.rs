@@ -37,6 +37,7 @@ pub(crate) mod jobs;
 mod log_filter;
 mod netbox_listener;
 mod page;
+mod stored_jobs;
 pub(crate) mod sync;
 
 use std::net::IpAddr;
@@ -65,6 +66,7 @@ use crate::respond::{self, Body};
 use crate::telemetry::{self, AuditAction, Route};
 use auth::{AuthError, Caller, RequiredAccess};
 use page::Asset;
+pub use stored_jobs::StoredJobs;
 
 /// The OpenAPI 3.1 document of this listener.
 const DOCUMENT: &str = include_str!("admin/openapi.json");

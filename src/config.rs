@@ -204,6 +204,22 @@ impl Config {
         if problems.is_empty() { Ok((admin_listen, admin_token_file)) } else { Err(ConfigError(problems)) }
     }
 
+    /// The configuration without backends, tokens and targets of notifications, for a command that reads the ledger where
+    /// no backend is configured. It reads no file with a secret.
+    ///
+    /// # Errors
+    /// All problems of single values.
+    pub fn without_backends(
+        flags: &Flags,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let Builder { common, problems, .. } = Builder::new(flags, env, &|path| std::fs::read(path));
+        if !problems.is_empty() {
+            return Err(ConfigError(problems));
+        }
+        Ok(Self::new(common, Vec::new(), None, Vec::new(), Vec::new()))
+    }
+
     /// The first key whose value in `newer` needs a restart, with its value here and there.
     pub fn restart_needed<'a>(&'a self, newer: &'a Self) -> Option<(&'static str, &'a str, &'a str)> {
         let pairs = self.needing_restart.iter().zip(&newer.needing_restart);

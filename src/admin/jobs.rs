@@ -30,7 +30,7 @@ use crate::telemetry::AuditAction;
 use json::JobObject;
 use query::{JobQuery, QueryError};
 
-pub(super) use events::answer as events;
+pub(super) use events::{answer as events, answer_stored as stored_events};
 pub(super) use failed::answer as failed;
 pub(super) use recording::answer as recording;
 
@@ -57,7 +57,8 @@ struct JobList<'a> {
 /// Answers `GET /jobs`: the jobs that match `query`, newest first.
 pub(super) async fn list(app: &App, query: &str) -> Response<Body> {
     let state = app.state();
-    let url = |name: &str| Some(state.find_backend(name)?.url().clone());
+    let backends = &state.config.backends;
+    let url = |name: &str| Some(backends.iter().find(|backend| backend.name == name)?.url.clone());
     let page = match JobQuery::parse(query, Timestamp::now(), url) {
         Ok(page) => page,
         Err(invalid) => return invalid_query(&invalid),

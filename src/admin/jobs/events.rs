@@ -43,8 +43,21 @@ pub(crate) async fn answer(app: &App, id: &str, request: &Parts, peer: &Peer) ->
     if let Some(response) = live(app, id, last.as_deref(), view, peer) {
         return response;
     }
+    find_stored(app, id, last.as_deref(), view).await
+}
+
+/// Answers a request for all events of the job `id` from the ledger.
+pub(crate) async fn answer_stored(app: &App, id: &str) -> Response<Body> {
+    let selection = EventSelection { all_events: true, ..EventSelection::default() };
+    match parse_id(id) {
+        Ok(id) => find_stored(app, id, None, SubscriberOptions { ids: true, selection }).await,
+        Err(missing) => missing.answer(app),
+    }
+}
+
+async fn find_stored(app: &App, id: JobId, last: Option<&str>, view: SubscriberOptions) -> Response<Body> {
     match find_record(app, id).await {
-        Ok(record) => stored(app, &record, last.as_deref(), view).await,
+        Ok(record) => stored(app, &record, last, view).await,
         Err(missing) => missing.answer(app),
     }
 }
