@@ -5,8 +5,10 @@ pub mod check;
 pub mod config;
 pub mod counts;
 pub mod health;
+pub mod manual;
 pub mod replay;
 pub mod serve;
+pub mod version;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -23,11 +25,14 @@ use crate::server::{InheritError, OpenError, StartError};
 
 /// A compatibility proxy in front of ProxBox backends of any release.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = EXIT_CODES)]
+#[command(name = NAME, version = version::VERSION, about, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// The name of the program.
+const NAME: &str = env!("CARGO_PKG_NAME");
 
 const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 64 invalid command line, 78 invalid configuration.\n\
                           PROXBOX_BRIDGE_LOG sets the log filter (info, debug, warn, …), and \
@@ -47,6 +52,12 @@ enum Command {
     Health(health::Args),
     /// Run a fake backend from recordings.
     Replay(replay::Args),
+    /// Print a script that completes the command line in a shell.
+    Completions(manual::CompletionsArgs),
+    /// Print the manual page, or write one page for each subcommand.
+    Man(manual::ManArgs),
+    /// Print the version of the program and its build.
+    Version(version::Args),
 }
 
 /// `EX_USAGE` of `sysexits.h`.
@@ -59,7 +70,7 @@ impl Cli {
     pub const fn log_filter(&self) -> &'static str {
         match self.command {
             Command::Serve(_) | Command::Replay(_) => "info",
-            Command::Check(_) | Command::Config(_) | Command::Counts(_) | Command::Health(_) => "error",
+            _ => "error",
         }
     }
 
@@ -83,6 +94,9 @@ impl Cli {
             Command::Counts(args) => counts::run(&args),
             Command::Health(args) => health::run(args).await,
             Command::Replay(args) => replay::run(args).await,
+            Command::Completions(args) => manual::completions(&args),
+            Command::Man(args) => manual::man(&args),
+            Command::Version(args) => version::run(&args),
         }
     }
 }

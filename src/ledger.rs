@@ -49,7 +49,7 @@ pub use record::{
     Record, Requester, Stored, Timestamp,
 };
 pub use retention::{CLEANING_INTERVAL, Cleaning, CleaningResult, Retention};
-pub use sqlite::{FILES, has_ledger, inspect};
+pub use sqlite::{FILES, VERSION, has_ledger, inspect};
 
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Outcome;

@@ -3,6 +3,7 @@
 mod configuration;
 mod keys;
 mod netbox;
+mod offline;
 pub mod run;
 mod tls;
 mod way;

@@ -1,6 +1,7 @@
 //! The command line: exit codes, signals, and output that must not be written.
 
 mod config_show;
+mod help;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -29,9 +29,9 @@ use std::path::{Path, PathBuf};
 use futures::future::join_all;
 
 use super::print;
-use crate::config::{self, Config, Flags, environment};
+use crate::config::{self, Config, EffectiveConfig, Flags, environment};
 use crate::core::domain::credential::ApiKey;
-use backend::check_backend;
+use backend::{check_backend, check_files};
 use report::CheckReport;
 use verdict::CheckVerdict;
 
@@ -40,10 +40,12 @@ use verdict::CheckVerdict;
 /// The check starts no sync, opens no /ws and writes nothing. It tries an API key at most once, because backends lock
 /// an address out after five refusals. The output of --json is described by fixtures/check.schema.json.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Exit codes: 0 no check failed (there may be warnings); 1 a check failed; 64 invalid command line; \
-                        78 invalid configuration, or a file that it names is not usable."
-)]
+#[command(after_help = "Examples:\n  \
+        proxbox-bridge check --config /etc/proxbox-bridge/proxbox-bridge.toml\n  \
+        proxbox-bridge check --offline --config new.toml\n  \
+        proxbox-bridge check --backend http://127.0.0.1:8802 --key-file plugin-key\n\n\
+        Exit codes: 0 no check failed (there may be warnings); 1 a check failed; 64 invalid command line; \
+        78 invalid configuration, or a file that it names is not usable.")]
 pub struct Args {
     #[command(flatten)]
     flags: Flags,
@@ -51,6 +53,10 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+
+    /// Check the configuration and its files only, without any connection
+    #[arg(long, conflicts_with_all = ["notify", "key_file"])]
+    offline: bool,
 
     /// Send a test notification to each target of [[notify]]
     #[arg(long)]
@@ -92,7 +98,7 @@ impl CheckError {
 ///
 /// An invalid configuration, [`CheckError`], or an error of standard output.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { flags, json, notify, only, key_file } = args;
+    let Args { flags, json, offline, notify, only, key_file } = args;
     let config = match Config::load(&flags, environment()) {
         Ok(config) => config,
         Err(error) => {
@@ -111,10 +117,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             return Err(CheckError::Arguments(problem).into());
         }
     };
-    let examined = backends.into_iter().map(|backend| check_backend(&config, backend, key.as_ref()));
     let mut bridge = bridge::check_bridge(&config);
+    bridge.extend(
+        EffectiveConfig::load(&flags, environment())?.secret_files().filter_map(bridge::secret_file_line),
+    );
     bridge.extend(if notify { notify::test_targets(&config).await } else { notify::check_targets(&config) });
-    let report = CheckReport::new(bridge, join_all(examined).await);
+    let backends = match offline {
+        true => backends.into_iter().map(check_files).collect(),
+        false => {
+            join_all(backends.into_iter().map(|backend| check_backend(&config, backend, key.as_ref()))).await
+        }
+    };
+    let report = CheckReport::new(bridge, backends);
     print(&if json { serde_json::to_string_pretty(&report)? } else { report.to_string() })?;
     match report.verdict {
         CheckVerdict::Misconfigured => Err(CheckError::Configuration.into()),

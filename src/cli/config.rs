@@ -22,6 +22,9 @@ enum ConfigCommand {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    proxbox-bridge config show --config /etc/proxbox-bridge/proxbox-bridge.toml\n  \
+    proxbox-bridge config show --json | jq '.bridge[\"limits.idle\"]'")]
 struct ShowArgs {
     #[command(flatten)]
     flags: Flags,

@@ -9,6 +9,9 @@ use crate::core::upstream::dialect::Dialect;
 
 /// Print, for each kind and release, which objects count as completed and which stay unconfirmed, with the reason.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    proxbox-bridge counts\n  \
+    proxbox-bridge counts --release 0.0.6.post4")]
 pub struct Args {
     /// Only for this release of the backend, such as 0.0.6.post4
     #[arg(long)]

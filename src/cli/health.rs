@@ -21,6 +21,9 @@ use crate::core::text::string_enum::string_enum;
     backend.value_name("NAME").help("With --fresh: check this backend alone").requires("fresh").conflicts_with("backends")
 }))]
 #[command(mut_arg("timeout", |timeout| timeout.default_value("5s")))]
+#[command(after_help = "Examples:\n  \
+    proxbox-bridge health --config /etc/proxbox-bridge/proxbox-bridge.toml --backends\n  \
+    proxbox-bridge health --fresh full-update=26h --nagios")]
 pub struct Args {
     #[command(flatten)]
     bridge: BridgeArgs,

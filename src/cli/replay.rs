@@ -10,6 +10,9 @@ use crate::replay::{Library, ReplayOptions, ReplayServer};
 
 /// Serve recorded streams as the backend did when they were recorded.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    proxbox-bridge replay fixtures/recordings/0.0.11.post2\n  \
+    proxbox-bridge replay fixtures/recordings/0.0.2.post1 --listen 127.0.0.1:8802 --speed max")]
 pub struct Args {
     /// The folder with the recordings of one backend version, such as fixtures/recordings/0.0.11.post2
     #[arg(value_name = "DIR")]

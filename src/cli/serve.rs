@@ -10,6 +10,10 @@ use crate::telemetry;
 
 /// Run the bridge in front of one or more ProxBox backends.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    proxbox-bridge serve --config /etc/proxbox-bridge/proxbox-bridge.toml\n  \
+    proxbox-bridge serve --backend http://127.0.0.1:8800 --listen 127.0.0.1:8810\n  \
+    PROXBOX_BRIDGE_LOG=debug proxbox-bridge serve --backend http://127.0.0.1:8802")]
 pub struct Args {
     #[command(flatten)]
     pub(super) flags: Flags,

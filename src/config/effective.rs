@@ -3,6 +3,7 @@
 //! Secrets are in files, whose names are shown. URLs that may contain one are cut.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use toml::Value as TomlValue;
@@ -40,6 +41,13 @@ struct EffectiveValue {
     origin: Option<ValueOrigin>,
 }
 
+/// The keys that name a file with a secret.
+const SECRET_FILES: [&str; 10] = [
+    "admin_token_file", "admin_read_token_file", "tls.key", "backend.client_key", "backend.api_key_file",
+    "backend.netbox_key", "backend.netbox_client_key", "shims.api_key_file", "notify.url_file",
+    "notify.secret_file",
+];
+
 const BACKEND: &str = "backend";
 const NOTIFY: &str = "notify";
 
@@ -68,6 +76,13 @@ impl EffectiveConfig {
                 .map(|sourced| EffectiveTable::new(sourced, |key| key.path().0 == NOTIFY))
                 .collect(),
         })
+    }
+
+    /// The files with secrets, each with the key that names it.
+    pub fn secret_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let tables = [&self.bridge].into_iter().chain(&self.backends).chain(&self.notify);
+        let values = tables.flat_map(|table| &table.0).filter(|value| SECRET_FILES.contains(&value.key.name));
+        values.filter_map(|value| Some((value.key.name, Path::new(value.value.as_deref()?))))
     }
 }
 
@@ -168,5 +183,25 @@ impl Serialize for EffectiveValue {
         )?;
         map.serialize_entry("origin", &origin.as_ref().map(ToString::to_string))?;
         map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_of_a_file_with_a_secret_is_listed() {
+        let is_secret = |key: &&ConfigKey| {
+            let name = key.path().1;
+            key.allowed() == "a path"
+                && !name.ends_with("ca_file")
+                && (name.ends_with("_file") || name.ends_with("key"))
+        };
+        let mut secret: Vec<&str> = keys().filter(is_secret).map(|key| key.name).collect();
+        let mut listed = SECRET_FILES;
+        secret.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(listed.as_slice(), secret);
     }
 }

@@ -27,6 +27,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use inspect::{has_ledger, inspect};
+pub use schema::VERSION;
 pub(super) use store::SqliteStore;
 
 /// The name of the database in the directory.

@@ -70,11 +70,13 @@ pub fn start(filter: &str, format: Option<LogFormat>) -> Result<(), FilterError>
     // The hint lets tracing skip the events below it without calling the filter.
     let filter = filter.or(filter_fn(ours).with_max_level_hint(LevelFilter::INFO));
     let is_terminal = io::stderr().is_terminal();
+    // https://no-color.org
+    let is_colored = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = format.unwrap_or(if is_terminal { LogFormat::Text } else { LogFormat::Json });
-    let log = fmt::layer().with_writer(io::stderr).with_ansi(is_terminal);
+    let log = fmt::layer().with_writer(io::stderr).with_ansi(is_colored);
     let log = match lines {
         LogFormat::Text => {
-            let format = fmt::format().with_ansi(is_terminal);
+            let format = fmt::format().with_ansi(is_colored);
             log.event_format(BridgeFormat { format, lines }).boxed()
         }
         LogFormat::Json => {

@@ -1,8 +1,8 @@
 //! The checks of the bridge itself: its addresses and its files.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::SystemTime;
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, open};
 use rustix::io::Errno;
@@ -12,7 +12,7 @@ use super::report::CheckLine;
 use super::verdict::{CheckName, CheckVerdict};
 use crate::config::{self, Config, WithoutLedger};
 use crate::ledger;
-use crate::tls::{self, ServerFiles};
+use crate::tls::ServerFiles;
 
 /// Checks the bridge's own configuration. The addresses are not bound: the bridge may be running.
 pub(super) fn check_bridge(config: &Config) -> Vec<CheckLine> {
@@ -72,17 +72,20 @@ fn admin_line(config: &Config) -> CheckLine {
 }
 
 fn certificate_line(files: &ServerFiles) -> CheckLine {
-    // As `serve` does it: the key has to fit the certificate.
-    let certificate = tls::server(files).and_then(|_| tls::read_certificate(files));
-    let client_certificates =
-        if files.client_ca.is_some() { "; client certificates of tls.client_ca required" } else { "" };
-    match certificate {
-        Ok(certificate) => {
-            let line = certificate::line(CheckName::Certificate, &certificate, SystemTime::now());
-            CheckLine { found: format!("{}{client_certificates}", line.found), ..line }
-        }
-        Err(error) => CheckLine::misconfigured(CheckName::Certificate, &error),
+    let mut line = certificate::file_line(CheckName::Certificate, files);
+    if files.client_ca.is_some() && line.verdict != CheckVerdict::Misconfigured {
+        line.found.push_str("; client certificates of tls.client_ca required");
     }
+    line
+}
+
+/// The line on a file with a secret that every user of this machine can read.
+pub(super) fn secret_file_line((key, path): (&'static str, &Path)) -> Option<CheckLine> {
+    let mode = Mode::from_raw_mode(std::fs::metadata(path).ok()?.mode());
+    let found = format!("{} ({key}) can be read by every user of this machine", path.display());
+    let line = CheckLine::note(CheckName::Secrets, found)
+        .with_advice("Allow only the user of the bridge to read it.");
+    mode.contains(Mode::ROTH).then_some(line)
 }
 
 fn data_dir_line(config: &Config) -> CheckLine {

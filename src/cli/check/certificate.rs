@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::report::{CertificateInfo, CheckLine};
 use super::verdict::CheckName;
-use crate::tls::Certificate;
+use crate::tls::{self, Certificate, ServerFiles};
 
 /// A certificate that expires within this time gets a warning.
 const EXPIRY_WARNING: Duration = Duration::from_secs(14 * DAY);
@@ -22,6 +22,14 @@ impl From<&Certificate> for CertificateInfo {
             not_after: format_time(certificate.not_after),
             fingerprint: certificate.fingerprint.to_string(),
         }
+    }
+}
+
+/// The line on the certificate of a listener. As for `serve`, its key has to fit.
+pub(super) fn file_line(check: CheckName, files: &ServerFiles) -> CheckLine {
+    match tls::server(files).and_then(|_| tls::read_certificate(files)) {
+        Ok(certificate) => line(check, &certificate, SystemTime::now()),
+        Err(error) => CheckLine::misconfigured(check, &error),
     }
 }
 

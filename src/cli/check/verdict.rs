@@ -32,6 +32,8 @@ string_enum! {
         Certificate = "certificate",
         /// The directory of the ledger.
         DataDir = "data_dir",
+        /// A file with a secret.
+        Secrets = "secrets",
         /// The trusted proxies, of the bridge or of a backend.
         Proxies = "proxies",
         /// A target of notifications.

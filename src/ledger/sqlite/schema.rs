@@ -177,7 +177,7 @@ const STEPS: [&str; 8] = [
 ];
 
 /// The version of the tables that this bridge supports.
-pub(super) const VERSION: i64 = STEPS.len() as i64;
+pub const VERSION: i64 = STEPS.len() as i64;
 
 /// The version of the existing tables; 0 if there are none.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
