@@ -243,7 +243,8 @@ fn every_command_line_of_the_program_is_understood() {
                 let Some((_, rest)) = code.split_once(&format!("proxbox-bridge {subcommand}")) else {
                     continue;
                 };
-                let words = rest.split_whitespace().take_while(|word| !["&", "|", ">", "#", "&&"].contains(word));
+                let words =
+                    rest.split_whitespace().take_while(|word| !["&", "|", ">", "#", "&&"].contains(word));
                 let line = ["proxbox-bridge", subcommand].into_iter().chain(words);
                 if let Err(error) = Cli::try_parse_from(line) {
                     panic!("{}: {code}\n{error}", document.path.display());
