@@ -9,8 +9,8 @@ cd "$(dirname "$0")"
 
 sets=(tests)
 [ "${1-}" != --containers ] || sets+=(containers)
-# Programs for root may be missing on the PATH of other users.
-found() { PATH=$PATH:/usr/sbin:/sbin type -P "$1"; }
+# Programs for root may be missing on the PATH of other users, and the helpers of Podman are never on it.
+found() { PATH=$PATH:/usr/sbin:/sbin:/usr/lib/podman type -P "$1"; }
 missing=() programs=()
 while read -r used_by program packages; do
     [[ " ${sets[*]} " == *" $used_by "* ]] || continue
