@@ -201,13 +201,18 @@ class Podman:
         return self.inside(*CURL, url)
 
 
-# The substitute for cargo. It accepts the command of the Dockerfile, and checks that all sources exist.
-CARGO = """#!/bin/sh
+# The Rust target of this machine.
+TARGET = f"{os.uname().machine}-unknown-linux-gnu"
+# The substitute for cargo and rustup. It accepts the commands of the Dockerfile, and checks that all sources exist.
+CARGO = f"""#!/bin/sh
 set -eu
-test "$*" = "build --release --locked"
-while read -r path; do test -f "$path" || { echo "$path is missing" >&2; exit 1; }; done </substitute/sources
-mkdir -p target/release
-cp /substitute/proxbox-bridge target/release/
+case "$*" in
+    "install --locked cargo-auditable@"* | "target add {TARGET}") exit 0 ;;
+esac
+test "$*" = "auditable build --release --locked --target {TARGET}"
+while read -r path; do test -f "$path" || {{ echo "$path is missing" >&2; exit 1; }}; done </substitute/sources
+mkdir -p target/{TARGET}/release
+cp /substitute/proxbox-bridge target/{TARGET}/release/
 """
 
 
@@ -228,7 +233,7 @@ def sources():
 
 def base_image(name):
     """The name of the `build` or `runtime` base image in the Dockerfile."""
-    bases = re.findall(r"^FROM (\S+)", DOCKERFILE.read_text(), re.MULTILINE)
+    bases = re.findall(r"^FROM (?:--platform=\S+ )?(\S+)", DOCKERFILE.read_text(), re.MULTILINE)
     arguments = dict(re.findall(r"^ARG (\w+)=(\S+)", DOCKERFILE.read_text(), re.MULTILINE))
     build, runtime = [re.sub(r"\$\{(\w+)\}", lambda found: arguments[found[1]], base) for base in bases]
     return {"build": f"docker.io/library/{build}", "runtime": runtime}[name]
@@ -246,7 +251,7 @@ def with_image():
         BUILD,
         [
             ("bin/sh", pathlib.Path("/bin/dash")),
-            ("usr/local/bin/cargo", CARGO),
+            *[(f"usr/local/bin/{name}", CARGO) for name in ["cargo", "rustup"]],
             ("substitute/proxbox-bridge", BRIDGE),
             ("substitute/sources", "\n".join(sorted(sources() - {"deploy/docker/proxbox-bridge.toml"})) + "\n"),
         ],
