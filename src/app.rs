@@ -15,6 +15,7 @@ use crate::ledger::{Ledger, Timestamp};
 use crate::notify;
 use crate::telemetry;
 
+pub use crate::backend::BackendObserver;
 pub use listeners::{BACKEND_LISTEN, ClientListener, LISTEN, Listeners, NETBOX_LISTEN};
 pub use state::AppState;
 pub(crate) use state::host_name;
@@ -100,6 +101,13 @@ impl App {
         self.state.send_replace(Arc::new(state));
         // This wakes the delivery, which must find the new targets.
         self.registry.ledger().set_notification_rules(rules);
+    }
+
+    /// Notifies `observer` of the connections to the current backends.
+    pub fn observe(&self, observer: &Arc<dyn BackendObserver>) {
+        for backend in &self.state().backends {
+            backend.observe(Arc::clone(observer));
+        }
     }
 
     /// Restores the state of an earlier process: the last successes, what is known of backends, and cool-downs.

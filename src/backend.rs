@@ -12,6 +12,7 @@ mod exchange;
 mod forward;
 mod gate;
 mod id;
+mod observe;
 mod probe;
 mod proxmox_endpoints;
 mod report;
@@ -25,8 +26,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderName, Method, Request};
+use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, SEC_WEBSOCKET_EXTENSIONS, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
@@ -45,6 +46,7 @@ pub use exchange::{BackendResponse, RequestError, Tunnel, reason};
 pub use forward::ForwardError;
 pub use gate::{AuthFailure, RequestGate, UNSEEN_KEY};
 pub use id::BackendId;
+pub use observe::{BackendObserver, ConnectionObserver, LastRelease};
 pub use probe::{ProbeError, ProbeResponse};
 pub use proxmox_endpoints::{ProxmoxEndpoints, Unselectable};
 pub use response_cache::{CacheKey, CachedResponse, ResponseCache};
@@ -152,6 +154,20 @@ impl Backend {
             Some(Throttled::Client(client)) => Some(client),
         };
         telemetry::KeysThrottled { backend: &self.metrics, client }.emit();
+    }
+
+    /// Notifies `observer` of its connections from now on, unless another one is notified already.
+    pub fn observe(&self, observer: Arc<dyn BackendObserver>) {
+        // A second observer has no use.
+        let _ = self.dialer.observer.set(observer);
+    }
+
+    /// Requests bytes that an observer can read: neither the body nor WebSocket messages are to be compressed.
+    fn request_readable(&self, headers: &mut HeaderMap) {
+        if self.dialer.observer.get().is_some() {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+        }
     }
 
     /// The role of this remote.

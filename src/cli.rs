@@ -6,6 +6,7 @@ pub mod config;
 pub mod counts;
 pub mod health;
 pub mod manual;
+pub mod record;
 pub mod replay;
 pub mod serve;
 pub mod version;
@@ -50,6 +51,8 @@ enum Command {
     Counts(counts::Args),
     /// Check whether a running bridge is ready.
     Health(health::Args),
+    /// Run the bridge, and record every exchange with the backend.
+    Record(record::Args),
     /// Run a fake backend from recordings.
     Replay(replay::Args),
     /// Print a script that completes the command line in a shell.
@@ -69,7 +72,7 @@ impl Cli {
     /// The default filter of the log. Subcommands that print a report log errors only.
     pub const fn log_filter(&self) -> &'static str {
         match self.command {
-            Command::Serve(_) | Command::Replay(_) => "info",
+            Command::Serve(_) | Command::Record(_) | Command::Replay(_) => "info",
             _ => "error",
         }
     }
@@ -77,7 +80,11 @@ impl Cli {
     /// The configured format of the log.
     pub fn log_format(&self) -> Option<LogFormat> {
         let default = Flags::default();
-        let flags = if let Command::Serve(args) = &self.command { &args.flags } else { &default };
+        let flags = match &self.command {
+            Command::Serve(args) => &args.flags,
+            Command::Record(args) => &args.flags,
+            _ => &default,
+        };
         Config::log_format(flags, environment())
     }
 
@@ -93,6 +100,7 @@ impl Cli {
             Command::Config(args) => config::run(&args),
             Command::Counts(args) => counts::run(&args),
             Command::Health(args) => health::run(args).await,
+            Command::Record(args) => record::run(args).await,
             Command::Replay(args) => replay::run(args).await,
             Command::Completions(args) => manual::completions(&args),
             Command::Man(args) => manual::man(&args),

@@ -24,7 +24,7 @@
 //! | [`server`] | listeners and connections |
 //! | [`respond`] | the single mapping of errors to HTTP responses |
 //! | [`telemetry`] | logs and metrics |
-//! | [`recording`], [`replay`] | recordings of backends, and a server that replays them |
+//! | [`recording`], [`record`], [`replay`] | recordings of backends, their recorder, and a server that replays them |
 //! | [`cli`] | the subcommands |
 //!
 //! Dependencies point one way: `cli → server → admin → proxy → app → job → backend, ledger → core`. Modules that use
@@ -43,6 +43,7 @@ pub mod ledger;
 pub mod notify;
 pub mod private;
 pub mod proxy;
+pub mod record;
 pub mod recording;
 pub mod replay;
 pub mod respond;

@@ -15,14 +15,17 @@
 //! assert_eq!(Recording::parse(&recording.to_ndjson()).unwrap(), recording);
 //! ```
 
+mod envelope;
 mod line;
 mod ndjson;
+mod returned;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use envelope::{CommandEnvelope, key_in};
 pub use line::LineError;
 pub use ndjson::{ParseError, RecordingError};
 

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::app::{ClientListener, ReloadReply, Reloader};
+use crate::app::{BackendObserver, ClientListener, ReloadReply, Reloader};
 use crate::config::{self, Config, WithoutLedger};
 use crate::core::remote::Remote;
 use crate::job;
@@ -159,6 +159,14 @@ impl Server {
         read: impl Fn() -> Result<Config, config::ConfigError> + Send + Sync + 'static,
     ) -> Self {
         Self { source: Some(reload::ConfigSource::new(read)), ..self }
+    }
+
+    /// Notifies `observer` of the connections to the backends. It is not for a server that reloads its configuration:
+    /// backends of a later configuration are not observed.
+    #[must_use]
+    pub fn observed_by(self, observer: Arc<dyn BackendObserver>) -> Self {
+        self.proxy.app.observe(&observer);
+        self
     }
 
     /// A handle that requests a reload.

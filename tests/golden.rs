@@ -10,7 +10,7 @@ use proxbox_bridge::core::domain::kind::Kind;
 
 /// The expected result of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum End {
+pub enum End {
     /// A green job.
     Good,
     /// A red job.
@@ -21,7 +21,7 @@ enum End {
 use End::{Bad, Good, Status};
 
 /// The documented kinds, in the order of the table.
-fn documented_kinds() -> impl Iterator<Item = Kind> {
+pub fn documented_kinds() -> impl Iterator<Item = Kind> {
     Kind::all().filter(|kind| kind.row().plugin_path.is_some())
 }
 
@@ -66,14 +66,27 @@ fn check(name: &str, answer: &Answer, end: End) {
     assert_eq!(found, end, "{name}: {}", answer.text());
 }
 
-async fn golden(version: &str, uses: &[&str], channel: &str, kind: Kind, end: End) {
+/// The name of the golden stream.
+pub fn name(version: &str, uses: &[&str], channel: &str, kind: Kind) -> String {
     let what = uses.first().map_or(kind.as_str(), |name| name.rsplit('/').next().unwrap());
-    let name = format!("{version}_{channel}_{what}");
+    format!("{version}_{channel}_{what}")
+}
+
+/// Compares a response with the golden stream of this name.
+pub fn assert_snapshot(name: &str, answer: &Answer) {
+    insta::with_settings!({
+        prepend_module_to_snapshot => false, omit_expression => true,
+        snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots"),
+    }, {
+        insta::assert_snapshot!(name, shown(answer));
+    });
+}
+
+async fn golden(version: &str, uses: &[&str], channel: &str, kind: Kind, end: End) {
+    let name = name(version, uses, channel, kind);
     let answer = run(version, uses, channel, kind).await;
     check(&name, &answer, end);
-    insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
-        insta::assert_snapshot!(name, shown(&answer));
-    });
+    assert_snapshot(&name, &answer);
 }
 
 async fn documented(version: &str, channel: &str, ends: [End; 7]) {
@@ -102,6 +115,53 @@ async fn a_bridge_before_a_bridge_says_the_same() {
 }
 
 const NO: End = Status(404);
+
+/// The recorded failures: the backend, the recording, the channel, the kind and the expected result.
+pub const FAILURES: &[(&str, &str, &str, Kind, End)] = &[
+    ("0.0.2.post1", "fail/ws-netbox-down", "auto", Kind::VirtualMachines, Status(500)),
+    ("0.0.2.post1", "fail/ws-proxmox-down", "auto", Kind::VirtualMachines, Status(400)),
+    ("0.0.2.post1", "fail/ws-vms-one-vm-config-500", "auto", Kind::VirtualMachines, Good),
+    ("0.0.2.post1", "fail/ws-vms-proxmox-killed-mid-sync", "auto", Kind::VirtualMachines, Good),
+    ("0.0.2.post1", "fail/ws-vms-netbox-killed-mid-sync", "auto", Kind::VirtualMachines, Good),
+    ("0.0.11.post2", "fail/sse-vms-proxmox-killed-mid-sync", "auto", Kind::VirtualMachines, Good),
+    ("0.0.11.post2", "fail/sse-vms-one-vm-config-500", "auto", Kind::VirtualMachines, Good),
+    ("0.0.11.post2", "fail/sse-vms-netbox-killed-mid-sync", "auto", Kind::VirtualMachines, Good),
+    ("0.0.11.post2", "fail/sse-full-update-proxmox-killed-mid-sync", "auto", Kind::FullUpdate, Bad),
+    ("0.0.11.post2", "fail/sse-devices-netbox-down", "auto", Kind::Devices, Bad),
+    ("0.0.11.post2", "fail/sse-devices-proxmox-down", "auto", Kind::Devices, Status(400)),
+    ("0.0.11.post2", "fail/sse-concurrent-a", "auto", Kind::VirtualMachines, Good),
+    ("0.0.11.post2", "fail/sse-wrong-key", "auto", Kind::Devices, Status(429)),
+    ("0.0.11.post2", "fail/ws-proxmox-down", "websocket", Kind::VirtualMachines, Status(400)),
+    ("0.0.11.post2", "fail/ws-vms-proxmox-killed-mid-sync", "websocket", Kind::VirtualMachines, Good),
+    ("0.0.11.post2", "fail/ws-vms-one-vm-config-500", "websocket", Kind::VirtualMachines, Good),
+    ("0.0.30.post2", "fail/sse-vms-proxmox-killed-mid-sync", "auto", Kind::VirtualMachines, Bad),
+    ("0.0.30.post2", "fail/sse-vms-netbox-killed-mid-sync", "auto", Kind::VirtualMachines, Bad),
+    ("0.0.30.post2", "fail/sse-full-update-proxmox-killed-mid-sync", "auto", Kind::FullUpdate, Bad),
+    ("0.0.30.post2", "fail/sse-devices-netbox-down", "auto", Kind::Devices, Bad),
+    ("0.0.30.post2", "fail/sse-devices-proxmox-down", "auto", Kind::Devices, Status(503)),
+    ("0.0.30.post2", "fail/ws-proxmox-down", "websocket", Kind::VirtualMachines, Status(502)),
+    ("0.0.30.post2", "fail/ws-netbox-down", "websocket", Kind::Devices, Bad),
+    ("0.0.30.post2", "fail/ws-vms-proxmox-killed-mid-sync", "websocket", Kind::VirtualMachines, Good),
+];
+
+async fn failures(version: &str) {
+    for (_, name, channel, kind, end) in FAILURES.iter().filter(|(known, ..)| *known == version) {
+        golden(version, &[name], channel, *kind, *end).await;
+    }
+}
+
+/// The recorded backends, with the channels that they are driven over.
+pub const DOCUMENTED: [(&str, &str); 9] = [
+    ("0.0.2.post1", "auto"),
+    ("0.0.3", "auto"),
+    ("0.0.3", "websocket"),
+    ("0.0.11.post2", "auto"),
+    ("0.0.11.post2", "websocket"),
+    ("0.0.11.post2", "json"),
+    ("0.0.30.post2", "auto"),
+    ("0.0.30.post2", "websocket"),
+    ("0.0.30.post2-default-mode", "auto"),
+];
 
 #[tokio::test(start_paused = true)]
 async fn v0_0_2_over_its_socket() {
@@ -155,51 +215,15 @@ async fn v0_0_30_as_shipped_refuses_its_socket() {
 
 #[tokio::test(start_paused = true)]
 async fn v0_0_2_when_things_fail() {
-    let version = "0.0.2.post1";
-    for (name, kind, end) in [
-        ("fail/ws-netbox-down", Kind::VirtualMachines, Status(500)),
-        ("fail/ws-proxmox-down", Kind::VirtualMachines, Status(400)),
-        ("fail/ws-vms-one-vm-config-500", Kind::VirtualMachines, Good),
-        ("fail/ws-vms-proxmox-killed-mid-sync", Kind::VirtualMachines, Good),
-        ("fail/ws-vms-netbox-killed-mid-sync", Kind::VirtualMachines, Good),
-    ] {
-        golden(version, &[name], "auto", kind, end).await;
-    }
+    failures("0.0.2.post1").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn v0_0_11_when_things_fail() {
-    let version = "0.0.11.post2";
-    for (name, channel, kind, end) in [
-        ("fail/sse-vms-proxmox-killed-mid-sync", "auto", Kind::VirtualMachines, Good),
-        ("fail/sse-vms-one-vm-config-500", "auto", Kind::VirtualMachines, Good),
-        ("fail/sse-vms-netbox-killed-mid-sync", "auto", Kind::VirtualMachines, Good),
-        ("fail/sse-full-update-proxmox-killed-mid-sync", "auto", Kind::FullUpdate, Bad),
-        ("fail/sse-devices-netbox-down", "auto", Kind::Devices, Bad),
-        ("fail/sse-devices-proxmox-down", "auto", Kind::Devices, Status(400)),
-        ("fail/sse-concurrent-a", "auto", Kind::VirtualMachines, Good),
-        ("fail/sse-wrong-key", "auto", Kind::Devices, Status(429)),
-        ("fail/ws-proxmox-down", "websocket", Kind::VirtualMachines, Status(400)),
-        ("fail/ws-vms-proxmox-killed-mid-sync", "websocket", Kind::VirtualMachines, Good),
-        ("fail/ws-vms-one-vm-config-500", "websocket", Kind::VirtualMachines, Good),
-    ] {
-        golden(version, &[name], channel, kind, end).await;
-    }
+    failures("0.0.11.post2").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn v0_0_30_when_things_fail() {
-    let version = "0.0.30.post2";
-    for (name, channel, kind, end) in [
-        ("fail/sse-vms-proxmox-killed-mid-sync", "auto", Kind::VirtualMachines, Bad),
-        ("fail/sse-vms-netbox-killed-mid-sync", "auto", Kind::VirtualMachines, Bad),
-        ("fail/sse-full-update-proxmox-killed-mid-sync", "auto", Kind::FullUpdate, Bad),
-        ("fail/sse-devices-netbox-down", "auto", Kind::Devices, Bad),
-        ("fail/sse-devices-proxmox-down", "auto", Kind::Devices, Status(503)),
-        ("fail/ws-proxmox-down", "websocket", Kind::VirtualMachines, Status(502)),
-        ("fail/ws-netbox-down", "websocket", Kind::Devices, Bad),
-        ("fail/ws-vms-proxmox-killed-mid-sync", "websocket", Kind::VirtualMachines, Good),
-    ] {
-        golden(version, &[name], channel, kind, end).await;
-    }
+    failures("0.0.30.post2").await;
 }

@@ -13,6 +13,7 @@ mod jobs_api;
 mod ledger;
 mod properties;
 mod readme;
+mod record;
 mod replay;
 mod session;
 mod streams;

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which parts of the crate each part may import.
-const LAYERS: [(&str, &[&str]); 20] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("core", &["core"]),
     ("deadline", &["deadline"]),
     ("private", &["private"]),
@@ -45,12 +45,13 @@ const LAYERS: [(&str, &[&str]); 20] = [
         ],
     ),
     ("recording", &["core", "recording"]),
+    ("record", &["core", "private", "backend", "recording", "record"]),
     ("replay", &["core", "recording", "replay"]),
     (
         "cli",
         &[
             "core", "tls", "config", "client", "backend", "ledger", "notify", "server", "telemetry",
-            "replay", "recording", "cli",
+            "replay", "record", "recording", "cli",
         ],
     ),
 ];

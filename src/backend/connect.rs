@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -21,8 +21,8 @@ use tokio_rustls::client::TlsStream;
 use super::breaker::Breaker;
 use super::connect_error::ConnectError;
 use super::id::BackendId;
+use super::observe::{BackendObserver, LastRelease, ObservedStream};
 use crate::config::BackendConfig;
-use crate::core::domain::release::Release;
 use crate::core::remote::Remote;
 use crate::deadline::timeout;
 use crate::tcp::TcpOptions;
@@ -46,6 +46,12 @@ impl Stream for TlsStream<TcpStream> {
     fn peer_certificate(&self) -> Option<Certificate> {
         let shown = self.get_ref().1.peer_certificates()?;
         tls::describe(shown.first()?)
+    }
+}
+
+impl Stream for ObservedStream<Link> {
+    fn peer_certificate(&self) -> Option<Certificate> {
+        self.link.peer_certificate()
     }
 }
 
@@ -89,7 +95,9 @@ pub(super) struct Dialer {
     /// The last detected release, on which the rules of the NetBox listener depend. It outlasts the other
     /// capabilities, because a backend that syncs may not answer for long. It is cleared when the backend refuses
     /// connections: the process that starts next may be another release.
-    pub(super) last_release: Arc<Mutex<Option<Release>>>,
+    pub(super) last_release: LastRelease,
+    /// Is notified of its connections, in `record`.
+    pub(super) observer: OnceLock<Arc<dyn BackendObserver>>,
 }
 
 impl Dialer {
@@ -105,6 +113,7 @@ impl Dialer {
             id: BackendId::new(&config),
             breaker: Breaker::new(limits.breaker_failures, limits.breaker_open, metrics),
             last_release: Arc::default(),
+            observer: OnceLock::new(),
             config,
         })
     }
@@ -151,7 +160,11 @@ impl Dialer {
     async fn dial(&self) -> Result<Link, ConnectError> {
         let deadline = Instant::now() + self.config.limits.connect;
         let stream = self.connect_any(&self.addresses().await?, deadline).await?;
-        self.tls_handshake(stream).await
+        let link = self.tls_handshake(stream).await?;
+        Ok(match self.observer.get() {
+            Some(observer) => Box::new(ObservedStream::new(link, observer.connected(&self.last_release))),
+            None => link,
+        })
     }
 
     /// Resolves the host to at least one address, in the order in which they are tried.

@@ -94,6 +94,7 @@ impl Backend {
             |error: http::Error| ForwardError::Broken { remote: self.remote(), why: error.to_string() };
         parts.uri = target.build().map_err(unfit)?;
         parts.version = Version::HTTP_11;
+        self.request_readable(&mut parts.headers);
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
             // hyper omits such a body of GET and HEAD without this header.
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -128,6 +129,7 @@ impl Backend {
         let target = request.uri().path_and_query().cloned();
         *request.uri_mut() = target.map_or_else(|| Uri::from_static("/"), Uri::from);
         *request.version_mut() = Version::HTTP_11;
+        self.request_readable(request.headers_mut());
         let response = async {
             self.dispatch(request).await.map_err(|error| match error {
                 RequestError::Connect(error) => self.unreachable(error),

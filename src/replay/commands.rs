@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::conversation::{Conversation, Segment};
-use super::envelope::CommandEnvelope;
 use super::script::{Script, ScriptAction};
 use crate::core::domain::release::Release;
+use crate::recording::CommandEnvelope;
 
 const VALID_COMMANDS: &str = "Valid commands: 'Sync Nodes', 'Sync Virtual Machines', 'Full Update Sync'";
 

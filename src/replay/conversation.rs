@@ -1,12 +1,12 @@
 //! A recorded WebSocket, split into commands and their answers.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::script::{Script, ScriptAction};
-use crate::recording::{Direction, RecordedEvent, RecordedFrame, RecordedKey, Recording};
+use crate::core::upstream::dialect::BARRIER;
+use crate::recording::{Direction, RecordedEvent, RecordedFrame, RecordedKey, Recording, key_in};
 
 /// A command and the backend's answer to it.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub(super) struct Segment {
     pub(super) script: Script,
     /// The name of its recording.
     pub(super) name: String,
+    /// The time in the recording at which it started.
+    start: Duration,
     /// Whether it is the first command of its recording. Its answer has no frames of an earlier command.
     first: bool,
     /// Whether the command was complete before the client sent the next one.
@@ -40,6 +42,11 @@ pub(super) struct Conversation {
 
 impl Conversation {
     pub(super) fn from_recording(name: &str, recording: &Recording) -> Self {
+        let mut recording = Cow::Borrowed(recording);
+        if recording.frames.iter().any(|frame| frame.sent_text().is_some_and(|text| text.contains(BARRIER))) {
+            // A bridge that recorded a job did not mark it.
+            recording.to_mut().mark_returned();
+        }
         let is_marked = recording.frames.iter().any(|frame| frame.event == RecordedEvent::Returned);
         let mut reader = ConversationReader {
             name,
@@ -105,12 +112,15 @@ impl ConversationReader<'_> {
     }
 
     fn read_client_text(&mut self, text: &str, at: Duration) {
-        let runs = self.conversation.segments.last().is_some_and(|last| !last.script.has_end());
+        let last = self.conversation.segments.last();
+        let runs = last.is_some_and(|last| !last.script.has_end());
+        // Before there was any answer, it cannot have been read.
+        let is_early = last.is_some_and(|last| last.script.steps.is_empty());
         if self.conversation.segments.is_empty() && key_in(text).is_some() {
             self.conversation.sent_key = true;
             self.conversation.greeting = Script::default();
             self.start = at;
-        } else if runs && self.is_marked {
+        } else if runs && (self.is_marked || is_early) {
             self.waiting.push_back(text.to_owned());
         } else {
             self.begin(text.to_owned(), at);
@@ -123,24 +133,32 @@ impl ConversationReader<'_> {
             last.whole = last.script.has_end();
         }
         let (name, first) = (self.name.to_owned(), segments.is_empty());
-        segments.push(Segment { command, script: Script::default(), name, first, whole: true });
+        segments.push(Segment { command, script: Script::default(), name, start: at, first, whole: true });
         self.start = at;
     }
 
     fn push(&mut self, frame: &RecordedFrame, act: ScriptAction) {
         let Conversation { greeting, segments, .. } = &mut self.conversation;
-        let script = segments.last_mut().map_or(greeting, |segment| &mut segment.script);
-        script.push(frame.at().saturating_sub(self.start), act);
+        let (script, start) = match &mut segments[..] {
+            // A backend answers the barrier of a bridge while tasks of the command before it continue.
+            [.., before, last] if last.command.contains(BARRIER) && !is_rejection(&act) => {
+                (&mut before.script, before.start)
+            }
+            [.., last] => (&mut last.script, self.start),
+            [] => (greeting, self.start),
+        };
+        script.push(frame.at().saturating_sub(start), act);
     }
 }
 
-/// The key in the first text of a WebSocket, if that is a key message.
-pub(super) fn key_in(text: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct KeyFrame {
-        api_key: String,
+/// Whether a backend does this for an unknown command.
+fn is_rejection(act: &ScriptAction) -> bool {
+    match act {
+        ScriptAction::Text(text) => {
+            [BARRIER, "Invalid sync command", "Valid commands: "].iter().any(|part| text.contains(part))
+        }
+        _ => true,
     }
-    serde_json::from_str::<KeyFrame>(text).ok().map(|frame| frame.api_key)
 }
 
 #[cfg(test)]

@@ -3,24 +3,9 @@
 use serde::Deserialize;
 
 use super::script::{Script, ScriptAction, ScriptStep};
-
-/// A command in its envelope.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct CommandEnvelope {
-    pub(super) command: String,
-    pub(super) run_id: String,
-}
+use crate::recording::CommandEnvelope;
 
 impl CommandEnvelope {
-    /// Parses an envelope. `None` if its `run_id` is not `[A-Za-z0-9_-]{8,64}`: backends treat that as an unknown
-    /// command.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let envelope: Self = serde_json::from_str(text).ok()?;
-        let id = envelope.run_id.as_bytes();
-        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        ((8..=64).contains(&id.len()) && id.iter().all(allowed)).then_some(envelope)
-    }
-
     /// Converts the answer to `recorded` to an answer to this envelope.
     pub(super) fn readdress(&self, recorded: &Self, script: Script) -> Script {
         let (old, new) = (format!("\"{}\"", recorded.run_id), format!("\"{}\"", self.run_id));
@@ -119,19 +104,6 @@ mod tests {
 
     fn envelope(command: &str) -> CommandEnvelope {
         CommandEnvelope { command: command.to_owned(), run_id: "run-00000001".to_owned() }
-    }
-
-    #[test]
-    fn an_envelope_needs_a_run_id_of_eight_plain_characters() {
-        assert!(CommandEnvelope::parse(r#"{"command":"Sync Nodes","run_id":"run-00000001"}"#).is_some());
-        for text in [
-            "Sync Nodes",
-            r#"{"command":"Sync Nodes"}"#,
-            r#"{"command":"Sync Nodes","run_id":"x"}"#,
-            r#"{"command":"Sync Nodes","run_id":"not plain!"}"#,
-        ] {
-            assert_eq!(CommandEnvelope::parse(text), None, "{text}");
-        }
     }
 
     #[test]

@@ -50,7 +50,8 @@ pub(super) async fn respond(
             _ => Ok(refused(&refusal)),
         };
     }
-    if let Some(recording) = library.exchange(method, path, recorded) {
+    let target = request.uri().path_and_query().map_or(path, |target| target.as_str());
+    if let Some(recording) = library.exchange(method, target, recorded) {
         return replay(shared, line, recording).await;
     }
     if library.has_path(path) {

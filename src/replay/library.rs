@@ -13,6 +13,9 @@ use crate::recording::{self, Protocol, RecordedKey, Recording};
 /// The folders whose recordings are served by default.
 const DEFAULT_FOLDERS: [&str; 5] = ["", "json", "meta", "sse", "ws"];
 
+/// The release in recordings that began before it was detected. They belong to those of any release.
+const UNKNOWN: &str = "unknown";
+
 /// Why a library cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
@@ -97,12 +100,14 @@ impl Library {
                 recordings.push((name.clone(), false, read(name)?));
             }
         }
-        let Some((_, _, first)) = recordings.first() else {
+        if recordings.is_empty() {
             return Err(LibraryError::Nothing { path: dir.to_owned() });
-        };
-        let version = first.header.backend.clone();
-        if let Some((_, _, stray)) = recordings.iter().find(|(_, _, it)| it.header.backend != version) {
-            return Err(LibraryError::Backends { one: version, other: stray.header.backend.clone() });
+        }
+        let mut versions = recordings.iter().map(|(_, _, it)| it.header.backend.clone());
+        let mut known = versions.by_ref().filter(|version| version != UNKNOWN);
+        let version = known.next().unwrap_or_else(|| UNKNOWN.to_owned());
+        if let Some(other) = known.find(|other| *other != version) {
+            return Err(LibraryError::Backends { one: version, other });
         }
         Self::build(&version, recordings)
     }
@@ -128,6 +133,8 @@ impl Library {
             let path = target.split_once('?').map_or(target, |(path, _)| path).to_owned();
             exchanges.push(RecordedExchange { name, chosen, method: method.to_owned(), path, recording });
         }
+        // A client that left early would stall later ones.
+        exchanges.sort_by_key(|it| !it.chosen && it.is_unfinished());
         let release = version.parse().ok();
         let mut sockets = BTreeMap::new();
         for exchange in exchanges.iter().filter(|it| it.recording.header.protocol == Protocol::Websocket) {
@@ -178,8 +185,10 @@ impl Library {
         self.release.is_none_or(|release| release < Release::new(0, 0, 23).post(1))
     }
 
-    /// The recording that answers a request with `key`, or with [`RecordedKey::None`].
-    pub(super) fn exchange(&self, method: &Method, path: &str, key: RecordedKey) -> Option<&Recording> {
+    /// The recording that answers a request for `target` with `key`, or with [`RecordedKey::None`]. One with the same
+    /// query takes precedence.
+    pub(super) fn exchange(&self, method: &Method, target: &str, key: RecordedKey) -> Option<&Recording> {
+        let path = target.split('?').next().unwrap_or(target);
         let here = |it: &&RecordedExchange| it.method == method.as_str() && it.path == path;
         let fits = |it: &&RecordedExchange| match it.recording.header.key {
             RecordedKey::Wrong => it.chosen && key != RecordedKey::None,
@@ -190,13 +199,20 @@ impl Library {
         let serves = |it: &&RecordedExchange| {
             it.recording.header.key != RecordedKey::Wrong && it.recording.status() != Some(401)
         };
+        // Nothing but refusals of this key was recorded.
+        let refuses = |it: &&RecordedExchange| {
+            key != RecordedKey::None && it.recording.header.key == RecordedKey::Wrong
+        };
         let find = |wanted: &dyn Fn(&&RecordedExchange) -> bool, chosen: bool| {
-            self.plain().find(|it| it.chosen == chosen && here(it) && wanted(it))
+            let found = || self.plain().filter(|it| it.chosen == chosen && here(it) && wanted(it));
+            let is_same = |it: &&RecordedExchange| it.recording.request().is_some_and(|(_, it)| it == target);
+            found().find(is_same).or_else(|| found().next())
         };
         let found = find(&fits, true)
             .or_else(|| find(&serves, true))
             .or_else(|| find(&fits, false))
-            .or_else(|| find(&serves, false))?;
+            .or_else(|| find(&serves, false))
+            .or_else(|| find(&refuses, false))?;
         Some(&found.recording)
     }
 

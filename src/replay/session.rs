@@ -15,11 +15,11 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::Shared;
 use super::Speed;
-use super::conversation::key_in;
 use super::log::{ServerEvent, Side};
 use super::misbehaviour::{Fault, FaultCounter, TEXT_GARBAGE};
 use super::script::{Script, ScriptAction};
 use super::socket::ReplaySocket;
+use crate::recording::key_in;
 
 /// The time limit for the key in backends that do not explain refusals.
 const KEY_TIMEOUT: Duration = Duration::from_secs(10);

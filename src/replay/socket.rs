@@ -4,7 +4,7 @@ use super::commands::Commands;
 use super::conversation::Conversation;
 use super::script::Script;
 use crate::core::domain::release::Release;
-use crate::recording::{Protocol, RecordedKey, Recording};
+use crate::recording::{Protocol, RecordedEvent, RecordedKey, Recording};
 
 /// A recording with its name.
 #[derive(Clone, Debug)]
@@ -15,6 +15,15 @@ pub(super) struct RecordedExchange {
     pub(super) method: String,
     pub(super) path: String,
     pub(super) recording: Recording,
+}
+
+impl RecordedExchange {
+    /// Whether the client disconnected from an HTTP exchange before its end.
+    pub(super) fn is_unfinished(&self) -> bool {
+        let last = self.recording.frames.last();
+        self.recording.header.protocol == Protocol::Http
+            && last.is_some_and(|frame| frame.event == RecordedEvent::Open)
+    }
 }
 
 /// The recorded WebSocket of one path.
@@ -36,11 +45,12 @@ impl ReplaySocket {
             .map(|it| (it, Conversation::from_recording(&it.name, &it.recording)))
             .collect();
         let asks_for_key = here.iter().any(|(_, conversation)| conversation.sent_key);
+        let all_refused = here.iter().all(|(it, conversation)| conversation.was_refused(&it.recording));
         // Recordings with no key or a wrong one have no commands.
         let accepted = |(it, conversation): &&(&RecordedExchange, Conversation)| {
             it.recording.status() == Some(101)
                 && conversation.sent_key == asks_for_key
-                && (it.chosen || !conversation.was_refused(&it.recording))
+                && (it.chosen || all_refused || !conversation.was_refused(&it.recording))
         };
         let handshake = here
             .iter()
@@ -56,10 +66,11 @@ impl ReplaySocket {
             let greeting = &conversation.greeting;
             greeting.texts().next().is_some() || it.chosen && !greeting.steps.is_empty()
         };
-        let mut greeting = here
-            .iter()
-            .filter(accepted)
+        // The first that greets; if none does, one that closes instead.
+        let accepts = || here.iter().filter(accepted);
+        let mut greeting = accepts()
             .find(greets)
+            .or_else(|| accepts().find(|(_, conversation)| !conversation.greeting.steps.is_empty()))
             .map_or_else(Script::default, |(_, conversation)| conversation.greeting.clone());
         let commands = here.iter().filter(accepted).map(|(it, conversation)| (it.chosen, conversation));
         let commands = Commands::new(release, commands, &greeting);

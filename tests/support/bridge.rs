@@ -162,7 +162,7 @@ impl TestBridge {
         Self::serve(Server::bind(config).await.unwrap().reloading(read))
     }
 
-    fn serve(server: Server) -> Self {
+    pub fn serve(server: Server) -> Self {
         let (address, admin) = (server.address().unwrap(), server.admin_address().unwrap());
         let (stop, stopped) = oneshot::channel();
         let (hurry, hurried) = oneshot::channel();

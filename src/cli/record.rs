@@ -1,0 +1,53 @@
+//! `proxbox-bridge record`: runs the bridge, and records every exchange with the backend.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+
+use crate::config::{Config, Flags, environment};
+use crate::record::{Summary, TrafficRecorder};
+use crate::server::Server;
+
+/// Run the bridge in front of one backend, and record every exchange with it for `replay`, such as for a bug report.
+/// Credentials are never written.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub(super) flags: Flags,
+
+    /// New or empty folder for the recordings: one file for each exchange
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// Serves until SIGTERM or SIGINT, then drains and completes the recordings. A second signal ends the drain.
+///
+/// # Errors
+///
+/// An invalid configuration, an address that cannot be bound, or recordings that could not be written.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let Args { flags, out } = args;
+    let config = Config::load(&flags, environment())?;
+    if config.backends.len() != 1 {
+        bail!(
+            "a recording is of one backend, and {} are configured: name one with --backend",
+            config.backends.len()
+        );
+    }
+    let unusable = || format!("cannot record to {}", out.display());
+    let recorder = TrafficRecorder::new(&out, config.secrets()).with_context(unusable)?;
+    let [shutdown, hurry] = [super::termination(1), super::termination(2)];
+    let shutdown = shutdown.context("cannot listen for signals")?;
+    let hurry = hurry.context("cannot listen for signals")?;
+    let server = Server::bind(config).await?.observed_by(Arc::new(recorder.clone()));
+    server.run(shutdown, hurry).await;
+    // After a failure, the other recordings are complete.
+    let Summary { http, websockets, release } = recorder.finish().with_context(unusable)?;
+    let release = release.map_or_else(|| "an unknown release".to_owned(), |release| release.to_string());
+    let out = out.display();
+    super::print(&format!(
+        "{http} HTTP exchanges and {websockets} WebSockets with {release} recorded in {out}. Serve them with: \
+         proxbox-bridge replay {out}"
+    ))
+}

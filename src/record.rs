@@ -1,0 +1,156 @@
+//! Records every exchange with a backend: HTTP requests with their responses, and WebSockets.
+//!
+//! A [`TrafficRecorder`] observes the connections to the backend. It writes one file for each exchange. An exchange that
+//! has not ended is in a hidden file with the suffix `.part`; the complete recording replaces it. Every read is written
+//! at once, so that a recorder that is killed loses nothing that it received: a file in the page cache takes
+//! microseconds.
+//!
+//! Credentials are hidden before anything is written. Compressed bodies are left out, because their credentials cannot be
+//! found.
+
+mod body;
+mod connection;
+mod credentials;
+mod exchange;
+mod message;
+
+use std::io;
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use secrecy::SecretString;
+
+use crate::backend::{BackendObserver, ConnectionObserver, LastRelease};
+use crate::core::domain::release::Release;
+use crate::core::text::redact::Redactor;
+use crate::private;
+use crate::recording::Protocol;
+
+use connection::{Connection, ObservedConnection};
+
+/// Records the exchanges with one backend.
+#[derive(Clone, Debug)]
+pub struct TrafficRecorder(Arc<Run>);
+
+/// What a recorder has written.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// The number of HTTP exchanges.
+    pub http: usize,
+    /// The number of WebSockets.
+    pub websockets: usize,
+    /// The last detected release of the backend.
+    pub release: Option<Release>,
+}
+
+/// A run of the recorder.
+#[derive(Debug)]
+struct Run {
+    folder: PathBuf,
+    state: Mutex<RunState>,
+}
+
+#[derive(Debug, Default)]
+struct RunState {
+    /// The exchanges that have begun.
+    begun: usize,
+    redactor: Redactor,
+    connections: Vec<Weak<Mutex<Connection>>>,
+    summary: Summary,
+    /// The first error in writing a file.
+    error: Option<io::Error>,
+}
+
+impl TrafficRecorder {
+    /// Creates a recorder that writes to `folder`, which it creates if it is missing. `secrets` are hidden from the
+    /// beginning.
+    ///
+    /// # Errors
+    /// The folder cannot be created or read, or is not empty: recordings of two runs do not belong together.
+    pub fn new(
+        folder: &Path,
+        secrets: impl IntoIterator<Item = impl Into<SecretString>>,
+    ) -> io::Result<Self> {
+        private::create_dir_all(folder)?;
+        if folder.read_dir()?.next().is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::DirectoryNotEmpty,
+                "it is not empty; name a new folder",
+            ));
+        }
+        let state = RunState { redactor: Redactor::new(secrets), ..RunState::default() };
+        Ok(Self(Arc::new(Run { folder: folder.to_owned(), state: Mutex::new(state) })))
+    }
+
+    /// Completes the recordings of exchanges that have not ended.
+    ///
+    /// # Errors
+    /// A file could not be written. The other recordings are complete.
+    pub fn finish(&self) -> io::Result<Summary> {
+        let connections = mem::take(&mut self.0.state.lock().connections);
+        for connection in connections.iter().filter_map(Weak::upgrade) {
+            connection.lock().close();
+        }
+        let mut state = self.0.state.lock();
+        match state.error.take() {
+            Some(error) => Err(error),
+            None => Ok(mem::take(&mut state.summary)),
+        }
+    }
+}
+
+impl BackendObserver for TrafficRecorder {
+    fn connected(&self, release: &LastRelease) -> Box<dyn ConnectionObserver> {
+        let connection = Connection::new(Arc::clone(&self.0), Arc::clone(release));
+        let connection = Arc::new(Mutex::new(connection));
+        let mut state = self.0.state.lock();
+        state.connections.retain(|connection| connection.strong_count() > 0);
+        state.connections.push(Arc::downgrade(&connection));
+        Box::new(ObservedConnection(connection))
+    }
+}
+
+impl Run {
+    /// The number of the next exchange.
+    fn begin(&self) -> usize {
+        let mut state = self.state.lock();
+        state.begun += 1;
+        state.begun
+    }
+
+    /// The secrets known so far.
+    fn redactor(&self) -> Redactor {
+        self.state.lock().redactor.clone()
+    }
+
+    /// Hides `secrets` from now on.
+    fn learn(&self, secrets: impl IntoIterator<Item = SecretString>) {
+        let mut state = self.state.lock();
+        state.redactor = state.redactor.with(secrets);
+    }
+
+    /// The release of the backend, which `last` may have.
+    fn release(&self, last: &LastRelease) -> Option<Release> {
+        let mut state = self.state.lock();
+        // It is forgotten when the backend refuses connections.
+        let last = *last.lock();
+        state.summary.release = last.or(state.summary.release);
+        state.summary.release
+    }
+
+    /// Counts an exchange that was written.
+    fn count(&self, protocol: Protocol) {
+        let summary = &mut self.state.lock().summary;
+        match protocol {
+            Protocol::Http => summary.http += 1,
+            Protocol::Websocket => summary.websockets += 1,
+        }
+    }
+
+    /// Notes that a file could not be written.
+    fn failed(&self, error: io::Error) {
+        self.state.lock().error.get_or_insert(error);
+    }
+}

@@ -1,0 +1,325 @@
+//! One exchange, and its file.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use tokio::time::Instant;
+
+use super::Run;
+use super::credentials;
+use crate::backend::{API_KEY, LastRelease};
+use crate::core::text::redact::{HIDDEN, Redactor, is_secret, secrets_in_query};
+use crate::core::upstream::dialect::Dialect;
+use crate::private;
+use crate::recording::{
+    Direction, Headers, Protocol, RecordedEvent, RecordedFrame, RecordedKey, Recording, RecordingHeader,
+};
+
+/// The placeholder for an API key.
+const KEY: &str = "<api-key>";
+/// Headers that carry credentials, besides those whose names say so.
+const CREDENTIAL_HEADERS: [&str; 2] = ["cookie", "set-cookie"];
+/// The code of a close frame for a refused key.
+const KEY_REFUSED: u16 = 4001;
+/// How much of a body is held back to find credentials in it, in bytes. Beyond that, a credential that lies across a
+/// boundary is found only if it is known.
+const MAX_HELD: usize = 16 << 20;
+/// The maximum length of the part of a file name that is made of a path.
+const MAX_SLUG: usize = 80;
+
+/// How a body is redacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BodyKind {
+    /// Line by line.
+    Events,
+    /// As a whole.
+    Whole,
+    /// It is left out.
+    Compressed,
+}
+
+/// An exchange that has not ended.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    run: Arc<Run>,
+    release: LastRelease,
+    number: usize,
+    method: String,
+    header: RecordingHeader,
+    began: Instant,
+    body: BodyKind,
+    /// The end of the body, which may be a part of a line.
+    held: Vec<u8>,
+    /// Redacted by name, and held back while it may be the beginning of a known secret.
+    unwritten: Vec<u8>,
+    /// `None` once it could not be written.
+    file: Option<File>,
+}
+
+impl Exchange {
+    /// Begins the recording of a request.
+    pub(super) fn begin(
+        run: &Arc<Run>,
+        release: &LastRelease,
+        method: String,
+        target: &str,
+        mut headers: Headers,
+    ) -> Self {
+        let is = |name: &str, expected: &str| name.eq_ignore_ascii_case(expected);
+        let is_websocket = headers.iter().any(|(name, value)| is(name, "upgrade") && is(value, "websocket"));
+        let has_key = headers.iter().any(|(name, value)| is(name, API_KEY.as_str()) && !value.is_empty());
+        let header = RecordingHeader {
+            backend: String::new(),
+            protocol: if is_websocket { Protocol::Websocket } else { Protocol::Http },
+            key: if has_key { RecordedKey::Sent } else { RecordedKey::None },
+            note: None,
+        };
+        let mut exchange = Self {
+            run: Arc::clone(run),
+            release: Arc::clone(release),
+            number: run.begin(),
+            method: method.clone(),
+            header,
+            began: Instant::now(),
+            body: BodyKind::Whole,
+            held: Vec::new(),
+            unwritten: Vec::new(),
+            file: None,
+        };
+        run.learn(target.split_once('?').map(|(_, query)| secrets_in_query(query)).unwrap_or_default());
+        exchange.redact_headers(&mut headers);
+        exchange.file = exchange.checked(private::open(&exchange.part()));
+        exchange.name_backend();
+        exchange.write(&exchange.header.to_line());
+        let target = run.redactor().target(target);
+        exchange.frame(Direction::Out, RecordedEvent::Request { method, target, headers });
+        exchange
+    }
+
+    /// Whether the response has no body, whatever its headers say.
+    pub(super) fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+
+    /// Records the head of the response.
+    pub(super) fn respond(&mut self, status: u16, mut headers: Headers) {
+        if self.header.key == RecordedKey::Sent && status == 401 {
+            self.header.key = RecordedKey::Wrong;
+        }
+        headers.retain(|(name, _)| !name.eq_ignore_ascii_case("date"));
+        let value = |name: &str| {
+            let found = headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.to_ascii_lowercase()).unwrap_or_default()
+        };
+        let is_coded = !matches!(value("content-encoding").as_str(), "" | "identity");
+        self.body = match value("content-type").starts_with("text/event-stream") {
+            _ if is_coded => BodyKind::Compressed,
+            true => BodyKind::Events,
+            false => BodyKind::Whole,
+        };
+        if is_coded {
+            self.header.note = Some("the body is compressed, and left out".to_owned());
+        }
+        self.redact_headers(&mut headers);
+        self.frame(Direction::In, RecordedEvent::Response { status, headers });
+    }
+
+    /// Records bytes of the body.
+    pub(super) fn body(&mut self, bytes: &[u8]) {
+        if self.body == BodyKind::Compressed {
+            return;
+        }
+        self.held.extend_from_slice(bytes);
+        let end = match self.body {
+            _ if self.held.len() > MAX_HELD => self.held.len(),
+            BodyKind::Events => memchr::memrchr(b'\n', &self.held).map_or(0, |at| at + 1),
+            _ => 0,
+        };
+        self.flush(end);
+    }
+
+    /// Writes the first `end` bytes that are held back.
+    fn flush(&mut self, end: usize) {
+        if end == 0 {
+            return;
+        }
+        let bytes: Vec<u8> = self.held.drain(..end).collect();
+        let bytes = self.without_credentials(&bytes);
+        let bytes = self.run.redactor().chunk(&mut self.unwritten, &bytes);
+        if !bytes.is_empty() {
+            self.frame(Direction::In, RecordedEvent::Body(bytes.into()));
+        }
+    }
+
+    /// Records a message of a WebSocket.
+    pub(super) fn message(&mut self, direction: Direction, event: RecordedEvent) {
+        let event = match event {
+            RecordedEvent::Text(text) if direction == Direction::Out && Dialect::is_key_frame(&text) => {
+                self.without_credentials(text.as_bytes());
+                self.header.key = RecordedKey::Sent;
+                RecordedEvent::Text(Dialect::key_frame(KEY))
+            }
+            RecordedEvent::Text(text) => RecordedEvent::Text(self.redacted(&text)),
+            RecordedEvent::Binary(bytes) => RecordedEvent::Binary(match std::str::from_utf8(&bytes) {
+                Ok(text) => self.redacted(text).into(),
+                Err(_) => bytes,
+            }),
+            RecordedEvent::Close { code, reason } => {
+                if direction == Direction::In
+                    && code == Some(KEY_REFUSED)
+                    && self.header.key == RecordedKey::Sent
+                {
+                    self.header.key = RecordedKey::Wrong;
+                }
+                RecordedEvent::Close { code, reason: self.redacted(&reason) }
+            }
+            event => event,
+        };
+        self.frame(direction, event);
+    }
+
+    /// Records the end, and completes the file.
+    pub(super) fn end(mut self, direction: Direction, event: RecordedEvent) {
+        self.flush(self.held.len());
+        let rest = Redactor::rest(&mut self.unwritten);
+        if !rest.is_empty() {
+            self.frame(Direction::In, RecordedEvent::Body(rest.into()));
+        }
+        self.frame(direction, event);
+        self.name_backend();
+        if self.file.take().is_some() {
+            let completed = self.complete();
+            if self.checked(completed).is_some() {
+                self.run.count(self.header.protocol);
+            }
+        }
+    }
+
+    /// Replaces the unfinished file by the recording, with the facts that were not known when it began.
+    fn complete(&self) -> io::Result<()> {
+        let mut recording = Recording::read(self.part()).map_err(io::Error::other)?;
+        recording.header = self.header.clone();
+        recording.end_with_first_end();
+        recording.mark_returned();
+        recording.correct_content_length();
+        let name = recording.file_name(self.number);
+        private::replace(&self.run.folder.join(name), recording.to_ndjson().as_bytes())?;
+        fs::remove_file(self.part())
+    }
+
+    fn part(&self) -> PathBuf {
+        self.run.folder.join(format!(".{:05}.part", self.number))
+    }
+
+    fn name_backend(&mut self) {
+        let release = self.run.release(&self.release);
+        self.header.backend = release.map_or_else(|| "unknown".to_owned(), |release| release.to_string());
+    }
+
+    fn frame(&mut self, direction: Direction, event: RecordedEvent) {
+        let t_ms = self.began.elapsed().as_secs_f64() * 1000.0;
+        let t_ms = (t_ms * 10.0).round() / 10.0;
+        self.write(&RecordedFrame { t_ms, direction, event }.to_line());
+    }
+
+    fn write(&mut self, line: &str) {
+        let Some(file) = &mut self.file else { return };
+        let written = file.write_all(line.as_bytes());
+        if self.checked(written).is_none() {
+            self.file = None;
+        }
+    }
+
+    /// The result of a write. A failure is kept for the end of the run.
+    fn checked<T>(&self, written: io::Result<T>) -> Option<T> {
+        written.map_err(|error| self.run.failed(error)).ok()
+    }
+
+    /// Hides credentials in `headers`, from now on in everything else, too.
+    fn redact_headers(&self, headers: &mut Headers) {
+        for (name, value) in headers {
+            if name.eq_ignore_ascii_case(API_KEY.as_str()) {
+                self.run.learn([SecretString::from(std::mem::replace(value, KEY.to_owned()))]);
+            } else if is_secret(name) || CREDENTIAL_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+                // The values of cookies, and what follows the scheme of an `Authorization`.
+                let parts = value.split(';').filter_map(|part| part.rsplit_once(['=', ' ']));
+                let parts =
+                    parts.map(|(_, part)| part).filter(|part| part.bytes().any(|byte| byte.is_ascii_digit()));
+                self.run.learn(parts.chain([value.as_str()]).map(SecretString::from));
+                *value = HIDDEN.to_owned();
+            } else {
+                *value = self.redacted(value);
+            }
+        }
+    }
+
+    fn redacted(&self, text: &str) -> String {
+        let bytes = self.without_credentials(text.as_bytes());
+        let text = String::from_utf8_lossy(&bytes);
+        self.run.redactor().text(&text).into_owned()
+    }
+
+    fn without_credentials(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut found = Vec::new();
+        let bytes = credentials::hide(bytes, &mut found);
+        if !found.is_empty() {
+            self.run.learn(found);
+        }
+        bytes
+    }
+}
+
+impl Recording {
+    /// Removes what follows the first end, such as the close frame of a client that answers the backend's.
+    fn end_with_first_end(&mut self) {
+        let is_end = |frame: &RecordedFrame| match frame.event {
+            RecordedEvent::End | RecordedEvent::Cut | RecordedEvent::Open => true,
+            RecordedEvent::Close { .. } => frame.direction == Direction::In,
+            _ => false,
+        };
+        if let Some(end) = self.frames.iter().position(is_end) {
+            self.frames.truncate(end + 1);
+        }
+    }
+
+    /// Sets the `Content-Length` of a complete body to its length after redaction.
+    pub(super) fn correct_content_length(&mut self) {
+        let is_complete = self.frames.last().is_some_and(|frame| frame.event == RecordedEvent::End);
+        let length: usize = self.frames.iter().map(|frame| frame.event.body_length()).sum();
+        // A response to HEAD has the length of another body.
+        if !is_complete || length == 0 {
+            return;
+        }
+        for frame in &mut self.frames {
+            let RecordedEvent::Response { headers, .. } = &mut frame.event else { continue };
+            for (name, value) in headers {
+                if name.eq_ignore_ascii_case("content-length") {
+                    *value = length.to_string();
+                }
+            }
+        }
+    }
+
+    /// The name of its file: the number of the exchange, the method and the path.
+    pub(super) fn file_name(&self, number: usize) -> String {
+        let (method, target) = self.request().unwrap_or_default();
+        let path = target.split('?').next().unwrap_or_default();
+        let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        let method = method.to_ascii_lowercase();
+        let mut slug = [method.as_str()].into_iter().chain(words).collect::<Vec<_>>().join("-");
+        slug.truncate(MAX_SLUG);
+        format!("{number:05}-{slug}.ndjson")
+    }
+}
+
+impl RecordedEvent {
+    fn body_length(&self) -> usize {
+        match self {
+            Self::Body(bytes) => bytes.len(),
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! `record`: what it writes replays to the same streams, without credentials and, on request, without names.
+
+mod golden;
