@@ -67,6 +67,13 @@ fi
 for program in "${programs[@]}" cargo rustc rustdoc; do
     ln -sf "$(found "$program")" "$programs_of_tests/$program"
 done
+ln -sf "$peers/cargo/bin/cargo-deb" "$programs_of_tests"
+
+# That of releases. Without optimization it is built in half the time.
+cargo_deb=$(sed -n 's/^cargo_deb=//p' ../deploy/release.sh)
+if [ "$("$peers/cargo/bin/cargo-deb" --version 2>/dev/null)" != "$cargo_deb" ]; then
+    cargo install --quiet --locked --debug --root "$peers/cargo" "cargo-deb@$cargo_deb"
+fi
 
 # The installed versions. The file is written last, so that an incomplete installation is repeated.
 wanted=$(cat requirements.txt plugin/requirements.txt package-lock.json; python3 --version; node --version)

@@ -22,6 +22,8 @@ RECORDINGS = ROOT / "fixtures" / "recordings"
 BRIDGE = pathlib.Path(os.environ["PROXBOX_BRIDGE_BINARY"])
 # Tests that boot a system or run an image need root, namespaces and more programs.
 contained = unittest.skipUnless(os.environ.get("CONTAINERS"), "`tests/deploy/run --containers` runs it")
+# For programs in another root, where the PATH of the tests does not exist.
+SYSTEM_PATH = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 # Time limit of every wait, in seconds, on a busy machine.
 TIMEOUT = 60
 

@@ -21,6 +21,7 @@ from support import (
     BRIDGE,
     DEPLOY,
     RECORDINGS,
+    SYSTEM_PATH,
     TIMEOUT,
     Bridge,
     Process,
@@ -368,7 +369,7 @@ class Machine:
 
     def run(self, *command):
         """The output of a command in the machine, which must succeed."""
-        return output("nsenter", f"--target={self.leader}", "--all", *command)
+        return output("nsenter", f"--target={self.leader}", "--all", *command, env=SYSTEM_PATH)
 
     def shell(self, script):
         return self.run("sh", "-euc", script)
