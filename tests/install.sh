@@ -71,7 +71,7 @@ ln -sf "$peers/cargo/bin/cargo-deb" "$programs_of_tests"
 
 # That of releases. Without optimization it is built in half the time.
 cargo_deb=$(sed -n 's/^cargo_deb=//p' ../deploy/release.sh)
-if [ "$("$peers/cargo/bin/cargo-deb" --version 2>/dev/null)" != "$cargo_deb" ]; then
+if [ "$("$peers/cargo/bin/cargo-deb" --version 2>/dev/null)" != "cargo-deb $cargo_deb" ]; then
     cargo install --quiet --locked --debug --root "$peers/cargo" "cargo-deb@$cargo_deb"
 fi
 
