@@ -149,8 +149,10 @@ cp -R deploy/helm/proxbox-bridge "$work"
 archive proxbox-bridge "$out/proxbox-bridge-$version.tgz"
 
 if crate cargo-cyclonedx "$cargo_cyclonedx"; then
-    cargo cyclonedx --quiet --format json --spec-version 1.5 --no-build-deps --override-filename "proxbox-bridge-$version.cdx"
-    mv "proxbox-bridge-$version.cdx.json" "$out"
+    sbom=proxbox-bridge-$version.cdx.json
+    cargo cyclonedx --quiet --format json --spec-version 1.5 --no-build-deps --override-filename "${sbom%.json}"
+    sed "s|path+file://$PWD|path+file:///src|" "$sbom" >"$out/$sbom"
+    rm "$sbom"
 else
     cannot "proxbox-bridge-$version.cdx.json" "cargo-cyclonedx cannot be installed"
 fi

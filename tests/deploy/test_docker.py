@@ -33,6 +33,8 @@ USER = "65532"
 CURL = ["curl", "--silent", "--show-error", "--fail", "--no-buffer", "--max-time", TIMEOUT]
 # Time for the last bytes and records after the drain, in seconds.
 CLOSING = 20
+# The labels of the image, and their keys in Cargo.toml.
+LABELS = {"title": "name", "description": "description", "source": "repository", "licenses": "license"}
 # The packages of the runtime image that a program can use.
 RUNTIME = ["base-files", "ca-certificates", "libc6", "libgcc-s1", "netbase", "tzdata"]
 # The packages that the commands of the build stage need, with their dependencies.
@@ -71,6 +73,12 @@ DRAIN = seconds(defaults()["limits.drain"])
 class Lint(unittest.TestCase):
     def test_hadolint_reports_nothing(self):
         self.assertEqual(run(tool("hadolint"), DOCKERFILE), "")
+
+    def test_the_allocator_is_built_for_all_page_sizes_of_arm(self):
+        variables = tomllib.loads((ROOT / ".cargo/config.toml").read_text())["env"]
+        for target in ["AARCH64_UNKNOWN_LINUX_GNU", "AARCH64_UNKNOWN_LINUX_MUSL"]:
+            # The exponent of 64 KiB.
+            self.assertEqual(variables[f"{target}_JEMALLOC_SYS_WITH_LG_PAGE"], "16")
 
     def test_the_compose_file_matches_the_schema(self):
         run(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", COMPOSE)
@@ -311,6 +319,9 @@ class Image(unittest.TestCase):
         self.assertEqual(config["StopSignal"], "SIGTERM")
         # The image has no shell.
         self.assertEqual(self.inspected["Healthcheck"]["Test"], ["CMD", PROGRAM, "health"])
+        package = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]
+        labels = {f"org.opencontainers.image.{name}": package[key] for name, key in LABELS.items()}
+        self.assertLessEqual(labels.items(), config["Labels"].items())
         file = tomllib.loads((DOCKER / "proxbox-bridge.toml").read_text())
         self.assertEqual(list(config["Volumes"]), [file["data_dir"]])
         ports = {file[key].rpartition(":")[2] + "/tcp" for key in ["listen", "admin_listen"]}
