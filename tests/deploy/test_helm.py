@@ -31,7 +31,7 @@ ADDED = {
 ALL = {
     "fullnameOverride": "bridge",
     "image": {"repository": "r.example/b", "tag": "1", "pullPolicy": "Always", "pullSecrets": [{"name": "registry"}]},
-    "backend": {"url": "https://backend.example", "podLabels": {"app": "backend"}, "port": 8443},
+    "backend": {"url": "https://backend.example", "podLabels": None, "port": 8443},
     "drainSeconds": 90,
     "configuration": {
         "trusted_proxies": ["10.0.0.0/8"],
@@ -159,6 +159,13 @@ class Chart(unittest.TestCase):
         self.assertIn("tokens", [volume["secret"]["secretName"] for volume in volumes if "secret" in volume])
         (endpoint,) = one(objects, "ServiceMonitor")["spec"]["endpoints"]
         self.assertEqual(endpoint["authorization"]["credentials"]["name"], "tokens")
+
+    def test_a_backend_outside_the_cluster_has_no_policy(self):
+        objects = rendered({"backend": {"podLabels": None}, "networkPolicy": {"egress": ALL["networkPolicy"]["egress"]}})
+        (policy,) = [each for each in objects if each["kind"] == "NetworkPolicy"]
+        (names, backend) = policy["spec"]["egress"]
+        self.assertEqual(names["to"][0]["podSelector"]["matchLabels"], {"k8s-app": "kube-dns"})
+        self.assertEqual([backend], ALL["networkPolicy"]["egress"])
 
     def test_releases_have_their_own_names_and_selectors(self):
         long = "a" * 53
