@@ -26,14 +26,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, SEC_WEBSOCKET_EXTENSIONS, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, SEC_WEBSOCKET_EXTENSIONS, USER_AGENT, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{BackendConfig, Limits};
 use crate::core::domain::credential::ApiKey;
 use crate::core::domain::refusal::Refusal;
+use crate::core::http::headers::Pseudonym;
 use crate::core::http::url::BackendUrl;
 use crate::core::remote::Remote;
 use crate::telemetry::{self, BackendMetrics};
@@ -83,6 +85,10 @@ pub struct Backend {
     pub metrics: Arc<BackendMetrics>,
     /// Admits one reachability check at a time.
     checking: Semaphore,
+    /// The name of this instance in the `Via` of requests.
+    pseudonym: Option<Pseudonym>,
+    /// Whether requests come back: the last response says so. `None` before the first response.
+    in_loop: Mutex<Option<bool>>,
 }
 
 /// The credentials and headers of a request.
@@ -90,8 +96,17 @@ pub struct Backend {
 pub struct RequestIdentity {
     /// The API key.
     pub key: Option<ApiKey>,
-    /// Headers of the client that the backend records.
+    /// Headers of the client that the backend records, and its `Via`.
     pub forwarded_headers: HeaderMap,
+}
+
+impl RequestIdentity {
+    /// The identity of a request without a key on behalf of a client with `headers`: their `Via` alone, without which a
+    /// loop of several bridges would not be detected.
+    pub fn keyless(headers: &HeaderMap) -> Self {
+        let via = headers.get_all(VIA).iter().map(|value| (VIA, value.clone()));
+        Self { key: None, forwarded_headers: via.collect() }
+    }
 }
 
 impl Backend {
@@ -119,7 +134,15 @@ impl Backend {
             proxmox: Arc::default(),
             metrics,
             checking: Semaphore::new(1),
+            pseudonym: None,
+            in_loop: Mutex::default(),
         })
+    }
+
+    /// Names this instance in the `Via` of requests, so that it detects those that come back.
+    #[must_use]
+    pub fn with_pseudonym(self, pseudonym: Pseudonym) -> Self {
+        Self { pseudonym: Some(pseudonym), ..self }
     }
 
     /// Shares the counts of wrong and accepted keys with `other`, which is the same backend, and the Proxmox
@@ -235,11 +258,46 @@ impl Backend {
         !limit.is_zero() && is_long && may_try
     }
 
-    /// Checks whether it can be reached, unless a check is under way.
+    /// Checks whether it can be reached, unless a check is under way. The first check is a request, so that a loop is
+    /// noticed before the first sync, and so are those in a loop.
     pub async fn check(&self) {
         let Ok(_turn) = self.checking.try_acquire() else { return };
-        // The connection attempt reports its result.
-        let _ = self.connect_once().await;
+        // Both report their results.
+        let is_known = *self.in_loop.lock() == Some(false);
+        if is_known {
+            let _ = self.connect_once().await;
+        } else {
+            let _ = self.probe("/", &RequestIdentity::default()).await;
+        }
+    }
+
+    /// Notes the status of a response: whether requests come back.
+    fn note_status(&self, status: StatusCode) {
+        let in_loop = status == StatusCode::LOOP_DETECTED;
+        let before = self.in_loop.lock().replace(in_loop);
+        if before.unwrap_or_default() != in_loop {
+            telemetry::LoopChanged { backend: &self.metrics, url: self.url(), in_loop }.emit();
+        }
+    }
+
+    /// Why no request reaches it, if they come back to this bridge or to another one.
+    pub fn loop_problem(&self) -> Option<String> {
+        let in_loop = *self.in_loop.lock() == Some(true);
+        in_loop.then(|| {
+            let (name, key) = (&self.config().name, self.remote().url_key());
+            format!(
+                "requests to {name} come back to a bridge that has sent them: set {key} of this bridge, or of one behind \
+                 it, to the server itself"
+            )
+        })
+    }
+
+    /// The refusal for a client whose request cannot be sent for the reason `why`.
+    pub fn unavailable(&self, why: &str) -> Refusal {
+        match self.loop_problem() {
+            Some(problem) => Refusal::in_loop(&format!("{problem}.")),
+            None => Refusal::unreachable(why, self.limits().retry_after.as_secs()),
+        }
     }
 
     /// Checks whether it can be reached, or returns a recent result. Concurrent callers share one connection at a
@@ -310,6 +368,9 @@ impl Backend {
         }
         for (name, value) in &identity.forwarded_headers {
             request.headers_mut().append(name, value.clone());
+        }
+        if let Some(pseudonym) = &self.pseudonym {
+            pseudonym.append_to(request.headers_mut(), Version::HTTP_11);
         }
         Ok(request)
     }

@@ -17,7 +17,7 @@ mod throttle;
 pub use audit::{AuditAction, Audited};
 pub use backend::{
     BackendFilesRead, BackendMetrics, CapabilitiesLearned, CircuitChanged, ConnectAttempted, KeysThrottled,
-    ReportUnreadable, StreamRecognized, set_backends,
+    LoopChanged, ReportUnreadable, StreamRecognized, set_backends,
 };
 pub use front::{
     AcceptFailed, CERTIFICATE, CertificateRead, CertificateShown, CertificatesOverdue, ConnectionClosed,

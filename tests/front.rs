@@ -7,6 +7,7 @@ mod cross_site;
 mod hostile;
 mod http2;
 mod limits;
+mod loops;
 mod netbox;
 mod netbox_access;
 mod netbox_backends;

@@ -126,7 +126,7 @@ async fn backend_object(proxy: &Proxy, bridge: &Config, backend: &Backend) -> Ba
         tls: bridge.tls.is_some(),
         hosts: config.hosts.clone(),
         up: backend.last_attempt().map(|_| last_error.is_none()),
-        problem: last_error.or(problem),
+        problem: last_error.or_else(|| backend.loop_problem()).or(problem),
         circuit: backend.circuit().as_str(),
         version: capabilities.release.map(|release| release.to_string()),
         dialect: capabilities.dialect().map(crate::core::upstream::dialect::Dialect::as_str),

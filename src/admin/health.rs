@@ -83,7 +83,10 @@ impl Readiness {
         let must_record = app.state().config.jobs.without_ledger == Some(WithoutLedger::Refuse);
         let draining = app.registry.is_draining();
         let listeners = app.listeners.problem();
-        let ready = !draining && listeners.is_none() && (ledger.is_none() || !must_record);
+        let state = app.state();
+        let loops: Vec<String> = state.backends.iter().filter_map(|backend| backend.loop_problem()).collect();
+        let all_loop = loops.len() == state.backends.len();
+        let ready = !draining && listeners.is_none() && (ledger.is_none() || !must_record) && !all_loop;
         let reasons = [
             draining.then(|| "the bridge is stopping".to_owned()),
             ledger.as_ref().map(|why| format!("the ledger cannot be written: {why}")),
@@ -101,7 +104,7 @@ impl Readiness {
             listeners: ComponentHealth::from_reason(listeners),
             backends: None,
             freshness: Vec::new(),
-            reasons: reasons.into_iter().flatten().collect(),
+            reasons: reasons.into_iter().flatten().chain(loops).collect(),
         }
     }
 
@@ -167,7 +170,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Whether `backend` can be reached. The reason is given to callers that may read.
 async fn check_backend(backend: &Backend, caller: &Caller) -> BackendHealth {
     let reason = match timeout(PROBE_TIMEOUT, backend.check_reachable()).await {
-        Ok(Ok(())) => None,
+        Ok(Ok(())) => backend.loop_problem(),
         Ok(Err(error)) if caller.may_read() => Some(error.to_string()),
         Ok(Err(_)) => Some("the reason is shown with the operator token".to_owned()),
         Err(_) => Some(format!("it did not answer within {}", humantime::format_duration(PROBE_TIMEOUT))),

@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::app::ClientListener;
 use crate::backend::Backend;
 use crate::config::{BackendConfig, Config, NetboxListener};
+use crate::core::http::headers::Pseudonym;
 use crate::core::http::url::BackendUrl;
 use crate::telemetry;
 use crate::tls::{self, TlsError, Trust};
@@ -17,6 +20,8 @@ pub struct AppState {
     pub config: Arc<Config>,
     /// The backends, in the order of the configuration.
     pub backends: Vec<Arc<Backend>>,
+    /// The name of this instance in `Via`.
+    pub pseudonym: Pseudonym,
 }
 
 impl AppState {
@@ -28,6 +33,8 @@ impl AppState {
             let previous = before?.backends.iter().find(|previous| previous.config() == backend_config);
             previous.filter(|previous| previous.has_current_files()).cloned()
         };
+        let new_pseudonym = || Pseudonym::new(Uuid::new_v4().as_fields().0);
+        let pseudonym = before.map_or_else(new_pseudonym, |before| before.pseudonym.clone());
         let mut backends: Vec<Arc<Backend>> = Vec::new();
         for backend_config in &config.backends {
             if let Some(netbox) = &backend_config.netbox {
@@ -37,14 +44,14 @@ impl AppState {
                 backends.push(backend);
                 continue;
             }
-            let mut backend = Backend::new(backend_config.clone())?;
+            let mut backend = Backend::new(backend_config.clone())?.with_pseudonym(pseudonym.clone());
             let others = before.into_iter().flat_map(|before| &before.backends).chain(&backends);
             if let Some(same) = others.into_iter().find(|other| other.id().is_same(backend.id())) {
                 backend.share_state(same);
             }
             backends.push(Arc::new(backend));
         }
-        Ok(Self { backends, config: Arc::new(config) })
+        Ok(Self { backends, config: Arc::new(config), pseudonym })
     }
 
     /// The backend for a request on the listener `entrance` with the host `host`, which may have a port.

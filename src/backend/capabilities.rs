@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::ALLOW;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -289,7 +289,10 @@ impl Backend {
         }
         let learned = async {
             if identity.key.is_none()
-                && !self.lacks(KEY_STATUS).await.map_err(CapabilityError::Unreachable)?
+                && !self
+                    .lacks(KEY_STATUS, &identity.forwarded_headers)
+                    .await
+                    .map_err(CapabilityError::Unreachable)?
             {
                 return Ok(None);
             }
@@ -320,14 +323,14 @@ impl Backend {
         }
     }
 
-    /// Whether the backend lacks `path`, one that backends answer without a key. The error says why that could not be
-    /// detected.
-    pub async fn lacks(&self, path: &'static str) -> Result<bool, String> {
+    /// Whether the backend lacks `path`, one that backends answer without a key. `client` are the headers of the client.
+    /// The error says why that could not be detected.
+    pub async fn lacks(&self, path: &'static str, client: &HeaderMap) -> Result<bool, String> {
         if let Some(missing) = self.capabilities_cache.get().missing.get(path) {
             return Ok(*missing);
         }
         let generation = self.capabilities_cache.generation();
-        let (status, missing) = match self.within_limit(self.query_without_key(path)).await {
+        let (status, missing) = match self.within_limit(self.query_without_key(path, client)).await {
             Ok(answer) => answer,
             Err(CapabilityError::Unreachable(why)) => return Err(why),
             Err(CapabilityError::Refused(refusal)) => {
@@ -342,8 +345,8 @@ impl Backend {
     }
 
     /// The answer to a request for `path` without a key: its status, and whether the path is missing.
-    async fn query_without_key(&self, path: &str) -> Detected<(StatusCode, bool)> {
-        let mut exchange = self.query(Method::GET, path, &RequestIdentity::default()).await?;
+    async fn query_without_key(&self, path: &str, client: &HeaderMap) -> Detected<(StatusCode, bool)> {
+        let mut exchange = self.query(Method::GET, path, &RequestIdentity::keyless(client)).await?;
         let missing = self.is_not_found(&mut exchange).await?;
         Ok((exchange.status, missing))
     }
@@ -383,7 +386,8 @@ impl Backend {
     ) -> Detected {
         if identity.key.is_none() && !cached.version_probed && cached.missing.get(KEY_STATUS) != Some(&true) {
             // Without a key, only this may be requested unless the backend is known to require none.
-            let has_health = !self.query_without_key("/health").await?.1;
+            let client = &identity.forwarded_headers;
+            let has_health = !self.query_without_key("/health", client).await?.1;
             if has_health && choice != ChannelChoice::Only(Channel::Json) {
                 // 0.0.6 and later have every stream. If a key is required, the response to the run reports it.
                 cached.capabilities.streams.insert(endpoint, true);
@@ -391,7 +395,7 @@ impl Backend {
             }
             if has_health {
                 // Which plain endpoints work depends on the release, and reading that requires the key.
-                let (_, requires_none) = self.query_without_key(KEY_STATUS).await?;
+                let (_, requires_none) = self.query_without_key(KEY_STATUS, client).await?;
                 cached.missing.insert(KEY_STATUS, requires_none);
                 if !requires_none {
                     return Err(CapabilityError::Refused(Refusal::key_missing()));
@@ -524,12 +528,16 @@ impl Backend {
         path: &str,
         identity: &RequestIdentity,
     ) -> Detected<BackendResponse> {
-        self.send(method, path, identity).await.map_err(|error| {
+        let exchange = self.send(method, path, identity).await.map_err(|error| {
             CapabilityError::Unreachable(match error {
                 RequestError::Connect(error) => error.to_string(),
                 error => format!("{self}{path}: {error}"),
             })
-        })
+        })?;
+        match exchange.status {
+            StatusCode::LOOP_DETECTED => Err(CapabilityError::Refused(self.unavailable("it is in a loop"))),
+            _ => Ok(exchange),
+        }
     }
 
     /// Reads the body of a response. A compressed one is an error: it must not be misread.

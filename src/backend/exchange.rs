@@ -70,6 +70,7 @@ impl Backend {
         let response = response.map_err(|error| RequestError::Broken(self.url().clone(), error))?;
         self.metrics.response_arrived(sent.elapsed());
         let (Parts { status, headers, extensions, .. }, body) = response.into_parts();
+        self.note_status(status);
         Ok(BackendResponse { status, headers, body, peeked: None, extensions })
     }
 }

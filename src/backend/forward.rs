@@ -107,6 +107,7 @@ impl Backend {
             let sent = Instant::now();
             let mut response = self.pool.0.request(request).await.map_err(|error| self.failure(error))?;
             self.metrics.response_arrived(sent.elapsed());
+            self.note_status(response.status());
             response.extensions_mut().remove::<HasResponded>().inspect(HasResponded::note);
             if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
                 // After an unhandled exception uvicorn closes the connection without announcing it. The next request

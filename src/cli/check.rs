@@ -123,7 +123,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     );
     bridge.extend(if notify { notify::test_targets(&config).await } else { notify::check_targets(&config) });
     let backends = match offline {
-        true => backends.into_iter().map(check_files).collect(),
+        true => backends.into_iter().map(|backend| check_files(&config, backend)).collect(),
         false => {
             join_all(backends.into_iter().map(|backend| check_backend(&config, backend, key.as_ref()))).await
         }

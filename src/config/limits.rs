@@ -119,7 +119,8 @@ keys! {
         breaker_failures: usize = 3, within count(1, 1000), per backend;
         /// Time until one request tries such a backend again.
         breaker_open: Duration = secs(5), within POSITIVE, per backend;
-        /// Time without a connection before the bridge opens one to check whether the backend is up; `0s`: never.
+        /// Time without a connection before the bridge opens one to check whether the backend is up; `0s`: never. The first
+        /// check requests `/`, which shows whether `backend.url` leads back to the bridge.
         check: Duration = secs(15), within ANY, per backend;
         /// Largest event from the backend, in bytes.
         event_bytes: usize = 32 << 20, within bytes(64 << 10, 1 << 30), per backend;

@@ -6,14 +6,12 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, SinkExt, StreamExt};
 use http::Method;
-use http::header::VIA;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, Utf8Bytes};
 
 use crate::backend::{
     self, Backend, BackendResponse, RequestError, RequestIdentity, SocketOpenError, reason,
 };
 use crate::core::domain::channel::Channel;
-use crate::core::http::headers::VIA_HTTP_1;
 use crate::core::run::plan::Leg;
 
 /// An event of a connection.
@@ -138,10 +136,7 @@ impl LegConnection {
 }
 
 async fn stream(backend: &Backend, target: &str, identity: &RequestIdentity) -> OpenResult {
-    let mut identity = identity.clone();
-    // `Via` makes a bridge behind this one send all details of each object.
-    identity.forwarded_headers.insert(VIA, VIA_HTTP_1);
-    let mut exchange = match backend.send(Method::GET, target, &identity).await {
+    let mut exchange = match backend.send(Method::GET, target, identity).await {
         Ok(exchange) => exchange,
         Err(error) => return OpenResult::Failed(failed(error)),
     };

@@ -15,7 +15,7 @@ use super::quota::acquire_request;
 use super::request::RequestContext;
 use super::tunnel::OnFirstFrame;
 use crate::backend::{
-    API_KEY, AuthFailure, Backend, CacheKey, CachedResponse, ForwardError, KEY_STATUS, KeyAttempt, UNSEEN_KEY,
+    API_KEY, AuthFailure, CacheKey, CachedResponse, ForwardError, KEY_STATUS, KeyAttempt, UNSEEN_KEY,
 };
 use crate::core::domain::credential::ApiKey;
 use crate::core::domain::refusal::Refusal;
@@ -120,7 +120,7 @@ pub(super) async fn coalesced(
     parts: &Parts,
 ) -> Result<Option<Response<Body>>, ForwardError> {
     let generation = context.backend.gate.generation();
-    let fetch = || fetch(Arc::clone(&context.backend), parts);
+    let fetch = || fetch(context, parts);
     let answer = match cached_or_fetched(context, cache_key(parts), fetch).await {
         Ok(answer) => answer?,
         Err(limit) => return Ok(Some(respond::limit_exceeded(limit))),
@@ -167,16 +167,17 @@ fn cache_key(parts: &Parts) -> CacheKey {
     hash.finalize().into()
 }
 
-/// Fetches the response for `parts` from `backend`. `None` if it cannot be shared.
+/// Fetches the response for `parts` from the backend. `None` if it cannot be shared.
 fn fetch(
-    backend: Arc<Backend>,
+    context: &RequestContext,
     parts: &Parts,
 ) -> impl Future<Output = Result<Option<CachedResponse>, ForwardError>> + Send + use<> {
     let mut request = http::Request::new(Empty::new());
     *request.uri_mut() = parts.uri.clone();
     *request.headers_mut() = parts.headers.clone();
-    outbound(request.headers_mut(), parts.version);
+    outbound(request.headers_mut(), parts.version, &context.state.pseudonym);
     without_body(request.headers_mut());
+    let backend = Arc::clone(&context.backend);
     async move {
         let (mut head, body) = backend.forward(request).await?.into_parts();
         if is_personal(&head.headers) {

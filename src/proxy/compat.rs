@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, RETRY_AFTER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use secrecy::{ExposeSecret, SecretString};
@@ -119,7 +119,7 @@ pub(super) async fn answer(
             None => merge(rows::answer(context, request, path, release).await),
         });
     }
-    let lacks = || async { context.backend.lacks(KEY_STATUS).await == Ok(true) };
+    let lacks = || async { context.backend.lacks(KEY_STATUS, &parts.headers).await == Ok(true) };
     if !shims.is_on(Shim::Auth) || ![KEY_STATUS, REGISTER, KEYS].contains(&path) || !lacks().await {
         return Err((parts, body));
     }
@@ -213,9 +213,9 @@ async fn release(context: &RequestContext, parts: &Parts) -> OrResponse<Option<R
 
 fn identity(context: &RequestContext, parts: &Parts) -> RequestIdentity {
     let key = request_key(&parts.headers).or_else(|| context.backend.config().api_key.clone());
-    let mut passed_on = HeaderMap::new();
-    context.forwarded.apply(&mut passed_on);
-    RequestIdentity { key, forwarded_headers: passed_on }
+    let mut identity = RequestIdentity::keyless(&parts.headers);
+    context.forwarded.apply(&mut identity.forwarded_headers);
+    RequestIdentity { key, ..identity }
 }
 
 /// The backend's version, or the one derived from its streams if it has no `/version`.

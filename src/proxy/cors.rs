@@ -126,7 +126,7 @@ impl Page {
     async fn ask_backend(&self, cache_key: CacheKey) -> Option<HeaderMap> {
         let mut request = Request::new(Empty::<Bytes>::new());
         *request.headers_mut() = self.request_headers.clone();
-        hop_by_hop(request.headers_mut(), http::Version::HTTP_11);
+        hop_by_hop(request.headers_mut(), http::Version::HTTP_11, &self.context.state.pseudonym);
         self.context.forwarded.apply(request.headers_mut());
         let backend = Arc::clone(&self.context.backend);
         let wait = backend.limits().probe.min(MAX_WAIT);

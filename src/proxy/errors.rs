@@ -10,7 +10,7 @@ use super::request::{Peer, REJECTED, RequestContext};
 use crate::app::AppState;
 use crate::backend::{Backend, ForwardError, UploadError};
 use crate::core::domain::error_code::ErrorCode;
-use crate::core::domain::refusal::Refusal;
+use crate::core::domain::refusal::{LOOP_DETECTED, Refusal};
 use crate::core::http::csrf;
 use crate::core::http::guard::{self, RejectReason, Rejection};
 use crate::core::http::headers::text;
@@ -41,7 +41,24 @@ pub(crate) fn rejection(state: &AppState, request: &Parts, peer: &Peer) -> Optio
     let raw = peer.stopped().filter(|_| request.method.as_str() == REJECTED);
     raw.map(|stopped| stopped.rejection)
         .or_else(|| guard::check(request, &state.config.limits.bounds()).err())
+        .or_else(|| state.pseudonym.is_in(&request.headers).then(|| loop_rejection(state, peer)))
         .map(|rejection| rejection_response(&rejection, peer.address))
+}
+
+/// The rejection of a request that this instance has sent, to itself or through other proxies.
+fn loop_rejection(state: &AppState, peer: &Peer) -> Rejection {
+    let listener = peer.listen_address.map_or_else(String::new, |address| format!(", on {address}"));
+    let url = match &*state.backends {
+        [backend] => format!(" ({backend})"),
+        _ => String::new(),
+    };
+    Rejection::new(
+        RejectReason::Loop,
+        format!(
+            "Via shows that this request has come back to the bridge that sent it{listener}: set backend.url{url} to the \
+             backend itself."
+        ),
+    )
 }
 
 /// Refuses a request for a sync that a page of another site may have sent, with the key of the bridge or against
@@ -79,6 +96,9 @@ pub(crate) fn rejection_response(rejection: &Rejection, client: IpAddr) -> Respo
     let mut response = match status {
         StatusCode::METHOD_NOT_ALLOWED => {
             respond::method_not_allowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+        }
+        StatusCode::LOOP_DETECTED => {
+            respond::error(status, ErrorCode::LoopDetected, LOOP_DETECTED, &rejection.detail)
         }
         status => {
             respond::error(status, ErrorCode::InvalidRequest, "This request is refused.", &rejection.detail)

@@ -9,24 +9,21 @@ use percent_encoding::percent_decode_str;
 
 use super::credentials::request_key;
 use crate::backend::API_KEY;
-use crate::core::http::headers::{VIA_HTTP_1, accepts_trailers, strip_hop_by_hop};
-
-const VIA_HTTP_1_0: HeaderValue = HeaderValue::from_static("1.0 proxbox-bridge");
-const VIA_HTTP_2: HeaderValue = HeaderValue::from_static("2.0 proxbox-bridge");
+use crate::core::http::headers::{Pseudonym, RESPONSE_VIA, accepts_trailers, strip_hop_by_hop};
 
 /// Rewrites the headers of a request of `version` for the backend.
-pub(super) fn outbound(headers: &mut HeaderMap, version: Version) {
+pub(super) fn outbound(headers: &mut HeaderMap, version: Version, pseudonym: &Pseudonym) {
     if let Some(value) = request_key(headers).and_then(|key| key.header().ok()) {
         // Plugins up to 0.0.10 send the key in a form that no backend has ever read.
         if headers.insert(API_KEY, value).is_none() {
             headers.remove(AUTHORIZATION);
         }
     }
-    hop_by_hop(headers, version);
+    hop_by_hop(headers, version, pseudonym);
 }
 
-/// Replaces the hop-by-hop fields of a message of `version` by those for the next connection, and adds `Via`.
-pub(super) fn hop_by_hop(headers: &mut HeaderMap, version: Version) {
+/// Replaces the hop-by-hop fields of a request of `version` by those for the next connection, and adds `Via`.
+pub(super) fn hop_by_hop(headers: &mut HeaderMap, version: Version, pseudonym: &Pseudonym) {
     // `trailers` is the only value of `TE` that the bridge supports as well.
     let takes_trailers = accepts_trailers(headers, version);
     strip_hop_by_hop(headers);
@@ -34,14 +31,7 @@ pub(super) fn hop_by_hop(headers: &mut HeaderMap, version: Version) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    headers.append(
-        VIA,
-        match version {
-            Version::HTTP_2 => VIA_HTTP_2,
-            Version::HTTP_10 => VIA_HTTP_1_0,
-            _ => VIA_HTTP_1,
-        },
-    );
+    pseudonym.append_to(headers, version);
 }
 
 /// Removes the fields that announce a body, for a request that is sent without one. Otherwise the backend would read
@@ -55,7 +45,7 @@ pub(super) fn without_body(headers: &mut HeaderMap) {
 /// Rewrites the headers of a response for the client.
 pub(super) fn inbound(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
-    headers.append(VIA, VIA_HTTP_1);
+    headers.append(VIA, RESPONSE_VIA);
 }
 
 /// Rewrites an HTTP/2 request in the form of HTTP/1.1.

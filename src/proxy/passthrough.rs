@@ -41,7 +41,7 @@ where
     let method = request.method().clone();
     check_length(backend, request.body(), context.forwarded.client)?;
     let version = request.version();
-    outbound(request.headers_mut(), version);
+    outbound(request.headers_mut(), version, &context.state.pseudonym);
     context.informational.pass(&mut request);
     let response = backend.forward(request).await;
     let mut response =

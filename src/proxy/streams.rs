@@ -168,10 +168,10 @@ pub(crate) fn job_request(
 ) -> job::SyncRequest {
     let key = backend.config().api_key.clone().or_else(|| request_key(headers));
     let names = [ACTOR, FORWARDED_FOR, REQUEST_ID, TRACEPARENT];
-    let passed_on = names
-        .into_iter()
-        .filter_map(|name| headers.get(&name).map(|value| (name.clone(), value.clone())))
-        .collect();
+    let mut identity = RequestIdentity::keyless(headers);
+    let passed_on =
+        names.into_iter().filter_map(|name| headers.get(&name).map(|value| (name, value.clone())));
+    identity.forwarded_headers.extend(passed_on);
     job::SyncRequest {
         backend: Arc::clone(backend),
         endpoint,
@@ -179,7 +179,7 @@ pub(crate) fn job_request(
         selection: selection(&query.parameters, headers),
         over_socket: false,
         to_stream: false,
-        identity: RequestIdentity { key, forwarded_headers: passed_on },
+        identity: RequestIdentity { key, ..identity },
         address: Some(address.to_string()),
         actor: actor(headers),
     }

@@ -98,7 +98,7 @@ pub(super) async fn answer(
         false => coalesce::admit(context, &parts).await?,
     };
     let info = RequestInfo::new(context, &parts);
-    outbound(&mut parts.headers, parts.version);
+    outbound(&mut parts.headers, parts.version, &context.state.pseudonym);
     without_body(&mut parts.headers);
     parts.headers.remove(TE);
     parts.headers.insert(CONNECTION, BY_UPGRADE);

@@ -23,7 +23,6 @@ use super::request::RequestContext;
 use super::streams::{invalid_query, unknown_parameter};
 use super::tunnel::{BY_UPGRADE, WEBSOCKET};
 use crate::backend::KEY_STATUS;
-use crate::core::domain::refusal::Refusal;
 use crate::core::http::query::{BridgeParameters, Query};
 use crate::respond::{self, Body};
 use session::LegacySocketSession;
@@ -53,9 +52,8 @@ pub(super) async fn answer(context: RequestContext, mut parts: Parts) -> OrRespo
     }
     let slot = acquire_stream(&context, None)?;
     // An unreachable backend is reported now, as backends report an unreachable Proxmox.
-    let retry_after = context.backend.limits().retry_after.as_secs();
-    let unreachable = |why: String| respond::refusal(&Refusal::unreachable(&why, retry_after));
-    let lacks_keys = context.backend.lacks(KEY_STATUS).await.map_err(unreachable)?;
+    let unavailable = |why: String| respond::refusal(&context.backend.unavailable(&why));
+    let lacks_keys = context.backend.lacks(KEY_STATUS, &parts.headers).await.map_err(unavailable)?;
     let wants_key = !lacks_keys && context.backend.config().api_key.is_none();
     let limit = context.state.config.limits.socket_bytes;
     let proxy = Arc::clone(&context.proxy);

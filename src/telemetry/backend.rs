@@ -1,5 +1,6 @@
 //! Events between the bridge and its backends.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -264,6 +265,34 @@ impl CircuitChanged<'_> {
             Circuit::HalfOpen => {
                 tracing::debug!(backend = name, "{remote} is being probed: its circuit is half open.")
             }
+        }
+    }
+}
+
+/// Requests to a backend come back to this bridge or to another one, or do not any more.
+pub struct LoopChanged<'a> {
+    /// The backend.
+    pub backend: &'a BackendMetrics,
+    /// Its URL.
+    pub url: &'a dyn Display,
+    /// Whether they come back.
+    pub in_loop: bool,
+}
+
+impl LoopChanged<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        let Self { backend, url, in_loop } = self;
+        let (name, key) = (&backend.name, backend.remote.url_key());
+        if in_loop {
+            tracing::error!(
+                backend = name,
+                %url,
+                "Requests come back to a bridge that has sent them: set {key} of this bridge, or of one behind it, to the \
+                 server itself."
+            );
+        } else {
+            tracing::info!(backend = name, %url, "Requests do not come back any more.");
         }
     }
 }

@@ -244,13 +244,14 @@ pub struct RequestRejected<'a> {
 impl RequestRejected<'_> {
     /// Writes the log line and updates the metrics.
     pub fn emit(self) {
-        METRICS.front.rejections.get(self.reason).inc();
-        tracing::warn!(
-            reason = self.reason.as_str(),
-            detail = self.detail,
-            client = %self.client,
-            "Request rejected."
-        );
+        let Self { reason, detail, client } = self;
+        METRICS.front.rejections.get(reason).inc();
+        let reason_word = reason.as_str();
+        if reason == RejectReason::Loop {
+            tracing::error!(reason = reason_word, detail, %client, "Request rejected.");
+        } else {
+            tracing::warn!(reason = reason_word, detail, %client, "Request rejected.");
+        }
     }
 }
 

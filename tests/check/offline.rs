@@ -76,3 +76,32 @@ async fn a_file_with_a_secret_that_every_user_can_read_is_noted() {
     );
     run.assert_output(0, &[&found]);
 }
+
+#[tokio::test]
+async fn a_backend_at_an_address_of_the_bridge_is_found_before_it_runs() {
+    for (url, settings, key) in [
+        ("http://127.0.0.1:8800", &[][..], "listen"),
+        ("http://localhost:8800", &[], "listen"),
+        ("http://127.0.0.1:8801", &[], "admin_listen"),
+        ("http://127.0.0.3:8800", &[("listen", "0.0.0.0:8800")], "listen"),
+        ("http://127.0.0.1:9", &[("backend.listen", "127.0.0.1:9")], "backend.listen"),
+        ("http://127.0.0.1:9", &[("backend.netbox_listen", "127.0.0.1:9")], "backend.netbox_listen"),
+    ] {
+        for args in [&["--json", "--backend", url][..], &["--json", "--offline", "--backend", url]] {
+            let run = CheckRun::with(args, settings).await;
+            let line = run.line("loop");
+            assert_eq!((run.code, &line["verdict"]), (1, &"failed".into()), "{url}: {}", run.text);
+            let found = line["found"].as_str().unwrap();
+            assert!(found.ends_with(&format!("an address of the bridge itself ({key})")), "{found}");
+        }
+    }
+    // Neither another port nor another machine.
+    for url in ["http://127.0.0.1:8802", "http://192.0.2.1:8800"] {
+        let run = CheckRun::with(
+            &["--offline", "--backend", url],
+            &[("listen", "0.0.0.0:8800"), ("admin_open_reads", "on")],
+        )
+        .await;
+        run.assert_output(0, &["  skipped  /            not connected (--offline)\n"]);
+    }
+}

@@ -7,7 +7,8 @@ use tokio::net::TcpListener;
 
 use super::replay;
 use super::run::{CheckRun, file};
-use crate::support::bridge::{KEY, NOWHERE, fast, recordings};
+use crate::support::bridge::{Forwarder, KEY, NOWHERE, fast, recordings};
+use crate::support::process::Process;
 use crate::support::scripted::{Backend, answer};
 
 #[tokio::test]
@@ -201,3 +202,36 @@ async fn a_backend_that_hangs_is_reported_at_the_check_that_timed_out() {
     });
     join_all(checked).await;
 }
+
+#[tokio::test]
+async fn a_url_that_leads_back_to_a_running_bridge_is_in_its_log_and_in_the_check() {
+    let (forwarder, data) = (Forwarder::new(NOWHERE).await, tempfile::tempdir().unwrap());
+    let url = format!("http://{}", forwarder.address);
+    let bridge = Process::start(data.path(), forwarder.address, &[("limits.check", "1s")]);
+    let listener = bridge.address.to_string();
+    forwarder.forward_to(bridge.address);
+    // The forwarder needs this thread.
+    let noticing = tokio::task::spawn_blocking(move || {
+        let mut bridge = bridge;
+        let lines = ["Request rejected.", LOOP].map(|message| bridge.read_to(message));
+        (bridge, lines)
+    });
+    let (_bridge, [rejected, noticed]) = noticing.await.unwrap();
+    assert_eq!((&rejected["level"], &rejected["reason"]), (&"ERROR".into(), &"loop".into()), "{rejected}");
+    let detail = rejected["detail"].as_str().unwrap();
+    assert!(detail.contains(&url) && detail.contains(&listener), "{rejected}");
+    assert_eq!((&noticed["level"], &noticed["url"]), (&"ERROR".into(), &url.as_str().into()), "{noticed}");
+
+    // The configuration of the check has other addresses than the bridge that runs.
+    let run = CheckRun::against(&forwarder.address, &[], &[]).await;
+    run.assert_output(
+        1,
+        &[
+            "  FAILED   /            508 Loop Detected: Loop detected. | Via shows that this request has come back",
+            "→ Requests come back to a bridge",
+        ],
+    );
+}
+
+const LOOP: &str = "Requests come back to a bridge that has sent them: set backend.url of this bridge, or of one behind it, to \
+                    the server itself.";

@@ -18,13 +18,13 @@ use crate::support::scripted::{Backend, answer, bridged};
 const STREAM: &str = "/dcim/devices/create/stream";
 
 /// A client of HTTP/2 with prior knowledge.
-struct Http2Client {
+pub(super) struct Http2Client {
     send: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
 }
 
 impl Http2Client {
-    async fn open(front: &TestBridge) -> Self {
+    pub(super) async fn open(front: &TestBridge) -> Self {
         Self::with(front, &client::Builder::new()).await
     }
 
@@ -34,7 +34,11 @@ impl Http2Client {
         Self { send, connection: tokio::spawn(connection) }
     }
 
-    async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Result<Response<RecvStream>, h2::Error> {
+    pub(super) async fn get(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Response<RecvStream>, h2::Error> {
         let mut request = Request::get(format!("http://bridge.test{path}"));
         for (name, value) in headers {
             request = request.header(*name, *value);

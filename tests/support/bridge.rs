@@ -99,6 +99,13 @@ pub async fn replayed(library: Library, options: ReplayOptions) -> ReplayHandle 
     ReplayServer::bind("127.0.0.1:0", library, options).await.unwrap().spawn()
 }
 
+/// A `Via` of a request, without the pseudonym of the bridge that is last in it.
+pub fn without_pseudonym(via: &str) -> &str {
+    let (via, id) = via.rsplit_once('-').unwrap();
+    assert!(id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{via}-{id}");
+    via
+}
+
 /// A running bridge.
 pub struct TestBridge {
     pub address: SocketAddr,

@@ -10,6 +10,7 @@ use super::http1::{Http1, ReceivedResponse};
 use super::http2::Http2;
 use super::own::BridgePaths;
 use super::scripted::{EchoBackend, SeenRequest};
+use crate::support::bridge::without_pseudonym;
 
 /// How many differences are reported before the walk ends.
 const TOLD: usize = 20;
@@ -140,6 +141,9 @@ fn questions(direct: &SeenRequest, through: &SeenRequest, via: &[u8]) -> Vec<Str
     }
     let (mut directly, mut through_bridge) = (end_to_end(&direct.headers), end_to_end(&through.headers));
     headers::add(&mut directly, "via", via);
+    if let Some(last) = through_bridge.get_mut("via").and_then(|values| values.last_mut()) {
+        *last = without_pseudonym(std::str::from_utf8(last).unwrap()).into();
+    }
     for (name, value) in FORWARDED {
         headers::add(&mut directly, name, value.as_bytes());
     }

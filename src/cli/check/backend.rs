@@ -1,5 +1,6 @@
 //! The checks of one backend.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use super::certificate;
@@ -24,16 +25,23 @@ pub(super) async fn check_backend(
     let Some(backend) = backend else { return report };
     let unusable = netbox_file_lines(backend_config);
     report.checks.extend(unusable.filter(|line| line.verdict == CheckVerdict::Misconfigured));
-    if connect::check_connection(&backend, &mut report.checks).await {
+    if connect::check_connection(config, &backend, &mut report.checks).await {
         probe::probe_backend(config, &backend, key, &mut report).await;
     }
     report
 }
 
-/// Checks the files for a backend, without a connection.
-pub(super) fn check_files(backend_config: &config::BackendConfig) -> BackendReport {
+/// Checks the files for a backend, and that its URL is not that of the bridge itself, without a connection.
+pub(super) fn check_files(config: &Config, backend_config: &config::BackendConfig) -> BackendReport {
     let (mut report, _) = new_report(backend_config);
     report.checks.extend(netbox_file_lines(backend_config));
+    // Other names would have to be resolved.
+    let host = match backend_config.url.host() {
+        "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+        host => host.parse::<IpAddr>().ok(),
+    };
+    let address = host.map(|host| SocketAddr::new(host, backend_config.url.port()));
+    report.checks.extend(address.and_then(|address| connect::loop_line(config, address)));
     report.checks.push(CheckLine::skipped(CheckName::Root, "not connected (--offline)"));
     report
 }

@@ -1,7 +1,7 @@
 //! The connection to a backend: its host name, its addresses, its certificate.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::SystemTime;
 
 use super::bridge::reason;
@@ -9,10 +9,11 @@ use super::certificate::{self, describe};
 use super::report::CheckLine;
 use super::verdict::{CheckName, CheckVerdict};
 use crate::backend::{Backend, ConnectError};
+use crate::config::Config;
 use crate::tls::{Certificate, Trust};
 
-/// Whether at least one connection to the backend succeeds.
-pub(super) async fn check_connection(backend: &Backend, lines: &mut Vec<CheckLine>) -> bool {
+/// Whether at least one connection to the backend succeeds. Nothing is sent to an address of the bridge itself.
+pub(super) async fn check_connection(config: &Config, backend: &Backend, lines: &mut Vec<CheckLine>) -> bool {
     let host = backend.url().host();
     let addresses = match backend.addresses().await {
         Ok(addresses) => addresses,
@@ -26,6 +27,10 @@ pub(super) async fn check_connection(backend: &Backend, lines: &mut Vec<CheckLin
     if host.parse::<IpAddr>().is_err() {
         let shown: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
         lines.push(CheckLine::ok(CheckName::Name, format!("{host} resolves to {}", shown.join(", "))));
+    }
+    if let Some(line) = addresses.iter().find_map(|address| loop_line(config, *address)) {
+        lines.push(line);
+        return false;
     }
     let mut connected = Vec::new();
     let mut tls: Vec<CheckLine> = Vec::new();
@@ -67,6 +72,31 @@ pub(super) async fn check_connection(backend: &Backend, lines: &mut Vec<CheckLin
     let is_trusted = tls.iter().all(|line| line.verdict != CheckVerdict::Failed);
     lines.extend(connected.into_iter().chain(tls));
     is_reached && is_trusted
+}
+
+/// The line on a backend at `address`, if that is an address of the bridge itself.
+pub(super) fn loop_line(config: &Config, address: SocketAddr) -> Option<CheckLine> {
+    let mut listeners = vec![("admin_listen", config.admin_listen)];
+    for backend in &config.backends {
+        listeners.push(match backend.listen {
+            Some(own) => ("backend.listen", own),
+            None => ("listen", config.listen),
+        });
+        listeners.extend(backend.netbox.as_ref().map(|netbox| ("backend.netbox_listen", netbox.listen)));
+    }
+    let (key, _) = listeners.into_iter().find(|(_, listener)| accepts(*listener, address))?;
+    let found = format!("backend.url leads to {address}, an address of the bridge itself ({key})");
+    let line = CheckLine::failed(CheckName::Loop, found);
+    Some(line.with_advice(format!("Set backend.url to the address of the backend, or {key} to another one.")))
+}
+
+/// Whether `listener` accepts connections to `address`.
+fn accepts(listener: SocketAddr, address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    let is_same = listener.ip().to_canonical() == ip;
+    // Only an address of this machine can be bound.
+    let is_on_any = listener.ip().is_unspecified() && UdpSocket::bind((ip, 0)).is_ok();
+    listener.port() == address.port() && (is_same || is_on_any)
 }
 
 fn unresolved(error: &ConnectError) -> String {

@@ -1,5 +1,6 @@
 //! The release, API key and channels of a backend.
 
+use http::HeaderMap;
 use serde::Deserialize;
 
 use super::netbox::netbox;
@@ -41,7 +42,7 @@ pub(super) async fn probe_backend(
     if !is_one {
         return;
     }
-    let wants_key = match backend.lacks(KEY_STATUS).await {
+    let wants_key = match backend.lacks(KEY_STATUS, &HeaderMap::new()).await {
         Ok(lacks) => !lacks,
         Err(_) => {
             let found =
@@ -130,6 +131,10 @@ async fn root_line(backend: &Backend, redactor: &KeyRedactor) -> (CheckLine, boo
     let advice = match status.as_u16() {
         300..=399 => "The backend has another URL: set backend.url to it.",
         200..=299 if compressed.is_some() => "The answer cannot be read. The key was not sent.",
+        508 => {
+            "Requests come back to a bridge that has sent them: set backend.url of this bridge, or of one behind it, to the \
+             backend itself."
+        }
         502..=504 => "A proxy answers, but the backend behind it does not: start the backend.",
         _ => "This is not a ProxBox backend: fix backend.url. The key was not sent.",
     };

@@ -40,6 +40,8 @@ string_enum! {
         Notify = "notify",
         /// The host name of a backend.
         Name = "name",
+        /// A backend that is the bridge itself.
+        Loop = "loop",
         /// A connection over IPv4.
         ConnectV4 = "connect v4",
         /// A connection over IPv6.

@@ -13,6 +13,8 @@ string_enum! {
         InvalidRequest = "invalid_request",
         /// The response needs a newer version of HTTP.
         HttpVersion = "http_version",
+        /// The request has come back to the bridge that sent it.
+        LoopDetected = "loop_detected",
         /// A page of another site may have sent the request.
         CrossSite = "cross_site",
         /// The client has reached a limit.

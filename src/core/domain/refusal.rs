@@ -68,6 +68,9 @@ pub fn compressed(remote: Remote, encoding: &str) -> String {
 /// The maximum length of a repeated header value, in characters.
 const MAX_NAMED: usize = 80;
 
+/// The message of every refusal of a request in a loop.
+pub const LOOP_DETECTED: &str = "Loop detected.";
+
 const KEY_REFUSED: &str = "The backend refused the API key.";
 
 impl Refusal {
@@ -88,6 +91,11 @@ impl Refusal {
     /// The backend is unreachable (R16).
     pub fn unreachable(why: &str, retry_after: u64) -> Self {
         Self::unavailable(Cause::Unreachable, "The ProxBox backend cannot be reached.", why, retry_after)
+    }
+
+    /// Requests to the backend come back. `why` names the key to change.
+    pub fn in_loop(why: &str) -> Self {
+        Self::from_bridge(508, Cause::Refused, LOOP_DETECTED, why)
     }
 
     /// The backend closed the connection without an answer. Releases up to 0.0.11 do so if their dependencies block

@@ -16,8 +16,46 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// The bridge's entry in the `Via` of a request (RFC 9110, section 7.6.3).
-pub const VIA_HTTP_1: HeaderValue = HeaderValue::from_static("1.1 proxbox-bridge");
+/// The `Via` of a response that a bridge forwards (RFC 9110, section 7.6.3).
+pub const RESPONSE_VIA: HeaderValue = HeaderValue::from_static("1.1 proxbox-bridge");
+/// The name of every bridge in `Via`, without the pseudonym of the instance.
+const NAME: &[u8] = b"proxbox-bridge";
+/// The length of the id in a pseudonym, in hexadecimal digits.
+const ID_DIGITS: usize = 8;
+
+/// The name of one instance in the `Via` of its requests, by which it detects a request that came back: a pseudonym,
+/// which a proxy on the way must keep, unlike a comment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pseudonym(String);
+
+impl Pseudonym {
+    /// The pseudonym of the instance `id`.
+    pub fn new(id: u32) -> Self {
+        Self(format!("proxbox-bridge-{id:08x}"))
+    }
+
+    /// Appends the entry of this instance to the `Via` of a request that it received over `version`.
+    pub fn append_to(&self, headers: &mut HeaderMap, version: Version) {
+        let received = match version {
+            Version::HTTP_2 => "2.0",
+            Version::HTTP_10 => "1.0",
+            _ => "1.1",
+        };
+        // The pseudonym has ASCII letters, digits and dashes.
+        headers.append(VIA, HeaderValue::try_from(format!("{received} {}", self.0)).unwrap_or(RESPONSE_VIA));
+    }
+
+    /// Whether this instance has sent the request with `headers`.
+    pub fn is_in(&self, headers: &HeaderMap) -> bool {
+        names_in_via(headers).any(|name| name == self.0.as_bytes())
+    }
+}
+
+/// The names of the proxies in `Via`.
+fn names_in_via(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    list(headers, &VIA)
+        .filter_map(|hop| hop.split(u8::is_ascii_whitespace).filter(|part| !part.is_empty()).nth(1))
+}
 
 /// The non-empty elements of a list (RFC 9110, section 5.6.1). They may not be UTF-8.
 pub fn elements(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
@@ -57,11 +95,12 @@ pub fn content_encoding(headers: &HeaderMap) -> Option<&str> {
 
 /// Whether a request passed through another bridge.
 pub fn came_through_bridge(headers: &HeaderMap) -> bool {
-    let name = |hop: &[u8]| {
-        let mut parts = hop.split(u8::is_ascii_whitespace).filter(|part| !part.is_empty());
-        parts.nth(1) == Some(b"proxbox-bridge")
-    };
-    list(headers, &VIA).any(name)
+    let is_id = |id: &[u8]| id.len() == ID_DIGITS && id.iter().all(u8::is_ascii_hexdigit);
+    names_in_via(headers).any(|name| match name.strip_prefix(NAME) {
+        // Older bridges have no pseudonym.
+        Some(rest) => rest.is_empty() || rest.strip_prefix(b"-").is_some_and(is_id),
+        None => false,
+    })
 }
 
 /// Whether the sender of `headers` accepts trailers. In HTTP/1, a `TE` is valid only if `Connection` names it (RFC
@@ -98,6 +137,8 @@ mod tests {
             (&b"1.1 proxbox-bridge"[..], true),
             (b"1.1 nginx, 2.0 proxbox-bridge (lab)", true),
             (b"1.1 proxbox-bridge-lookalike", false),
+            (b"1.1 proxbox-bridge-0123abcd", true),
+            (b"1.1 proxbox-bridge-0123abcde", false),
             (b"1.1 nginx", false),
             (b"", false),
             (b"1.1 caf\xe9, 1.1 proxbox-bridge", true),
@@ -106,6 +147,21 @@ mod tests {
             assert_eq!(came_through_bridge(&headers), is_bridge, "{}", via.escape_ascii());
         }
         assert!(!came_through_bridge(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn an_instance_knows_its_own_pseudonym_behind_other_proxies() {
+        let (own, other) = (Pseudonym::new(0xab), Pseudonym::new(0xcd));
+        let mut headers = HeaderMap::new();
+        own.append_to(&mut headers, Version::HTTP_2);
+        assert_eq!(headers[VIA], "2.0 proxbox-bridge-000000ab");
+        assert!(own.is_in(&headers) && !other.is_in(&headers));
+        headers
+            .insert(VIA, HeaderValue::from_static("1.1 nginx, 1.1 proxbox-bridge-000000ab (lab),1.0 squid"));
+        other.append_to(&mut headers, Version::HTTP_11);
+        assert!(own.is_in(&headers) && other.is_in(&headers) && came_through_bridge(&headers));
+        headers.insert(VIA, RESPONSE_VIA);
+        assert!(!own.is_in(&headers));
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl NetboxRequest<'_> {
 
     /// Rewrites the headers of the request for NetBox.
     pub(super) fn outbound(&self, Parts { headers, version, .. }: &mut Parts) {
-        headers::hop_by_hop(headers, *version);
+        headers::hop_by_hop(headers, *version, &self.proxy.app.state().pseudonym);
         let forwarded: Vec<HeaderName> = headers.keys().filter(|name| is_forwarded(name)).cloned().collect();
         for name in forwarded {
             headers.remove(name);

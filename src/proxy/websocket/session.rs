@@ -166,9 +166,9 @@ impl LegacySocketSession {
         let hash = self.context.key_hash(key);
         let admitted = backend.admit(forwarded.client, Some(hash)).await;
         let _trial = admitted.map_err(|refusal| SessionEnd::Close(KEY_REFUSED, refusal.text()))?;
-        let mut passed_on = HeaderMap::new();
-        forwarded.apply(&mut passed_on);
-        let identity = RequestIdentity { key: Some(key.clone()), forwarded_headers: passed_on };
+        let mut identity = RequestIdentity::keyless(&self.headers);
+        forwarded.apply(&mut identity.forwarded_headers);
+        let identity = RequestIdentity { key: Some(key.clone()), ..identity };
         let generation = backend.gate.generation();
         let answer = backend.probe("/version", &identity).await;
         let answer = answer.map_err(|why| SessionEnd::Close(TRY_LATER, why.to_string()))?;

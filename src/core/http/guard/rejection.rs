@@ -74,6 +74,8 @@ string_enum! {
         BodyTooLarge = "body_too_large",
         /// The body is incomplete.
         BodyBroken = "body_broken",
+        /// The request has come back to the bridge that sent it.
+        Loop = "loop",
     }
 }
 
@@ -89,6 +91,7 @@ impl RejectReason {
             Self::HeadTooLarge | Self::TooManyHeaders | Self::TrailersTooLarge => 431,
             Self::TransferEncoding => 501,
             Self::Version => 505,
+            Self::Loop => 508,
             _ => 400,
         }
     }
@@ -130,6 +133,7 @@ mod tests {
             (431, &[HeadTooLarge, TooManyHeaders, TrailersTooLarge]),
             (501, &[TransferEncoding]),
             (505, &[Version]),
+            (508, &[Loop]),
         ];
         for (at, reason) in RejectReason::ALL.into_iter().enumerate() {
             let name = reason.as_str();
