@@ -180,6 +180,18 @@ struct BridgeFormat<F> {
     lines: LogFormat,
 }
 
+impl<F> BridgeFormat<F> {
+    fn redact(&self, line: &mut String, redactor: &Redactor) {
+        let redacted = match self.lines {
+            LogFormat::Json => redactor.json(line),
+            LogFormat::Text | LogFormat::Logfmt => redactor.text(line),
+        };
+        if let Cow::Owned(redacted) = redacted {
+            *line = redacted;
+        }
+    }
+}
+
 impl<S, N, F> FormatEvent<S, N> for BridgeFormat<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -197,23 +209,14 @@ where
         if self.lines == LogFormat::Logfmt {
             line = logfmt::with_unique_keys(&line);
         }
-        let mut hide = |redactor: &Redactor| {
-            let hidden = match self.lines {
-                LogFormat::Json => redactor.json(&line),
-                LogFormat::Text | LogFormat::Logfmt => redactor.text(&line),
-            };
-            if let Cow::Owned(hidden) = hidden {
-                line = hidden;
-            }
-        };
         if let Some(known) = &*REDACTOR.load() {
-            hide(known);
+            self.redact(&mut line, known);
         }
         let mut job = None;
         for span in context.event_scope().into_iter().flatten() {
             let extensions = span.extensions();
-            if let Some(known) = extensions.get::<Redactor>() {
-                hide(known);
+            if let Some(known) = extensions.get::<Redactor>().filter(|known| known.concerns(&line)) {
+                self.redact(&mut line, known);
             }
             if span.name() == JOB_SPAN {
                 job = extensions.get::<FormattedFields<N>>().map(|fields| fields.fields.clone());

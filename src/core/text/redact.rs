@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use aho_corasick::{AhoCorasick, Match, MatchKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use memchr::memmem;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -79,6 +80,14 @@ impl Redactor {
     /// The secrets it redacts.
     pub fn secrets(&self) -> &[SecretString] {
         &self.secrets
+    }
+
+    /// Returns whether [`Redactor::text`] may change `text`. It builds no search automaton, which costs more than the
+    /// search of a few texts.
+    pub fn concerns(&self, text: &str) -> bool {
+        let contains = |part: &[u8]| memmem::find(text.as_bytes(), part).is_some();
+        self.forms.iter().any(|form| contains(form.as_bytes()))
+            || (!self.forms.is_empty() && contains(b"..."))
     }
 
     /// Redacts `text`, including the beginning of a secret where the text was truncated (`...`).
@@ -411,6 +420,7 @@ mod tests {
             let hidden = redactor.text(&text);
             assert!(hidden.contains(HIDDEN), "{text} became {hidden}");
             assert!(!hidden.contains("s3cret") && hidden.len() <= text.len(), "{text} became {hidden}");
+            assert!(redactor.concerns(&text), "{text}");
         }
         assert_eq!(format!("{redactor:?}"), "Redactor(1 secrets)");
     }
@@ -440,6 +450,8 @@ mod tests {
     #[test]
     fn a_text_that_was_cut_does_not_end_in_a_part_of_a_secret() {
         let redactor = Redactor::new(["s3cret-key"]);
+        assert!(redactor.concerns("not s3cret-k...") && !redactor.concerns("not s3cret-k"));
+        assert!(!Redactor::default().concerns("not s3cret-k..."));
         assert_eq!(redactor.text("not s3cret-k... and more s3c..."), "not ... and more s3c...");
         assert_eq!(redactor.text("s3cret-key..."), "[hidden]...");
         assert_eq!(redactor.text("..."), "...");
