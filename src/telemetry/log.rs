@@ -204,7 +204,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> std::fmt::Result {
-        let mut line = String::new();
+        let mut line = String::with_capacity(json::LINE_BYTES);
         self.format.format_event(context, Writer::new(&mut line), event)?;
         if self.lines == LogFormat::Logfmt {
             line = logfmt::with_unique_keys(&line);
@@ -222,8 +222,11 @@ where
                 job = extensions.get::<FormattedFields<N>>().map(|fields| fields.fields.clone());
             }
         }
+        let metadata = event.metadata();
         // Anybody can have a wrong token refused. Those lines are limited, too.
-        if event.metadata().target() == AUDIT && *event.metadata().level() != Level::WARN {
+        let is_audit = metadata.target() == AUDIT && *metadata.level() != Level::WARN;
+        // No two measured durations are the same.
+        if is_audit || metadata.fields().field("duration_seconds").is_some() {
             return writer.write_str(&line);
         }
         match REPEATS.add(Instant::now(), event, job.as_deref(), line) {

@@ -14,6 +14,9 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
+/// The size of most lines, in bytes.
+pub(super) const LINE_BYTES: usize = 512;
+
 /// Writes the fields of an event and of its span at the top level. A field of the event takes precedence.
 pub(super) struct FlatJson;
 
@@ -26,8 +29,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> FormatEvent<S, JsonFields> for Flat
     ) -> fmt::Result {
         let mut timestamp = String::new();
         SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
-        let line = object(context, event, &timestamp).map_err(|_| fmt::Error)?;
-        writeln!(writer, "{line}")
+        let mut line = object(context, event, &timestamp).map_err(|_| fmt::Error)?;
+        line.push(b'\n');
+        writer.write_str(&String::from_utf8_lossy(&line))
     }
 }
 
@@ -35,8 +39,8 @@ fn object<S: Subscriber + for<'a> LookupSpan<'a>>(
     context: &FmtContext<'_, S, JsonFields>,
     event: &Event<'_>,
     timestamp: &str,
-) -> serde_json::Result<String> {
-    let mut line = Vec::new();
+) -> serde_json::Result<Vec<u8>> {
+    let mut line = Vec::with_capacity(LINE_BYTES);
     let metadata = event.metadata();
     let mut serializer = Serializer::new(&mut line);
     let mut object = serializer.serialize_map(None)?;
@@ -61,5 +65,5 @@ fn object<S: Subscriber + for<'a> LookupSpan<'a>>(
         }
     }
     object.end()?;
-    Ok(String::from_utf8_lossy(&line).into_owned())
+    Ok(line)
 }

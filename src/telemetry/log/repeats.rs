@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tracing::Event;
@@ -13,13 +13,22 @@ use crate::telemetry::throttle::Throttle;
 
 /// The maximum number of different lines that are limited at a time. Others are written as they come.
 const MAX_LINES: usize = 1024;
+/// The minimum time between two searches for lines that need no limit any more. Each visits all lines.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The lines of the last second.
 #[derive(Default)]
 pub(super) struct Repeats {
-    /// By the hash of what makes lines identical.
-    lines: Mutex<HashMap<u64, Throttle<String>>>,
+    lines: Mutex<LimitedLines>,
     hashes: RandomState,
+}
+
+#[derive(Default)]
+struct LimitedLines {
+    /// By the hash of what makes lines identical.
+    by_hash: HashMap<u64, Throttle<String>>,
+    /// When there was last no room for another.
+    swept: Option<Instant>,
 }
 
 impl Repeats {
@@ -40,20 +49,23 @@ impl Repeats {
     }
 
     fn add_keyed(&self, now: Instant, key: u64, line: String) -> Option<(u64, String)> {
-        let mut lines = self.lines.lock();
-        if lines.len() >= MAX_LINES && !lines.contains_key(&key) {
-            lines.retain(|_, line| !line.is_idle(now));
-            if lines.len() >= MAX_LINES {
+        let LimitedLines { by_hash, swept } = &mut *self.lines.lock();
+        if by_hash.len() >= MAX_LINES && !by_hash.contains_key(&key) {
+            if swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP_INTERVAL) {
+                *swept = Some(now);
+                by_hash.retain(|_, line| !line.is_idle(now));
+            }
+            if by_hash.len() >= MAX_LINES {
                 return Some((1, line));
             }
         }
-        lines.entry(key).or_default().add(now, line)
+        by_hash.entry(key).or_default().add(now, line)
     }
 
     /// The lines that are due at `now`, each with the number of lines that it stands for.
     pub(super) fn flush(&self, now: Instant) -> Vec<(u64, String)> {
         let mut due = Vec::new();
-        self.lines.lock().retain(|_, line| {
+        self.lines.lock().by_hash.retain(|_, line| {
             due.extend(line.flush(now));
             !line.is_idle(now)
         });
@@ -102,6 +114,6 @@ mod tests {
         assert_eq!(add(later, 7), None, "the line that was just written was the one of this second");
         assert_eq!(repeats.flush(now + 3 * later), [(1, "7".to_owned())]);
         assert!(repeats.flush(now + 9 * later).is_empty());
-        assert!(repeats.lines.lock().is_empty());
+        assert!(repeats.lines.lock().by_hash.is_empty());
     }
 }
