@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use http::header::ALLOW;
 use http::{HeaderMap, Method, StatusCode};
 use parking_lot::Mutex;
@@ -220,8 +221,9 @@ impl Backend {
 
     /// Limits the time of `probe`, including its wait for `probing`. Otherwise a slow backend would delay concurrent
     /// clients one after the other.
-    async fn within_limit<T>(&self, probe: impl Future<Output = Detected<T>>) -> Detected<T> {
-        timeout(self.limits().probe, probe).await.unwrap_or_else(|_| {
+    async fn within_limit<T>(&self, probe: impl Future<Output = Detected<T>> + Send) -> Detected<T> {
+        // Boxed: it is large, and most requests need no probe.
+        timeout(self.limits().probe, probe.boxed()).await.unwrap_or_else(|_| {
             let limit = humantime::format_duration(self.limits().probe);
             let why = format!("{self} did not answer within {limit} (limits.probe)");
             Err(CapabilityError::Unreachable(why))

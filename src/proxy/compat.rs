@@ -15,6 +15,7 @@ pub(super) mod upstream;
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::header::{ALLOW, RETRY_AFTER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -86,22 +87,23 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, (Parts, Incoming)> {
     let shims = &context.state.config.shims;
     let is_get = parts.method == Method::GET;
+    // The futures below are boxed: they are large, and few requests need them.
     // A request with a body or another method is left to the backend.
     if shims.is_on(Shim::Health) && path == HEALTH && is_get && body.is_end_stream() {
-        return health(context, &parts).await.ok_or((parts, body));
+        return health(context, &parts).boxed().await.ok_or((parts, body));
     }
     if let Err(refused) = check_restart(context, path).await {
         return Ok(*refused);
     }
     if shims.is_on(Shim::Version) && path == VERSION && is_get && body.is_end_stream() {
-        return Ok(version(context, parts, body).await);
+        return Ok(version(context, parts, body).boxed().await);
     }
     if let Some(inventory) = inventory::match_path(&parts.method, path) {
-        return Ok(inventory::answer(context, parts, body, inventory).await);
+        return Ok(inventory::answer(context, parts, body, inventory).boxed().await);
     }
     if templates::matches(&parts.method, path, parts.uri.query().unwrap_or_default()) {
         let response = match release(context, &parts).await {
-            Ok(release) => templates::answer(context, &parts, release).await,
+            Ok(release) => templates::answer(context, &parts, release).boxed().await,
             Err(refused) => Some(*refused),
         };
         return response.ok_or((parts, body));
@@ -115,8 +117,8 @@ pub(super) async fn answer(
         };
         let request = Request::from_parts(parts, body);
         return Ok(match guest {
-            Some(guest) => config::answer(context, request, guest, release).await,
-            None => merge(rows::answer(context, request, path, release).await),
+            Some(guest) => config::answer(context, request, guest, release).boxed().await,
+            None => merge(rows::answer(context, request, path, release).boxed().await),
         });
     }
     let lacks = || async { context.backend.lacks(KEY_STATUS, &parts.headers).await == Ok(true) };
@@ -134,7 +136,7 @@ pub(super) async fn answer(
             respond::object(StatusCode::OK, &json!({ "needs_bootstrap": is_open, "has_db_keys": has_key }))
         }
         (KEYS, &Method::GET) => keys(registered.as_ref(), &parts),
-        (REGISTER, &Method::POST) => merge(register(context, registered.as_ref(), body).await),
+        (REGISTER, &Method::POST) => merge(register(context, registered.as_ref(), body).boxed().await),
         (REGISTER, _) => not_allowed("POST"),
         _ => not_allowed("GET"),
     })
@@ -179,7 +181,8 @@ pub(super) async fn scope(context: &RequestContext, parts: &mut Parts, path: &st
     }
     let kind = Kind::all().find(|kind| SyncEndpoint::for_kind(*kind).json_path() == path);
     let harm = kind.and_then(|kind| harms_others(kind, release));
-    let scoped = match context.backend.scope_query(query, release, &identity(context, parts), harm).await {
+    let identity = identity(context, parts);
+    let scoped = match context.backend.scope_query(query, release, &identity, harm).boxed().await {
         Ok(ScopedQuery::Unchanged) => return Ok(()),
         Ok(ScopedQuery::Rewritten(scoped)) => scoped,
         Ok(ScopedQuery::Harmful(why)) => return Err(refused(Shim::Scope, &Refusal::harms_others(&why))),

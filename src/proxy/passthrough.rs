@@ -1,6 +1,7 @@
 //! Forwards every request that the bridge does not handle itself, with the response unchanged.
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -21,7 +22,7 @@ where
     let backend = &context.backend;
     let _trial = coalesce::admit(context, &parts).await?;
     if coalesce::is_shareable(&parts) && body.is_end_stream() {
-        let coalesced = coalesce::coalesced(context, &parts).await;
+        let coalesced = coalesce::coalesced(context, &parts).boxed().await;
         let failed = |error| error_response(context, &parts.method, parts.uri.path(), &error);
         if let Some(response) = coalesced.map_err(failed)? {
             return Ok(response);

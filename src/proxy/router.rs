@@ -72,8 +72,8 @@ impl Proxy {
         let forwarded = Forwarded::from_request(peer.address, &peer.scheme, host, &parts.headers, trusted);
         forwarded.apply(&mut parts.headers);
         // HTTP/1.0 permits a missing `Host`, and the forwarded request is HTTP/1.1.
-        if let Ok(host) = HeaderValue::from_str(&backend.url().authority())
-            && !parts.headers.contains_key(HOST)
+        if !parts.headers.contains_key(HOST)
+            && let Ok(host) = HeaderValue::from_str(&backend.url().authority())
         {
             parts.headers.insert(HOST, host);
         }
@@ -99,7 +99,7 @@ async fn serve(context: RequestContext, mut parts: Parts, body: Incoming) -> (Ro
     if let Some(endpoint) = endpoint_at(&path).or_else(aliased) {
         let response = match has_body {
             true => no_body(),
-            false => merge(streams::answer(&context, endpoint, &parts).await),
+            false => merge(streams::answer(&context, endpoint, &parts).boxed().await),
         };
         return (Route::Stream, response);
     }
@@ -108,16 +108,15 @@ async fn serve(context: RequestContext, mut parts: Parts, body: Incoming) -> (Ro
         let route = if path == websocket::PATH { Route::Socket } else { Route::Tunnel };
         let response = match route {
             _ if has_body => no_body(),
-            Route::Socket => merge(websocket::answer(context, parts).await),
-            _ => merge(tunnel(&context, Request::from_parts(parts, body), &path).await),
+            Route::Socket => merge(websocket::answer(context, parts).boxed().await),
+            _ => merge(tunnel(&context, Request::from_parts(parts, body), &path).boxed().await),
         };
         return (route, response);
     }
     if let Err(refused) = compat::scope(&context, &mut parts, &path).await {
         return (Route::Shim, *refused);
     }
-    // Boxed: these futures are large, and few requests need them.
-    match compat::answer(&context, parts, &path, body).boxed().await {
+    match compat::answer(&context, parts, &path, body).await {
         Ok(response) => (Route::Shim, response),
         Err((parts, body)) => (Route::Passthrough, merge(passthrough::answer(&context, parts, body).await)),
     }

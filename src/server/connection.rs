@@ -73,7 +73,8 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let stream: Box<dyn Stream> = match tls {
         None => Box::new(stream),
-        Some(config) => match tls_accept(stream, config, &connection).await {
+        // Boxed: a handshake needs more memory than a connection.
+        Some(config) => match tls_accept(stream, config, &connection).boxed().await {
             Ok(Some(stream)) => stream,
             Ok(None) => return,
             Err(error) => {
@@ -148,7 +149,8 @@ async fn served(
         let request_number = requests.fetch_add(1, Ordering::Relaxed) + 1;
         let peer = Peer { request: request_number, ..peer.clone() };
         let (proxy, watched) = (Arc::clone(&proxy), Arc::clone(&watched));
-        async move {
+        // Boxed: hyper keeps the memory of a future until the connection closes, and this one is large.
+        Box::pin(async move {
             let exchange = watched.begin();
             if request.headers_mut().remove(CLOSE).is_some() {
                 watched.end_when_idle();
@@ -176,7 +178,7 @@ async fn served(
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(response.map(|body| exchange.watch(body, version)))
-        }
+        })
     });
     let streams = StreamExecutor::default();
     let mut builder = auto::Builder::new(streams.clone());
