@@ -9,6 +9,7 @@ pub mod manual;
 pub mod record;
 pub mod replay;
 pub mod serve;
+pub mod sync;
 pub mod version;
 
 use std::io::{ErrorKind, Write};
@@ -55,6 +56,8 @@ enum Command {
     Record(record::Args),
     /// Run a fake backend from recordings.
     Replay(replay::Args),
+    /// Run a sync and follow it to its end.
+    Sync(Box<sync::Args>),
     /// Print a script that completes the command line in a shell.
     Completions(manual::CompletionsArgs),
     /// Print the manual page, or write one page for each subcommand.
@@ -102,6 +105,7 @@ impl Cli {
             Command::Health(args) => health::run(args).await,
             Command::Record(args) => record::run(args).await,
             Command::Replay(args) => replay::run(args).await,
+            Command::Sync(args) => sync::run(*args).await,
             Command::Completions(args) => manual::completions(&args),
             Command::Man(args) => manual::man(&args),
             Command::Version(args) => version::run(&args),
@@ -126,6 +130,9 @@ fn print(text: &str) -> anyhow::Result<()> {
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     if let Some(health::NotOk(state)) = error.downcast_ref() {
         return ExitCode::from(*state as u8);
+    }
+    if let Some(error) = error.downcast_ref::<sync::SyncError>() {
+        return ExitCode::from(error.code());
     }
     let is_configuration = error.is::<ConfigError>()
         || error.downcast_ref().is_some_and(check::CheckError::is_configuration)

@@ -3,11 +3,14 @@
 //! | module | subject |
 //! |---|---|
 //! | [`connection`] | one HTTP request on a connection of its own, with or without TLS; notifications and requests to backends use it, too |
+//! | `events` | the events of a job, over as many connections as that takes |
 //! | `error` | why a request failed, and what to do about it |
 
 pub mod connection;
 mod error;
+mod events;
 
+use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
@@ -28,6 +31,7 @@ use crate::tls::{self, Trust};
 use connection::ClientBody;
 
 pub use error::{ApiError, BridgeError};
+pub use events::{JobEvent, JobEvents, MAX_EVENT_BYTES, StreamItem, parse_events};
 
 /// The user of a request, whom the bridge names in the records of jobs and in the audit log.
 const ACTOR: HeaderName = HeaderName::from_static("x-proxbox-actor");
@@ -193,14 +197,17 @@ impl BridgeClient {
         } else {
             connection::send(stream, request).await
         };
-        sent.map_err(|source| BridgeError::Broken { url: self.url.join(target), source: source.into() })
+        sent.map_err(|source| self.broken(target, source.into()))
     }
 
     /// The whole body of `response`.
     async fn whole(&self, response: Response<ClientBody>, target: &str) -> Result<Bytes, BridgeError> {
         let read = Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await;
-        let broken = |source| BridgeError::Broken { url: self.url.join(target), source };
-        Ok(read.map_err(broken)?.to_bytes())
+        Ok(read.map_err(|source| self.broken(target, source))?.to_bytes())
+    }
+
+    fn broken(&self, target: &str, source: Box<dyn Error + Send + Sync>) -> BridgeError {
+        BridgeError::Broken { url: self.url.join(target), source }
     }
 
     fn refused(&self, status: StatusCode, body: &[u8]) -> BridgeError {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use proxbox_bridge::client::{AccessToken, BridgeClient, BridgeError, BridgeUrl};
+use proxbox_bridge::client::{AccessToken, BridgeClient, BridgeError, BridgeUrl, JobEvents, StreamItem};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -164,4 +164,17 @@ async fn an_answer_that_is_no_bridges_is_shown_in_short() {
     let cut = answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{").await;
     let error = printed(client(cut, Some(TOKEN), MINUTE).get::<Value>("/jobs").await.unwrap_err());
     assert!(error.starts_with(&format!("the connection to http://{cut}/jobs broke: ")), "{error}");
+}
+
+#[tokio::test]
+async fn events_that_are_refused_are_an_error_at_once_and_a_bridge_that_is_away_is_retried() {
+    let bridge = BridgedReplay::start(recordings("0.0.2.post1", &[]), fast(), &[]).await;
+    let id = "01a20e86-676a-70b0-bcac-38ad1a19ea06";
+    let mut unknown = JobEvents::new(client(bridge.front.admin, Some(TOKEN), MINUTE), id, "", MINUTE);
+    let error = unknown.next().await.unwrap_err();
+    assert_eq!(error.refusal().unwrap().code, "unknown_job");
+
+    let mut away = JobEvents::new(client(NOWHERE, None, MINUTE), id, "", Duration::from_millis(100));
+    assert!(matches!(away.next().await, Ok(Some(StreamItem::Lost(error))) if error.is_not_running()));
+    assert!(away.next().await.unwrap_err().is_not_running());
 }

@@ -50,7 +50,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
     (
         "cli",
         &[
-            "core", "tls", "config", "client", "backend", "ledger", "notify", "server", "telemetry",
+            "core", "tls", "config", "client", "backend", "ledger", "job", "notify", "server", "telemetry",
             "replay", "record", "recording", "cli",
         ],
     ),

@@ -9,4 +9,5 @@ mod notify;
 mod operator;
 mod page;
 mod support;
+mod sync;
 mod zeroize;

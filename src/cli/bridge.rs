@@ -52,7 +52,6 @@ impl BridgeArgs {
     /// # Errors
     ///
     /// An invalid configuration, or a `--token-file` that cannot be used.
-    #[allow(dead_code, reason = "the subcommands that need a token come next")]
     pub(super) fn client(&self) -> anyhow::Result<BridgeClient> {
         let (url, configured) = self.find()?;
         let token = match &self.token_file {
@@ -106,6 +105,14 @@ fn find_token(configured: Option<&Path>, variable: Option<String>) -> AccessToke
 fn read_token(path: &Path) -> anyhow::Result<ApiKey> {
     let text = fs::read(path).map(Zeroizing::new).with_context(|| format!("cannot read {path:?}"))?;
     first_token(&String::from_utf8_lossy(&text)).map_err(|error| anyhow!("no token in {path:?}: {error}"))
+}
+
+/// The API key of a backend in the file of `--key-file`.
+pub(super) fn read_key(path: &Path) -> anyhow::Result<ApiKey> {
+    let text =
+        fs::read(path).map(Zeroizing::new).with_context(|| format!("--key-file: cannot read {path:?}"))?;
+    let text = String::from_utf8_lossy(&text);
+    text.parse().map_err(|error| anyhow!("--key-file: not a key in {path:?}: {error}"))
 }
 
 /// The user of this process, as it is named in the records of jobs and in the audit log.

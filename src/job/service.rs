@@ -102,17 +102,20 @@ impl Registry {
         let record = self.record(&request, &redactor);
         let span = telemetry::job_span(record.id, &request.backend.config().name, request.endpoint);
         telemetry::log::redact_span(&span, &redactor);
-        telemetry::Audited {
-            user: record.requester.actor.as_deref(),
-            client: request.client(),
-            action: telemetry::AuditAction::Start {
-                job: record.id.to_string(),
-                backend: &request.backend.config().name,
-                kind: request.endpoint.kind.as_str(),
-                query: &record.query,
-            },
+        // A job without a client is one of the command line.
+        if request.address.is_some() {
+            telemetry::Audited {
+                user: record.requester.actor.as_deref(),
+                client: request.client(),
+                action: telemetry::AuditAction::Start {
+                    job: record.id.to_string(),
+                    backend: &request.backend.config().name,
+                    kind: request.endpoint.kind.as_str(),
+                    query: &record.query,
+                },
+            }
+            .emit();
         }
-        .emit();
         let backend = request.backend.id().clone();
         let job = Job::new(NewJob { key, backend, config, log, record, selection, redactor, span });
         let watching = job.watch(FIRST);

@@ -12,7 +12,7 @@ use proxbox_bridge::replay::{Library, ReplayHandle, ReplayOptions, ReplayServer,
 use proxbox_bridge::server::Server;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 pub const KEY: &str = "lab-key-0123456789abcdef0123456789abcdef";
@@ -255,6 +255,8 @@ impl BridgedReplay {
 pub struct Forwarder {
     pub address: SocketAddr,
     target: Arc<Mutex<SocketAddr>>,
+    /// Notified when all connections are cut.
+    cut: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -264,18 +266,29 @@ impl Forwarder {
         let address = listener.local_addr().unwrap();
         let target = Arc::new(Mutex::new(target));
         let current = Arc::clone(&target);
+        let cut = Arc::new(Notify::new());
+        let notified = Arc::clone(&cut);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (mut from, _) = listener.accept().await.unwrap();
                 let to = *current.lock().unwrap();
+                let cut = Arc::clone(&notified);
                 connections.spawn(async move {
                     let mut to = TcpStream::connect(to).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut from, &mut to) => {}
+                        () = cut.notified() => {}
+                    }
                 });
             }
         });
-        Self { address, target, task }
+        Self { address, target, cut, task }
+    }
+
+    /// Cuts all connections. Further ones are accepted.
+    pub fn cut(&self) {
+        self.cut.notify_waiters();
     }
 
     pub fn forward_to(&self, target: SocketAddr) {

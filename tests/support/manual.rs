@@ -189,7 +189,12 @@ impl ManualStream {
 
     /// Sends an event called `name` with empty data.
     pub async fn send_event(&mut self, name: &str) {
-        self.write(&format!("event: {name}\ndata: {{}}\n\n")).await;
+        self.send_data(name, &serde_json::json!({})).await;
+    }
+
+    /// Sends an event called `name`.
+    pub async fn send_data(&mut self, name: &str, data: &serde_json::Value) {
+        self.write(&format!("event: {name}\ndata: {data}\n\n")).await;
     }
 
     /// Sends the final event of a successful run.

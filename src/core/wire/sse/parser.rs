@@ -43,6 +43,10 @@ pub struct SseParser {
     /// Bytes of data that exceed the limit.
     data_dropped: usize,
     has_data: bool,
+    /// The `id` that precedes the next event.
+    id: Vec<u8>,
+    /// The id of the last complete event.
+    last_id: Vec<u8>,
     /// The last byte was a CR, so an LF now belongs to the same line ending.
     after_cr: bool,
     /// No line has ended yet, so a byte order mark may follow.
@@ -86,6 +90,17 @@ impl SseParser {
         self.line_dropped += append(&mut self.line, rest, self.limit + FIELD);
     }
 
+    /// Prepares for the resumed stream: of the event that was cut off nothing is kept.
+    pub fn restart(&mut self) {
+        let last_id = std::mem::take(&mut self.last_id);
+        *self = Self { id: last_id.clone(), last_id, ..Self::new(self.limit) };
+    }
+
+    /// The id of the last complete event, after which the stream can be resumed; empty if no event had one.
+    pub fn last_event_id(&self) -> &[u8] {
+        &self.last_id
+    }
+
     fn line(&mut self, mut line: &[u8], dropped: usize, on_item: &mut impl FnMut(SseItem<'_>)) {
         if std::mem::take(&mut self.at_start) {
             line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
@@ -108,7 +123,11 @@ impl SseParser {
                 self.name.clear();
                 self.name.extend_from_slice(&value[..value.len().min(self.limit)]);
             }
-            // `id`, `retry`, comments and unknown fields carry no sync data.
+            b"id" => {
+                self.id.clear();
+                self.id.extend_from_slice(&value[..value.len().min(self.limit)]);
+            }
+            // `retry`, comments and unknown fields carry no sync data.
             _ => {}
         }
     }
@@ -120,6 +139,7 @@ impl SseParser {
                 0 => SseItem::Event { name, data },
                 dropped => SseItem::Oversized { name, bytes: data.len() + dropped, head: data },
             });
+            self.last_id.clone_from(&self.id);
         }
         self.name.clear();
         self.data.clear();
@@ -170,6 +190,26 @@ mod tests {
 
     fn pair(name: &str, data: &str) -> (String, String) {
         (name.to_owned(), data.to_owned())
+    }
+
+    #[test]
+    fn the_last_event_id_is_that_of_the_last_whole_event() {
+        let mut parser = SseParser::new(100);
+        for (piece, last) in [
+            ("id: 1\nevent: step\ndata: {}\n\nid: 2\n", "1"),
+            ("data: {}\n", "1"),
+            ("\n", "2"),
+            (": keepalive\n\ndata: without\n\n", "2"),
+        ] {
+            parser.feed(piece.as_bytes(), |_| ());
+            assert_eq!(text(parser.last_event_id()), last, "{piece:?}");
+        }
+        parser.feed(b"id: 3\nevent: complete\ndata: cut", |_| ());
+        parser.restart();
+        assert_eq!(text(parser.last_event_id()), "2");
+        let mut resumed = Vec::new();
+        parser.feed(b"data: 4\n\n", |item| resumed.push(format!("{item:?}")));
+        assert_eq!(resumed, [format!("{:?}", SseItem::Event { name: b"", data: b"4" })]);
     }
 
     #[test]
