@@ -6,6 +6,7 @@ pub mod config;
 pub mod counts;
 pub mod health;
 pub mod manual;
+pub mod operate;
 pub mod record;
 pub mod replay;
 pub mod serve;
@@ -52,6 +53,10 @@ enum Command {
     Counts(counts::Args),
     /// Check whether a running bridge is ready.
     Health(health::Args),
+    /// Print or set the log filter of a running bridge.
+    Log(operate::LogArgs),
+    /// Make a running bridge read its configuration again.
+    Reload(operate::ReloadArgs),
     /// Run the bridge, and record every exchange with the backend.
     Record(record::Args),
     /// Run a fake backend from recordings.
@@ -103,6 +108,8 @@ impl Cli {
             Command::Config(args) => config::run(&args),
             Command::Counts(args) => counts::run(&args),
             Command::Health(args) => health::run(args).await,
+            Command::Log(args) => operate::log(&args).await,
+            Command::Reload(args) => operate::reload(&args).await,
             Command::Record(args) => record::run(args).await,
             Command::Replay(args) => replay::run(args).await,
             Command::Sync(args) => sync::run(*args).await,

@@ -2,6 +2,7 @@
 
 mod config_show;
 mod help;
+mod operate;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

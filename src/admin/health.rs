@@ -85,7 +85,7 @@ impl Readiness {
         let listeners = app.listeners.problem();
         let state = app.state();
         let loops: Vec<String> = state.backends.iter().filter_map(|backend| backend.loop_problem()).collect();
-        let all_loop = loops.len() == state.backends.len();
+        let all_loop = !loops.is_empty() && loops.len() == state.backends.len();
         let ready = !draining && listeners.is_none() && (ledger.is_none() || !must_record) && !all_loop;
         let reasons = [
             draining.then(|| "the bridge is stopping".to_owned()),

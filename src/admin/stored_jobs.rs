@@ -57,7 +57,7 @@ impl StoredJobs {
         };
         let ledger = Ledger::open_read_only(directory, options).await?;
         // No request is sent to a backend, whose certificates need not be readable.
-        let state = AppState { config: Arc::new(config), backends: Vec::new() };
+        let state = AppState::without_backends(config);
         Ok(Self { app: App::new(state, ledger, Reloader::new(mpsc::channel(1).0)) })
     }
 

@@ -33,7 +33,6 @@ impl AppState {
             let previous = before?.backends.iter().find(|previous| previous.config() == backend_config);
             previous.filter(|previous| previous.has_current_files()).cloned()
         };
-        let new_pseudonym = || Pseudonym::new(Uuid::new_v4().as_fields().0);
         let pseudonym = before.map_or_else(new_pseudonym, |before| before.pseudonym.clone());
         let mut backends: Vec<Arc<Backend>> = Vec::new();
         for backend_config in &config.backends {
@@ -52,6 +51,11 @@ impl AppState {
             backends.push(Arc::new(backend));
         }
         Ok(Self { backends, config: Arc::new(config), pseudonym })
+    }
+
+    /// The state for `config` of a process that sends no requests.
+    pub(crate) fn without_backends(config: Config) -> Self {
+        Self { config: Arc::new(config), backends: Vec::new(), pseudonym: new_pseudonym() }
     }
 
     /// The backend for a request on the listener `entrance` with the host `host`, which may have a port.
@@ -93,6 +97,10 @@ impl AppState {
         let names: Vec<&str> = self.backends.iter().map(|backend| backend.config().name.as_str()).collect();
         names.join(", ")
     }
+}
+
+fn new_pseudonym() -> Pseudonym {
+    Pseudonym::new(Uuid::new_v4().as_fields().0)
 }
 
 /// Checks the TLS files for NetBox, also if its URL is not known yet. Reads files and blocks.

@@ -12,6 +12,8 @@ use crate::server::Server;
 /// Run the bridge in front of one backend, and record every exchange with it for `replay`, such as for a bug report.
 /// Credentials are never written.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    proxbox-bridge record --backend http://127.0.0.1:8800 --listen 127.0.0.1:8810 --out recordings")]
 pub struct Args {
     #[command(flatten)]
     pub(super) flags: Flags,
