@@ -37,7 +37,7 @@ field() { sed -n "/^$1 = \"\(.*\)\"\$/{s//\1/p;q}" Cargo.toml; }
 gzip -9 --no-name >"$files/changelog.Debian.gz" <<END
 proxbox-bridge ($(field version)-1) stable; urgency=medium
 
-  * /usr/share/doc/proxbox-bridge/deploy/CHANGELOG.md.gz lists what has changed.
+  * /usr/share/doc/proxbox-bridge/deploy/CHANGELOG.md lists what has changed.
 
  -- $(field maintainer)  $(date --utc --rfc-email --date="@$SOURCE_DATE_EPOCH")
 END
