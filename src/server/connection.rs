@@ -58,7 +58,8 @@ pub(super) struct ConnectionContext {
     pub(super) role: ListenerRole,
     pub(super) listen_address: Option<SocketAddr>,
     pub(super) proxy: Arc<Proxy>,
-    pub(super) limits: Limits,
+    /// Boxed: each future that the connection passes through would have the size of the limits.
+    pub(super) limits: Box<Limits>,
     /// Signals that the connection must close.
     pub(super) closing: watch::Receiver<bool>,
 }

@@ -201,7 +201,7 @@ impl AcceptLoop {
             role: self.role,
             listen_address: self.address,
             proxy: Arc::clone(&self.proxy),
-            limits: limits.clone(),
+            limits: Box::new(limits.clone()),
             closing: self.closing.clone(),
         };
         served.spawn(async move {

@@ -40,7 +40,7 @@ async fn a_connection_to_a_netbox_listener_gets_nothing_once_its_address_is_not_
             role: ListenerRole::Netbox(wanted),
             listen_address: None,
             proxy: Arc::clone(&server.proxy),
-            limits: server.proxy.app.state().config.limits.clone(),
+            limits: Box::new(server.proxy.app.state().config.limits.clone()),
             closing: closing.clone(),
         };
         (client, tokio::spawn(serve(stream, None, connection)))
