@@ -1,5 +1,5 @@
-//! Memory of the bridge with clients that read nothing, over a million frames of progress or failures. The ledger keeps
-//! 100,000 failed objects of a job.
+//! Memory of the bridge while it is idle, with responses that are being forwarded, and with clients that read nothing,
+//! over a million frames of progress or failures. The ledger keeps 100,000 failed objects of a job.
 //!
 //! The real process runs. Its growth over the resident size before the sync must stay within the bound on the
 //! log of a job (`limits.job_log_bytes`), the buffers of each client, and a slack for the rest: events on their
@@ -22,7 +22,14 @@ use std::time::{Duration, Instant};
 use backend::Events;
 use process::Process;
 
+const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+/// What an idle process may take.
+const IDLE: u64 = 15 * MIB;
+/// What a response that is being forwarded may take, while nothing of it arrives.
+const OF_RESPONSE: u64 = 48 * KIB;
+/// How many of them are open at a time.
+const RESPONSES: usize = 1000;
 /// What the process may take beside the log and the clients.
 const SLACK: u64 = 8 * MIB;
 /// What failed objects on their way to the ledger may take.
@@ -34,10 +41,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 fn main() -> ExitCode {
     // Without `--bench`, all targets are being run as tests: one short run is enough.
-    let frames = if std::env::args().any(|arg| arg == "--bench") { 1_000_000 } else { 10_000 };
+    let is_bench = std::env::args().any(|arg| arg == "--bench");
+    let frames = if is_bench { 1_000_000 } else { 10_000 };
+    // The program of the tests is not optimized, and larger.
+    let mut exceeded = is_bench && idle();
     println!("{frames} frames; MiB\n");
     println!("bound  stalled  reading  events           before   peak  growth  allowed   frames/s");
-    let mut exceeded = false;
     for sync in CASES {
         let run = run(frames, sync);
         let growth = run.peak.saturating_sub(run.before);
@@ -62,6 +71,35 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+/// Measures an idle process, without and with responses that are being forwarded. Returns whether it exceeds a bound.
+fn idle() -> bool {
+    let backend = backend::start(0, Events::Progress);
+    let data = tempfile::tempdir().unwrap();
+    let keys = ["requests", "requests_per_address", "connections", "connections_per_address"];
+    let keys = keys.map(|key| format!("limits.{key}"));
+    let settings =
+        [("admin_open_reads", "on")].into_iter().chain(keys.iter().map(|key| (key.as_str(), "10000")));
+    let bridge = Process::start(data.path(), backend, &settings.collect::<Vec<_>>());
+    assert_eq!(ended(bridge.admin), 0);
+    let before = resident(bridge.id(), "VmRSS");
+    let open = |_| {
+        let mut client = request(bridge.address, backend::ENDLESS);
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hello\r\n") {
+            let mut buffer = [0; 1024];
+            let read = client.read(&mut buffer).unwrap();
+            assert_ne!(read, 0);
+            answer.extend_from_slice(&buffer[..read]);
+        }
+        client
+    };
+    let clients: Vec<TcpStream> = (0..RESPONSES).map(open).collect();
+    let each = (resident(bridge.id(), "VmRSS") - before) / clients.len() as u64;
+    println!("idle: {:.1} MiB; of {} MiB", mib(before), IDLE / MIB);
+    println!("a response being forwarded: {} KiB; of {} KiB\n", each / KIB, OF_RESPONSE / KIB);
+    before > IDLE || each > OF_RESPONSE
 }
 
 fn mib(bytes: u64) -> f64 {
@@ -141,8 +179,12 @@ fn run(frames: usize, sync: MemoryCase) -> MemoryUse {
 
 /// Requests a stream. A client that does not read it does not stop the bridge from reading the backend.
 fn open_stream(bridge: SocketAddr) -> TcpStream {
+    request(bridge, backend::PATH)
+}
+
+fn request(bridge: SocketAddr, path: &str) -> TcpStream {
     let mut client = TcpStream::connect(bridge).unwrap();
-    write!(client, "GET {} HTTP/1.1\r\nHost: bridge\r\n\r\n", backend::PATH).unwrap();
+    write!(client, "GET {path} HTTP/1.1\r\nHost: bridge\r\n\r\n").unwrap();
     client
 }
 

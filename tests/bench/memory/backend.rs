@@ -1,12 +1,14 @@
 //! A backend with one stream, which it writes as fast as the client reads.
 #![allow(dead_code, reason = "not everybody uses all of it")]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 /// Its one stream.
 pub const PATH: &str = "/virtualization/virtual-machines/create/stream";
+/// A response that never ends.
+pub const ENDLESS: &str = "/dcim/endless";
 /// How much is written at once, in bytes.
 const AT_ONCE: usize = 64 * 1024;
 
@@ -46,6 +48,12 @@ fn answer(mut connection: TcpStream, count: usize, events: Events) {
         (Some("GET"), Some(PATH)) => {
             // The client may disconnect at any time.
             drop(stream(&mut connection, count, events));
+            return;
+        }
+        (_, Some(ENDLESS)) => {
+            let start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+            // Until the client disconnects.
+            drop(connection.write_all(start).and_then(|()| connection.read(&mut [0])));
             return;
         }
         (_, Some(PATH)) => "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n",
