@@ -1,0 +1,307 @@
+//! Syncs with random faults, readers that come and go, reloads and cleanings, for minutes or hours. Afterwards the
+//! bridge must have the memory, threads and file descriptors of before, each job one outcome, and each reader an end.
+//!
+//! `tests/bench/endurance` builds and runs it.
+
+mod client;
+mod faults;
+mod source;
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use futures::future::join_all;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::time::{sleep, sleep_until, timeout};
+
+use client::{StreamClient, request};
+use faults::{FaultyBackend, Random};
+use source::{Plan, STREAM, Source};
+
+/// How many readers there are at once.
+const READERS: u64 = 24;
+/// A token for operators.
+const TOKEN: &str = "endurance-0123456789abcdef";
+/// The longest time until a reader has its end. Backends that stall are given up after `limits.idle`.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How long the bridge has to come to rest: logs of ended jobs stay for `limits.replay`, and threads for blocking work
+/// for less.
+const REST: Duration = Duration::from_secs(8);
+/// How much the resident memory may grow, in bytes.
+const GROWTH: u64 = 3 << 20;
+
+/// Runs the bridge for a long time.
+#[derive(Parser)]
+struct Arguments {
+    /// How long it runs, after a minute to warm up.
+    #[arg(long = "for", default_value = "4m", value_parser = humantime::parse_duration)]
+    time: Duration,
+    /// The time to warm up.
+    #[arg(long, default_value = "1m", value_parser = humantime::parse_duration)]
+    warm_up: Duration,
+    /// Repeats the choices of a run.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The bridge.
+    #[arg(long)]
+    bridge: PathBuf,
+}
+
+/// What a process has at rest.
+#[derive(Clone, Copy, Debug)]
+struct Usage {
+    resident: u64,
+    threads: usize,
+    files: usize,
+}
+
+/// What readers have received.
+#[derive(Debug, Default)]
+struct Outcomes {
+    /// The ids of their jobs.
+    jobs: HashSet<String>,
+    /// Streams with their final event.
+    ended: u64,
+    /// Streams that the reader left.
+    left: u64,
+    /// Responses that were no stream.
+    refused: u64,
+    /// Streams without a final event, or with several.
+    broken: Vec<String>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let arguments = Arguments::parse();
+    let seed =
+        arguments.seed.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into());
+    println!("--seed {seed}");
+    let faulty = FaultyBackend::start(seed).await.unwrap();
+    let socket = Source::start(false).await.unwrap();
+    socket.plan(Plan { frames: 400, every: Some(Duration::from_millis(2)), ..Plan::default() });
+    let bridge = Bridge::start(&arguments.bridge, faulty, socket.port);
+    let outcomes = Arc::new(Mutex::new(Outcomes::default()));
+
+    load(&bridge, seed, arguments.warm_up, &outcomes).await;
+    let before = bridge.at_rest().await;
+    println!("after the warm-up: {before:?}");
+    load(&bridge, seed.wrapping_add(1), arguments.time, &outcomes).await;
+    let after = bridge.at_rest().await;
+    println!("at the end: {after:?}");
+
+    let outcomes = Arc::into_inner(outcomes).unwrap().into_inner().unwrap();
+    let Outcomes { jobs, ended, left, refused, broken } = &outcomes;
+    println!("{} jobs; {ended} streams read to the end, {left} left, {refused} refused", jobs.len());
+    let counted = bridge.check_jobs(jobs).await;
+    println!("{counted} outcomes counted");
+    assert!(broken.is_empty(), "streams without one end: {broken:#?}");
+    assert!(*ended > 0 && *left > 0, "no stream ended, or none was left");
+    assert!(counted >= jobs.len() as u64, "jobs without an outcome");
+    assert!(counted <= ended + left + refused, "more outcomes than requests");
+    assert!(after.resident <= before.resident + GROWTH, "memory grew: {before:?} {after:?}");
+    assert!(after.threads <= before.threads, "threads are left: {before:?} {after:?}");
+    assert!(after.files <= before.files, "file descriptors are left: {before:?} {after:?}");
+    bridge.stop();
+    println!("passed");
+}
+
+/// Runs readers and an operator for `time`.
+async fn load(bridge: &Bridge, seed: u64, time: Duration, outcomes: &Arc<Mutex<Outcomes>>) {
+    let end = Instant::now() + time;
+    let address = bridge.address;
+    let readers = (0..READERS).map(|number| {
+        let (mut random, outcomes) = (Random::new(seed ^ ((number + 1) << 32)), Arc::clone(outcomes));
+        tokio::spawn(async move {
+            while Instant::now() < end {
+                read(address, &mut random, &outcomes).await;
+            }
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    operate(bridge, seed, end).await;
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
+
+/// Requests one stream, and reads it to its end or leaves it.
+async fn read(address: SocketAddr, random: &mut Random, outcomes: &Mutex<Outcomes>) {
+    // Some requests are for the same job.
+    let (host, target) = match random.below(4) {
+        0 => ("socket", STREAM.to_owned()),
+        _ => ("bridge", format!("{STREAM}?fault={}&job={}", random.below(faults::COUNT), random.below(6))),
+    };
+    let leaves_after = (random.below(4) == 0).then(|| Duration::from_millis(random.below(400)));
+    let is_slow = random.below(8) == 0;
+    let Ok(mut stream) = StreamClient::open(address, host, &target).await else {
+        outcomes.lock().unwrap().refused += 1;
+        return;
+    };
+    let reading = async {
+        // Another response than a stream has no such end.
+        while stream.read().await? && !stream.has_ended() && stream.status() == Some(200) {
+            if is_slow {
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    let is_left = timeout(leaves_after.unwrap_or(LONGEST), reading).await.is_err();
+    outcomes.lock().unwrap().add(&stream, &target, is_left && leaves_after.is_some());
+    sleep(Duration::from_millis(random.below(50))).await;
+}
+
+impl Outcomes {
+    fn add(&mut self, stream: &StreamClient, target: &str, is_left: bool) {
+        self.jobs.extend(stream.job());
+        match stream.status() {
+            _ if is_left => self.left += 1,
+            Some(200) if stream.completes == 1 && stream.has_ended() => self.ended += 1,
+            Some(200) | None => {
+                self.broken.push(format!("{target}: {} final events, {}", stream.completes, stream.tail()));
+            }
+            Some(_) => self.refused += 1,
+        }
+    }
+}
+
+/// Reloads the configuration, cleans the ledger, and reads metrics and jobs, at random.
+async fn operate(bridge: &Bridge, seed: u64, end: Instant) {
+    let mut random = Random::new(seed);
+    while Instant::now() < end {
+        match random.below(4) {
+            0 => bridge.signal(Signal::SIGHUP),
+            1 => drop(bridge.call("POST", "/clean").await),
+            2 => drop(bridge.call("GET", "/metrics").await),
+            _ => drop(bridge.call("GET", "/jobs?limit=200").await),
+        }
+        let pause = Duration::from_millis(random.below(1_000));
+        sleep_until((Instant::now() + pause).min(end).into()).await;
+    }
+}
+
+/// A running bridge. It is killed when it is dropped.
+struct Bridge {
+    address: SocketAddr,
+    admin: SocketAddr,
+    child: Child,
+    directory: tempfile::TempDir,
+}
+
+impl Bridge {
+    /// Starts it in front of two backends, with short limits. Records are kept for a minute, so that cleanings find some.
+    fn start(program: &Path, faulty: SocketAddr, socket: u16) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [address, admin] = listeners.map(|listener| listener.local_addr().unwrap());
+        let configuration = format!(
+            "listen = \"{address}\"\nadmin_listen = \"{admin}\"\nadmin_token_file = \"token\"\ndata_dir = \"data\"\n\
+             [jobs]\nrecording = true\n\
+             [limits]\nidle = \"1s\"\nresponse_head = \"1s\"\naccept_wait = \"300ms\"\ndetach_grace = \"200ms\"\n\
+             settle = \"100ms\"\nsettle_total = \"500ms\"\ncooldown = \"0s\"\ncooldown_least = \"0s\"\n\
+             replay = \"2s\"\nretention = \"1m\"\nlog_retention = \"1m\"\nbreaker_open = \"100ms\"\n\
+             clean_share = 100\n\
+             [[backend]]\nurl = \"http://{faulty}\"\nconcurrency = 4\n\
+             [[backend]]\nurl = \"http://127.0.0.1:{socket}\"\nhosts = [\"socket\"]\n"
+        );
+        let path = directory.path();
+        fs::write(path.join("bridge.toml"), configuration).unwrap();
+        fs::write(path.join("token"), TOKEN).unwrap();
+        let mut command = Command::new(fs::canonicalize(program).unwrap());
+        command.args(["serve", "--config", "bridge.toml"]).current_dir(path).env_clear();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(path.join("log")).unwrap());
+        let child = command.spawn().unwrap();
+        let bridge = Self { address, admin, child, directory };
+        let began = Instant::now();
+        while std::net::TcpStream::connect(admin).is_err() {
+            assert!(began.elapsed() < LONGEST, "it does not start: {}", bridge.log());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        bridge
+    }
+
+    /// What it logged.
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
+    fn id(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(self.id(), signal).unwrap();
+    }
+
+    /// Sends a request to the admin listener.
+    async fn call(&self, method: &str, path: &str) -> String {
+        request(self.admin, method, path, TOKEN).await.unwrap()
+    }
+
+    /// Waits until no job runs and the bridge rests. Returns what it has then.
+    async fn at_rest(&self) -> Usage {
+        let began = Instant::now();
+        loop {
+            let metrics = self.call("GET", "/metrics").await;
+            let [running, waiting] = ["jobs_running", "jobs_waiting"].map(|name| sum(&metrics, name));
+            if running + waiting == 0 {
+                break;
+            }
+            assert!(began.elapsed() < LONGEST, "{running} jobs run and {waiting} wait without an end");
+            sleep(Duration::from_millis(100)).await;
+        }
+        sleep(REST).await;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let resident = line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024;
+        let [threads, files] =
+            ["task", "fd"].map(|name| fs::read_dir(format!("/proc/{}/{name}", self.id())).unwrap().count());
+        Usage { resident, threads, files }
+    }
+
+    /// Checks that none of the `jobs` is without an outcome. Returns how many outcomes are counted.
+    async fn check_jobs(&self, jobs: &HashSet<String>) -> u64 {
+        for jobs in jobs.iter().collect::<Vec<_>>().chunks(16) {
+            let records = join_all(jobs.iter().map(|id| self.call_job(id))).await;
+            for record in records.iter().filter(|record| !record.starts_with("HTTP/1.1 404 ")) {
+                assert!(record.starts_with("HTTP/1.1 200 "), "{record}");
+                assert!(!record.contains("\"outcome\":null"), "without an outcome: {record}");
+                assert_eq!(record.matches("\"outcome\":\"").count(), 1, "{record}");
+            }
+        }
+        sum(&self.call("GET", "/metrics").await, "jobs_total")
+    }
+
+    async fn call_job(&self, id: &str) -> String {
+        self.call("GET", &format!("/jobs/{id}")).await
+    }
+
+    /// Stops it. It must end successfully.
+    fn stop(mut self) {
+        self.signal(Signal::SIGTERM);
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The sum of a metric over its labels.
+fn sum(metrics: &str, name: &str) -> u64 {
+    let name = format!("proxbox_bridge_{name}{{");
+    let values =
+        metrics.lines().filter(|line| line.starts_with(&name)).filter_map(|line| line.rsplit(' ').next());
+    values.map(|value| value.parse::<u64>().unwrap()).sum()
+}
