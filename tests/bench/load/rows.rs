@@ -262,9 +262,9 @@ fn delay(bench: &Bench, system: System) -> Vec<f64> {
             .runtime
             .block_on(async { StreamClient::open(address, "bridge", STREAM).await?.arrivals().await });
         let (sent, arrivals) = (bench.native.sent(), arrivals.unwrap());
-        assert_eq!(sent.len(), arrivals.len(), "{system:?}");
-        let mut delays: Vec<f64> =
-            arrivals.iter().zip(sent).map(|(arrival, sent)| micros(*arrival - sent)).collect();
+        assert!(arrivals.len() * 100 >= sent.len() * 98, "{system:?}: {} frames", arrivals.len());
+        let delays = arrivals.iter().map(|(number, arrival)| micros(*arrival - sent[*number]));
+        let mut delays: Vec<f64> = delays.collect();
         delays.sort_by(f64::total_cmp);
         [delays[delays.len() / 2], delays[delays.len() * 99 / 100]]
     };

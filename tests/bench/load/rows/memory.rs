@@ -82,7 +82,7 @@ pub fn idle_stream(bench: &Bench, system: System) -> Vec<f64> {
 /// The milliseconds from the start until the first connection, and the resident MiB a second later.
 pub fn start(bench: &Bench, system: System) -> Vec<f64> {
     let running = Running::start(&bench.programs, system, bench.native.port, 1);
-    bench.runtime.block_on(sleep(Duration::from_secs(1)));
+    bench.runtime.block_on(async { sleep(Duration::from_secs(1)).await });
     vec![running.started_in.as_secs_f64() * 1e3, running.resident() / KIB / KIB]
 }
 
