@@ -95,7 +95,7 @@ pub static ROWS: &[Row] = &[
         delay,
     ),
     Row {
-        systems: &PROXIES,
+        systems: &NGINX,
         is_fresh: true,
         ..row("streams", &[metric("CPU a frame, 1,000 streams of 1 frame/s", "µs", Bar::None)], many::streams)
     },
@@ -110,7 +110,7 @@ pub static ROWS: &[Row] = &[
     },
     Row {
         systems: &NGINX,
-        rounds: 3,
+        rounds: 2,
         is_fresh: true,
         ..row(
             "growth-watchers",
@@ -144,6 +144,7 @@ pub static ROWS: &[Row] = &[
         )
     },
     Row {
+        rounds: 3,
         is_fresh: true,
         ..row(
             "memory-watcher",
@@ -153,6 +154,7 @@ pub static ROWS: &[Row] = &[
     },
     Row {
         systems: &BRIDGES,
+        rounds: 3,
         is_fresh: true,
         ..row(
             "memory-stalled",
@@ -182,7 +184,7 @@ pub static ROWS: &[Row] = &[
         )
     },
     Row {
-        systems: &NGINX,
+        systems: &BRIDGES,
         rounds: 1,
         is_fresh: true,
         ..row(

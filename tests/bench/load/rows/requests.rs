@@ -63,7 +63,7 @@ pub fn h2(bench: &Bench, system: System) -> Vec<f64> {
 
 /// The microseconds of processor time for a connection with one request, of which there are 200 a second.
 pub fn churn(bench: &Bench, system: System) -> Vec<f64> {
-    const CONNECTIONS: usize = 400;
+    const CONNECTIONS: usize = 200;
     let running = bench.running(system, &bench.native);
     bench.runtime.block_on(async {
         let mut ticks = interval(Duration::from_millis(5));
