@@ -36,7 +36,7 @@ pub use base_path::BasePath;
 pub use effective::EffectiveConfig;
 pub use env::{CONFIG_VARIABLE, LOG_VARIABLE, TOKEN_VARIABLE};
 pub use flags::Flags;
-pub use jobs::{Jobs, OnDisconnect, WithoutLedger};
+pub use jobs::{JobRecording, Jobs, OnDisconnect, WithoutLedger};
 pub use key::ConfigKey;
 pub use limits::Limits;
 pub use netbox::NetboxListener;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proxbox_bridge::config::{
-    Config, ConfigError, ConfigKey, ConfigProblem, Flags, Jobs, Limits, OnDisconnect, environment, keys,
+    Config, ConfigError, ConfigKey, ConfigProblem, Flags, JobRecording, Jobs, Limits, OnDisconnect,
+    environment, keys,
 };
 use proxbox_bridge::core::compat::Shim;
 use proxbox_bridge::core::domain::channel::{Channel, ChannelChoice};
@@ -96,7 +97,7 @@ fn the_defaults_are_the_documented_ones() {
     let jobs = Jobs {
         on_disconnect: OnDisconnect::Grace,
         without_ledger: None,
-        recording: false,
+        recording: JobRecording::Off,
         log_frames: 1000,
         failed_objects: 50_000,
     };
@@ -437,7 +438,13 @@ fn recordings_need_a_directory() {
     let error = setup().load().unwrap_err();
     assert!(error.to_string().starts_with("jobs.recording is on and data_dir is not set: "), "{error}");
     assert_eq!(error.problems().len(), 1, "{error}");
-    assert!(setup().env("DATA_DIR", "here").load().unwrap().jobs.recording);
+    assert_eq!(setup().env("DATA_DIR", "here").load().unwrap().jobs.recording, JobRecording::On);
+    for (text, recording) in
+        [("true", JobRecording::On), ("false", JobRecording::Off), ("failed", JobRecording::Failed)]
+    {
+        let setup = minimal().env("JOBS_RECORDING", text).env("DATA_DIR", "here");
+        assert_eq!(setup.load().unwrap().jobs.recording, recording, "{text}");
+    }
     assert!(minimal().env("JOBS_RECORDING", "off").load().is_ok());
 
     let error = setup().env("DATA_DIR", "").load().unwrap_err();

@@ -651,6 +651,29 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
 }
 
 #[tokio::test(start_paused = true)]
+async fn recordings_of_failed_jobs_alone_are_kept_if_configured_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut backend = ManualBackend::start().await;
+    let front = front(&backend, &[data_dir(&folder), ("jobs.recording", "failed")]).await;
+    let recording = |job| proxbox_bridge::job::recordings(folder.path(), job).next();
+
+    let reader = StreamReader::open(&front, DEVICES, &[]).await;
+    let completed = reader.job.parse().unwrap();
+    let mut stream = backend.next_stream().await;
+    stream.device("pve1", "completed").await;
+    poll_until(async || recording(completed)).await;
+    stream.complete().await;
+    reader.rest().await;
+    assert_eq!(recording(completed), None);
+
+    let reader = StreamReader::open(&front, DEVICES, &[]).await;
+    let failed = reader.job.parse().unwrap();
+    drop(backend.next_stream().await);
+    reader.rest().await;
+    assert!(recording(failed).is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cleaning_keeps_the_recording_of_a_running_job_that_is_not_in_the_ledger() {
     let folder = tempfile::tempdir().unwrap();
     let mut backend = ManualBackend::start().await;

@@ -1,7 +1,7 @@
 //! Jobs without clients, jobs that cannot be recorded, and what is kept of a job.
 
 use super::key::keys;
-use super::value::{count, value};
+use super::value::{count, one_of, value};
 use crate::core::text::string_enum::string_enum;
 
 keys! {
@@ -14,9 +14,10 @@ keys! {
         /// can be, `refuse` answers 503. If this is not set, they run too, but the bridge does not start with a
         /// `data_dir` that has never worked.
         without_ledger: Option<WithoutLedger> = None;
-        /// Whether the raw frames of the backend are stored in `data_dir/recordings`, for `/jobs/{id}/recording` and
-        /// for `replay`. Requires a `data_dir`.
-        recording: bool = false;
+        /// Which jobs keep the raw frames of the backend in `data_dir/recordings`, for `/jobs/{id}/recording` and for
+        /// `replay`: `on` all, `failed` those that do not complete, `off` none. `true` and `false` are `on` and `off`.
+        /// Requires a `data_dir`.
+        recording: JobRecording = JobRecording::Off;
         /// Number of frames, the last ones, that the record of a job keeps.
         log_frames: usize = 1000, within count(1, 100_000), needs restart;
         /// Number of failed objects, the first ones, that the ledger keeps of a job. Without a `data_dir` it keeps at
@@ -40,6 +41,31 @@ string_enum! {
 }
 
 value!(OnDisconnect);
+
+string_enum! {
+    /// Which jobs keep their recordings.
+    #[derive(Default)]
+    pub enum JobRecording {
+        /// None.
+        #[default]
+        Off = "off",
+        /// All.
+        On = "on",
+        /// Those that do not complete.
+        Failed = "failed",
+    }
+}
+
+value!(
+    JobRecording,
+    |text| match text {
+        "true" => Some(JobRecording::On),
+        "false" => Some(JobRecording::Off),
+        name => JobRecording::from_name(name),
+    },
+    |value| value.to_string(),
+    one_of(&JobRecording::NAMES)
+);
 
 string_enum! {
     /// What happens to new jobs while the ledger cannot be written.

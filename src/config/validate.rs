@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use super::jobs::JobRecording;
 use super::key::{ConfigKey, Table};
 use super::netbox::NetboxKeys;
 use super::problem::{ConfigProblem, ValueOrigin};
@@ -105,10 +106,12 @@ impl Validator<'_> {
     fn bridge(&mut self) {
         let Values { bridge, tls, jobs, limits, .. } = self.common;
         // Recordings are files. The ledger can do without a directory.
-        if jobs.recording && bridge.data_dir.is_none() && !self.may_be_set(&["data_dir"]) {
-            let message =
-                "jobs.recording is on and data_dir is not set: recordings are kept in data_dir/recordings";
-            self.conflict(message.to_owned());
+        if jobs.recording != JobRecording::Off && bridge.data_dir.is_none() && !self.may_be_set(&["data_dir"])
+        {
+            self.conflict(format!(
+                "jobs.recording is {} and data_dir is not set: recordings are kept in data_dir/recordings",
+                jobs.recording
+            ));
         }
         // The last frames of a job are deleted with its record.
         let (retention, log_retention) = (limits.retention, limits.log_retention);

@@ -1,5 +1,6 @@
 //! Records the bytes that a backend sent in a job, in the format of recordings.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -190,6 +191,15 @@ impl Recorder {
         let _ = timeout(limit, written).await;
     }
 
+    /// Removes the files, within `limit`. What remains is removed with the log of the job.
+    pub(super) async fn discard(&mut self, limit: Duration) {
+        let (folder, job, legs) = (self.folder.clone(), self.job, self.leg);
+        let files = (1..=legs).map(move |leg| file(&folder, job, leg));
+        // A file is missing if nothing could be written.
+        let remove = || files.for_each(|file| drop(fs::remove_file(file)));
+        let _ = timeout(limit, tokio::task::spawn_blocking(remove)).await;
+    }
+
     fn frame(&mut self, direction: Direction, event: RecordedEvent) {
         if self.ended {
             return;
@@ -240,7 +250,7 @@ fn response<const N: usize>(status: u16, headers: [(&str, Option<String>); N]) -
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs::File;
     use std::io::Read;
 
     use bytes::Bytes;

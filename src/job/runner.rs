@@ -17,10 +17,10 @@ use super::recorder::Recorder;
 use super::registry::{AdmitError, Registry};
 use super::request::SyncRequest;
 use crate::backend::{AuthFailure, KeyAttempt};
-use crate::config::WithoutLedger;
+use crate::config::{JobRecording, WithoutLedger};
 use crate::core::compat::{Shim, ShimAction, with_vm_ids};
 use crate::core::domain::channel::Channel;
-use crate::core::domain::outcome::{Cause, RunReport};
+use crate::core::domain::outcome::{Cause, Outcome, RunReport};
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
 use crate::core::run::normalizer::Normalizer;
@@ -92,7 +92,8 @@ impl Runner {
         let now = Instant::now();
         let clock = (job.record_lock().queued, now);
         let connection = LegConnection::None;
-        let recording = config.jobs.recording.then_some(config.data_dir.as_deref()).flatten();
+        let is_recorded = config.jobs.recording != JobRecording::Off;
+        let recording = config.data_dir.as_deref().filter(|_| is_recorded);
         let room = config.limits.recording_bytes;
         let recorder = recording.map(|folder| Recorder::new(folder, job.id, room, job.redactor.clone()));
         Self {
@@ -388,7 +389,13 @@ impl Runner {
             report.redact(&self.job.redactor);
             let ended = self.end(&report, started.as_ref());
             if let Some(recorder) = &mut self.recorder {
-                recorder.end(self.job.config.limits.ledger).await;
+                let limit = self.job.config.limits.ledger;
+                recorder.end(limit).await;
+                // An interrupted job keeps its recording, because it never gets here.
+                let is_failed_only = self.job.config.jobs.recording == JobRecording::Failed;
+                if is_failed_only && report.outcome == Outcome::Completed {
+                    recorder.discard(limit).await;
+                }
             }
             // Persist before clients see the end, so that every outcome they see is recorded. If persisting fails,
             // clients get it all the same: the ledger reports that it is unavailable.

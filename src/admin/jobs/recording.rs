@@ -67,7 +67,7 @@ fn not_found() -> Response<Body> {
         StatusCode::NOT_FOUND,
         ErrorCode::NoRecording,
         "There is no recording of this job.",
-        "A recording is made for jobs that start while jobs.recording is on and data_dir is set. It is kept as long \
-         as the log of the job (limits.log_retention).",
+        "A recording is made for jobs that start while jobs.recording is on and data_dir is set; if it is failed, \
+         that of a job that completes is deleted. It is kept as long as the log of the job (limits.log_retention).",
     )
 }
