@@ -8,11 +8,14 @@
 //! Credentials are hidden before anything is written. Compressed bodies are left out, because their credentials cannot be
 //! found.
 
+mod anonymise;
 mod body;
 mod connection;
 mod credentials;
 mod exchange;
 mod message;
+mod names;
+mod pseudonyms;
 
 use std::io;
 use std::mem;
@@ -27,6 +30,8 @@ use crate::core::domain::release::Release;
 use crate::core::text::redact::Redactor;
 use crate::private;
 use crate::recording::Protocol;
+
+pub use anonymise::anonymise;
 
 use connection::{Connection, ObservedConnection};
 

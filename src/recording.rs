@@ -15,6 +15,7 @@
 //! assert_eq!(Recording::parse(&recording.to_ndjson()).unwrap(), recording);
 //! ```
 
+mod check;
 mod envelope;
 mod line;
 mod ndjson;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use check::Problem;
 pub(crate) use envelope::{CommandEnvelope, key_in};
 pub use line::LineError;
 pub use ndjson::{ParseError, RecordingError};

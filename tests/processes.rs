@@ -8,6 +8,7 @@ mod crash;
 mod notify;
 mod operator;
 mod page;
+mod recorder;
 mod support;
 mod sync;
 mod zeroize;

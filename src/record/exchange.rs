@@ -314,12 +314,3 @@ impl Recording {
         format!("{number:05}-{slug}.ndjson")
     }
 }
-
-impl RecordedEvent {
-    fn body_length(&self) -> usize {
-        match self {
-            Self::Body(bytes) => bytes.len(),
-            _ => 0,
-        }
-    }
-}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::record::TrafficRecorder;
+use proxbox_bridge::recording::Recording;
 use proxbox_bridge::replay::Library;
 use proxbox_bridge::server::Server;
 
@@ -12,7 +13,7 @@ use crate::golden;
 use crate::support::bridge::{BridgedReplay, TestBridge, WITH_KEY, config, fast, recordings, replayed};
 
 /// Records, in `folder`, the exchanges of `kinds` with the replayed backend.
-async fn record(folder: &Path, version: &str, uses: &[&str], channel: &str, kinds: &[Kind]) {
+pub(super) async fn record(folder: &Path, version: &str, uses: &[&str], channel: &str, kinds: &[Kind]) {
     let backend = replayed(recordings(version, uses), fast()).await;
     let recorder = TrafficRecorder::new(folder, [""; 0]).unwrap();
     let config = config(backend.local_addr(), &[("backend.channel", channel)]);
@@ -23,6 +24,10 @@ async fn record(folder: &Path, version: &str, uses: &[&str], channel: &str, kind
     }
     bridge.stop().await;
     assert!(recorder.finish().unwrap().http > 0);
+    for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let problems = Recording::problems(&std::fs::read(&file).unwrap());
+        assert!(problems.is_empty(), "{}: {problems:?}", file.display());
+    }
 }
 
 async fn check(version: &str, uses: &[&str], channel: &str, kinds: &[Kind]) {

@@ -323,13 +323,13 @@ fn with_room(capacity: usize) -> Zeroizing<String> {
 }
 
 /// `text` as the content of a JSON string.
-fn escaped(text: &str) -> Zeroizing<String> {
+pub(crate) fn escaped(text: &str) -> Zeroizing<String> {
     let json = written(&*SecretJson::from(Value::from(text)));
     Zeroizing::new(json[1..json.len() - 1].to_owned())
 }
 
 /// `text` as the content of a JSON string in ASCII.
-fn escaped_ascii(text: &str) -> Zeroizing<String> {
+pub(crate) fn escaped_ascii(text: &str) -> Zeroizing<String> {
     let inside = escaped(text);
     // `\u` and four digits per UTF-16 unit. A text has at most as many units as bytes.
     let mut out = with_room(inside.len() * 6);
@@ -375,7 +375,7 @@ fn lowercase_hex(text: &str) -> Zeroizing<String> {
 }
 
 /// The end of a JSON string whose remainder is `text`.
-fn string_end(text: &str) -> usize {
+pub(crate) fn string_end(text: &str) -> usize {
     let mut is_escaped = false;
     let is_end = |byte| {
         let ends = byte == b'"' && !is_escaped;

@@ -93,3 +93,38 @@ fn a_folder_that_cannot_be_served_says_what_to_do() {
         assert!(complaint.contains(wanted), "{complaint:?} does not say {wanted:?}");
     }
 }
+
+#[test]
+fn a_recording_that_began_before_the_release_was_detected_belongs_to_the_others() {
+    let mut first = get("/version", RecordedKey::Sent, 200);
+    first.header.backend = "unknown".to_owned();
+    let dir = folder(&[("1", first), ("2", get("/a", RecordedKey::Sent, 200))]);
+    let library = Library::load(dir.path(), &[]).unwrap();
+    assert_eq!((library.version(), answers(&library, "/version")), ("0.0.11.post2", Some(200)));
+}
+
+#[test]
+fn a_complete_recording_is_served_before_one_that_the_client_left() {
+    let mut left = get("/a", RecordedKey::Sent, 201);
+    left.frames.last_mut().unwrap().direction = Direction::Ctl;
+    left.frames.last_mut().unwrap().event = RecordedEvent::Open;
+    let recordings = vec![left.clone(), get("/a", RecordedKey::Sent, 200)];
+    let library = Library::from_recordings("0.0.11.post2", recordings).unwrap();
+    assert_eq!(answers(&library, "/a"), Some(200));
+    let library = Library::from_recordings("0.0.11.post2", vec![left]).unwrap();
+    assert_eq!(answers(&library, "/a"), Some(201));
+}
+
+#[test]
+fn the_recording_with_the_same_query_answers() {
+    let recordings = vec![get("/a?x=1", RecordedKey::Sent, 201), get("/a?x=2", RecordedKey::Sent, 202)];
+    let library = Library::from_recordings("0.0.11.post2", recordings).unwrap();
+    let answers = ["/a?x=2", "/a?x=1", "/a?x=3", "/a"].map(|target| answers(&library, target));
+    assert_eq!(answers, [Some(202), Some(201), Some(201), Some(201)]);
+}
+
+#[test]
+fn refusals_of_a_key_answer_where_nothing_else_was_recorded() {
+    let library = Library::from_recordings("0.0.11.post2", vec![get("/a", RecordedKey::Wrong, 401)]).unwrap();
+    assert_eq!(answers(&library, "/a"), Some(401));
+}

@@ -1,0 +1,327 @@
+//! Replaces names, addresses and users in recordings.
+
+use std::borrow::Cow;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+
+use aho_corasick::{AhoCorasick, Input, MatchKind};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use super::names::Names;
+use super::pseudonyms::{NameKind, Pseudonyms};
+use crate::core::text::redact::{escaped, escaped_ascii, string_end};
+use crate::private;
+use crate::recording::{RecordedEvent, RecordedFrame, Recording, RecordingError};
+
+/// The maximum nesting depth of JSON in JSON.
+const MAX_NESTING: usize = 4;
+/// Headers that name a host.
+const HOST_HEADERS: [&str; 2] = ["host", "x-forwarded-host"];
+/// The header with the user of the client.
+const USER_HEADER: &str = "x-proxbox-actor";
+
+/// Writes the recordings in `from` to `to`, with a pseudonym for each name of an object, host or user, each IP address and
+/// each MAC address. The same original has the same pseudonym in all of them. Bodies that are not text are left out.
+///
+/// # Errors
+/// A recording could not be read or written.
+pub fn anonymise(from: &Path, to: &Path) -> io::Result<()> {
+    let mut recordings = Vec::new();
+    for entry in from.read_dir()? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(number) =
+            name.strip_suffix(".ndjson").and_then(|name| name.get(..5)?.parse::<usize>().ok())
+        {
+            recordings.push((number, path));
+        }
+    }
+    recordings.sort();
+    let invalid = |error: RecordingError| io::Error::other(error);
+    let mut names = Names::default();
+    for (_, path) in &recordings {
+        find_names(&Recording::read(path).map_err(invalid)?, &mut names);
+    }
+    let mut anonymiser = Anonymiser::new(&names)?;
+    for (number, path) in &recordings {
+        let recording = anonymiser.recording(Recording::read(path).map_err(invalid)?);
+        private::replace(&to.join(recording.file_name(*number)), recording.to_ndjson().as_bytes())?;
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// Adds the names in a recording.
+fn find_names(recording: &Recording, names: &mut Names) {
+    let mut body = Vec::new();
+    for frame in &recording.frames {
+        match &frame.event {
+            RecordedEvent::Request { target, headers, .. } => {
+                names.find_in(target);
+                for (name, value) in headers {
+                    match name.to_ascii_lowercase().as_str() {
+                        name if HOST_HEADERS.contains(&name) => names.add_host(value),
+                        USER_HEADER => names.add(value, NameKind::User),
+                        _ => names.find_in(value),
+                    }
+                }
+            }
+            RecordedEvent::Response { headers, .. } => {
+                headers.iter().for_each(|(_, value)| names.find_in(value))
+            }
+            RecordedEvent::Body(bytes) => body.extend_from_slice(bytes),
+            RecordedEvent::Text(text) => names.find_in(text),
+            RecordedEvent::Binary(bytes) => names.find_in(&String::from_utf8_lossy(bytes)),
+            RecordedEvent::Close { reason, .. } => names.find_in(reason),
+            _ => {}
+        }
+    }
+    names.find_in(&String::from_utf8_lossy(&body));
+}
+
+/// Replaces what identifies somebody.
+struct Anonymiser {
+    search: Option<AhoCorasick>,
+    /// The pseudonym of each pattern of the search.
+    replacements: Vec<String>,
+    pseudonyms: Pseudonyms,
+}
+
+impl Anonymiser {
+    fn new(names: &Names) -> io::Result<Self> {
+        let (mut patterns, mut replacements) = (Vec::new(), Vec::new());
+        let mut pseudonyms = Pseudonyms::default();
+        for (name, kind) in names.iter() {
+            let pseudonym = pseudonyms.name(name, kind);
+            let percent = utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
+            let percent = percent.replace("%2D", "-").replace("%2E", ".").replace("%5F", "_");
+            for form in [name.to_owned(), percent] {
+                if patterns.last() != Some(&form) {
+                    patterns.push(form);
+                    replacements.push(pseudonym.clone());
+                }
+            }
+        }
+        let mut builder = AhoCorasick::builder();
+        builder.match_kind(MatchKind::LeftmostLongest).ascii_case_insensitive(true);
+        let search = builder.build(&patterns).map_err(io::Error::other)?;
+        let search = Some(search).filter(|_| !patterns.is_empty());
+        Ok(Self { search, replacements, pseudonyms })
+    }
+
+    fn recording(&mut self, mut recording: Recording) -> Recording {
+        let mut held = Vec::new();
+        let mut is_stream = false;
+        let mut frames: Vec<RecordedFrame> = Vec::new();
+        for mut frame in std::mem::take(&mut recording.frames) {
+            if let RecordedEvent::Body(bytes) = &frame.event {
+                held.extend_from_slice(bytes);
+                // A name may lie across two frames, but not across two lines of a stream.
+                let end = if is_stream { memchr::memrchr(b'\n', &held).map_or(0, |at| at + 1) } else { 0 };
+                let rest = held.split_off(end);
+                frames.extend(self.body(frame.t_ms, std::mem::replace(&mut held, rest)));
+                continue;
+            }
+            frames.extend(self.body(frame.t_ms, std::mem::take(&mut held)));
+            if let RecordedEvent::Response { headers, .. } = &frame.event {
+                is_stream = headers.iter().any(|(_, value)| value.starts_with("text/event-stream"));
+            }
+            frame.event = self.event(frame.event);
+            frames.push(frame);
+        }
+        recording.frames = frames;
+        recording.correct_content_length();
+        recording
+    }
+
+    fn body(&mut self, t_ms: f64, bytes: Vec<u8>) -> Option<RecordedFrame> {
+        let text = String::from_utf8(bytes).ok().filter(|text| !text.is_empty())?;
+        let event = RecordedEvent::Body(self.text(&text).into());
+        Some(RecordedFrame { t_ms, direction: crate::recording::Direction::In, event })
+    }
+
+    fn event(&mut self, event: RecordedEvent) -> RecordedEvent {
+        let mut all = |headers: Vec<(String, String)>| {
+            headers.into_iter().map(|(name, value)| (name, self.text(&value))).collect()
+        };
+        match event {
+            RecordedEvent::Request { method, target, headers } => {
+                let headers = all(headers);
+                RecordedEvent::Request { method, target: self.target(&target), headers }
+            }
+            RecordedEvent::Response { status, headers } => {
+                RecordedEvent::Response { status, headers: all(headers) }
+            }
+            RecordedEvent::Text(text) => RecordedEvent::Text(self.text(&text)),
+            RecordedEvent::Binary(bytes) => {
+                let text = String::from_utf8(bytes.into()).unwrap_or_default();
+                RecordedEvent::Binary(self.text(&text).into())
+            }
+            RecordedEvent::Close { code, reason } => {
+                RecordedEvent::Close { code, reason: self.text(&reason) }
+            }
+            event => event,
+        }
+    }
+
+    /// A target, whose parts may be percent-encoded.
+    fn target(&mut self, target: &str) -> String {
+        let mut out = String::new();
+        for part in target.split_inclusive(['/', '?', '&', '=']) {
+            let (part, delimiter) = match part.char_indices().last() {
+                Some((at, '/' | '?' | '&' | '=')) => part.split_at(at),
+                _ => (part, ""),
+            };
+            let decoded = percent_decode_str(part).decode_utf8_lossy();
+            let replaced = self.text(&decoded);
+            if replaced == decoded {
+                out.push_str(part);
+            } else {
+                out.extend(utf8_percent_encode(&replaced, NON_ALPHANUMERIC));
+            }
+            out.push_str(delimiter);
+        }
+        out
+    }
+
+    fn text(&mut self, text: &str) -> String {
+        self.nested(text, 0)
+    }
+
+    /// Replaces in `text`, and in the JSON strings in it.
+    fn nested(&mut self, text: &str, depth: usize) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while depth < MAX_NESTING
+            && let Some(open) = rest.find('"')
+        {
+            let (before, string) = rest.split_at(open + 1);
+            let inside = &string[..string_end(string)];
+            out.push_str(&self.plain(before));
+            match serde_json::from_str::<String>(&format!("\"{inside}\"")) {
+                Ok(decoded) => {
+                    let replaced = self.nested(&decoded, depth + 1);
+                    match inside.is_ascii() {
+                        _ if replaced == decoded => out.push_str(inside),
+                        true => out.push_str(&escaped_ascii(&replaced)),
+                        false => out.push_str(&escaped(&replaced)),
+                    }
+                }
+                Err(_) => out.push_str(&self.plain(inside)),
+            }
+            rest = &string[inside.len()..];
+            if let Some(after) = rest.strip_prefix('"') {
+                out.push('"');
+                rest = after;
+            }
+        }
+        out.push_str(&self.plain(rest));
+        out
+    }
+
+    /// Replaces names and then addresses.
+    fn plain(&mut self, text: &str) -> String {
+        let text = self.without_names(text);
+        let mut out = String::with_capacity(text.len());
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-');
+        let mut rest = &*text;
+        while !rest.is_empty() {
+            let end = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+            out.push_str(&self.address(&rest[..end]));
+            rest = &rest[end..];
+            let end = rest.find(is_part).unwrap_or(rest.len());
+            out.push_str(&rest[..end]);
+            rest = &rest[end..];
+        }
+        out
+    }
+
+    fn without_names<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let Some(search) = &self.search else { return Cow::Borrowed(text) };
+        let (mut out, mut copied, mut from) = (String::new(), 0, 0);
+        while let Some(found) = search.find(Input::new(text).range(from..)) {
+            let (start, end) = (found.start(), found.end());
+            let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+            if is_word(text[..start].chars().next_back()) || is_word(text[end..].chars().next()) {
+                // A shorter name may begin at the same position; it would be a part of the same word.
+                from = start + text[start..].chars().next().map_or(1, char::len_utf8);
+                continue;
+            }
+            out.push_str(&text[copied..start]);
+            out.push_str(&self.replacements[found.pattern().as_usize()]);
+            (copied, from) = (end, end);
+        }
+        if copied == 0 {
+            return Cow::Borrowed(text);
+        }
+        out.push_str(&text[copied..]);
+        Cow::Owned(out)
+    }
+
+    /// `word` with its pseudonym if it is an address, with or without a port.
+    fn address(&mut self, word: &str) -> String {
+        let trimmed = word.trim_end_matches(['.', ':', '-']);
+        let end = &word[trimmed.len()..];
+        let replaced = match trimmed.rsplit_once(':') {
+            _ if is_mac(trimmed, ':') => Some(self.pseudonyms.mac(trimmed, ':')),
+            _ if is_mac(trimmed, '-') => Some(self.pseudonyms.mac(trimmed, '-')),
+            Some((address, port)) if address.parse::<std::net::Ipv4Addr>().is_ok() => {
+                Some(format!("{}:{port}", self.address(address)))
+            }
+            _ => trimmed.parse::<IpAddr>().ok().map(|address| self.pseudonyms.address(address)),
+        };
+        replaced.map_or_else(|| word.to_owned(), |replaced| format!("{replaced}{end}"))
+    }
+}
+
+fn is_mac(text: &str, separator: char) -> bool {
+    text.len() == 17
+        && text.split(separator).count() == 6
+        && text
+            .split(separator)
+            .all(|octet| octet.len() == 2 && octet.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_replaced_in_every_form_and_no_part_of_a_word_is() {
+        let mut names = Names::default();
+        for name in ["pve1", "café", "lab cluster"] {
+            names.add(name, NameKind::Node);
+        }
+        let mut anonymiser = Anonymiser::new(&names).unwrap();
+        let pve1 = anonymiser.text("pve1");
+        for (text, replaced) in [
+            ("on pve1, PVE1: pve1-x", format!("on {pve1}, {pve1}: {pve1}-x")),
+            ("pve10 xpve1", "pve10 xpve1".to_owned()),
+            (r#"{"m":"\npve1\u00e9 pve1"}"#, format!(r#"{{"m":"\npve1\u00e9 {pve1}"}}"#)),
+            (r#"{"m":"{\"n\":\"pve1\"}"}"#, format!(r#"{{"m":"{{\"n\":\"{pve1}\"}}"}}"#)),
+        ] {
+            assert_eq!(anonymiser.text(text), replaced);
+        }
+        let accented = anonymiser.text("café");
+        assert_eq!(anonymiser.text(r#""caf\u00e9""#), format!("\"{accented}\""));
+        assert_eq!(anonymiser.text("caf%C3%A9"), accented);
+        assert!(!anonymiser.target("/x?name=lab%20cluster&y=1").contains("lab"));
+    }
+
+    #[test]
+    fn addresses_are_replaced_and_what_looks_like_one_is_not() {
+        let mut anonymiser = Anonymiser::new(&Names::default()).unwrap();
+        let address = anonymiser.text("10.0.0.1");
+        assert_eq!(
+            anonymiser.text("https://10.0.0.1:8006/ 10.0.0.1/24."),
+            format!("https://{address}:8006/ {address}/24.")
+        );
+        assert!(!anonymiser.text("[fe80::1]:80").contains("fe80"));
+        assert!(!anonymiser.text("BC:24:11:00:68:00").contains("BC:24"));
+        for text in ["0.0.11.post2", "9.0.10", "12:34:56", "127.0.0.1:80", "255.255.255.0", "..."] {
+            assert_eq!(anonymiser.text(text), text);
+        }
+    }
+}
