@@ -13,7 +13,8 @@ use crate::server::Server;
 /// Credentials are never written.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    proxbox-bridge record --backend http://127.0.0.1:8800 --listen 127.0.0.1:8810 --out recordings")]
+    proxbox-bridge record --backend http://127.0.0.1:8800 --listen 127.0.0.1:8900 --out recorded\n  \
+    proxbox-bridge record --config /etc/proxbox-bridge/proxbox-bridge.toml --out recorded --anonymise")]
 pub struct Args {
     #[command(flatten)]
     pub(super) flags: Flags,

@@ -14,7 +14,8 @@ use crate::replay::{Library, ReplayOptions, ReplayServer};
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     proxbox-bridge replay fixtures/recordings/0.0.11.post2\n  \
-    proxbox-bridge replay fixtures/recordings/0.0.2.post1 --listen 127.0.0.1:8802 --speed max")]
+    proxbox-bridge replay fixtures/recordings/0.0.2.post1 --listen 127.0.0.1:8802 --speed max\n  \
+    proxbox-bridge replay --check recorded")]
 pub struct Args {
     /// The folder with the recordings of one backend version, such as fixtures/recordings/0.0.11.post2; with --check a
     /// recording, too
