@@ -5,6 +5,7 @@ pub mod check;
 pub mod config;
 pub mod counts;
 pub mod health;
+pub mod jobs;
 pub mod manual;
 pub mod operate;
 pub mod record;
@@ -54,6 +55,8 @@ enum Command {
     Counts(counts::Args),
     /// Check whether a running bridge is ready.
     Health(health::Args),
+    /// Show, follow and cancel jobs, and export one for a bug report.
+    Jobs(jobs::Args),
     /// Print or set the log filter of a running bridge.
     Log(operate::LogArgs),
     /// Make a running bridge read its configuration again.
@@ -109,6 +112,7 @@ impl Cli {
             Command::Config(args) => config::run(&args),
             Command::Counts(args) => counts::run(&args),
             Command::Health(args) => health::run(args).await,
+            Command::Jobs(args) => jobs::run(args).await,
             Command::Log(args) => operate::log(&args).await,
             Command::Reload(args) => operate::reload(&args).await,
             Command::Record(args) => record::run(args).await,
@@ -132,6 +136,12 @@ fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write to standard output"),
     }
+}
+
+/// Writes a line to standard error, beside an output that programs may read.
+fn note(text: &str) {
+    // Nobody reads it if it is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// The exit code for an error of [`Cli::run`].

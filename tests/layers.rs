@@ -50,8 +50,8 @@ const LAYERS: [(&str, &[&str]); 21] = [
     (
         "cli",
         &[
-            "core", "tls", "config", "client", "backend", "ledger", "job", "notify", "server", "telemetry",
-            "replay", "record", "recording", "cli",
+            "core", "tls", "config", "client", "backend", "ledger", "job", "notify", "admin", "server",
+            "telemetry", "replay", "record", "recording", "cli",
         ],
     ),
 ];

@@ -5,6 +5,7 @@ mod audit;
 mod feed;
 mod freshness;
 mod health;
+mod jobs;
 mod log;
 mod metrics;
 mod netbox;

@@ -46,6 +46,11 @@ impl BridgeArgs {
         self.flags.backend.take()
     }
 
+    /// Whether the bridge is one that the configuration does not describe.
+    pub(super) fn is_remote(&self) -> bool {
+        self.bridge.is_some()
+    }
+
     /// A client of the bridge, with the token for it. If there is none, the client may read where `admin_open_reads` is
     /// on, and a refusal says where the token was looked for.
     ///

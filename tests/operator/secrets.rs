@@ -19,7 +19,7 @@ pub(super) const CLIENT: &str = "client-key/with+\"quotes\"-0123456789";
 const IN_QUERY: &str = "query-key-0123456789";
 const CONFIGURED: &str = "configured-key-0123456789abcdef";
 const PUSHED: &str = "pushed-password-0123456789";
-const SECRETS: [&str; 5] = [CLIENT, IN_QUERY, CONFIGURED, PUSHED, TOKEN];
+pub(super) const SECRETS: [&str; 5] = [CLIENT, IN_QUERY, CONFIGURED, PUSHED, TOKEN];
 
 /// The forms in which a secret may be repeated.
 fn forms(secret: &str) -> [String; 5] {

@@ -7,5 +7,6 @@ pub mod manual;
 pub mod netbox;
 pub mod plugin;
 pub mod process;
+pub mod pty;
 pub mod scripted;
 pub mod session;

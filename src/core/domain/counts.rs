@@ -24,7 +24,9 @@ impl Count {
         ends == Some(self.seen)
     }
 
-    fn merge(self, other: Self, merge: impl Fn(u64, u64) -> u64) -> Self {
+    /// Each of its counts merged with that of `other`.
+    #[must_use]
+    pub fn merge(self, other: Self, merge: impl Fn(u64, u64) -> u64) -> Self {
         Self {
             seen: merge(self.seen, other.seen),
             completed: merge(self.completed, other.completed),

@@ -70,8 +70,9 @@ fn value_of_secret(head: &str, tail: &str) -> Option<Range<usize>> {
     if is_scheme(&value[..first]) && value[first..].starts_with(' ') {
         start += first + 1;
     }
-    let length = word(&tail[start..]);
-    (length > 0).then_some(start..start + length)
+    let value = &tail[start..];
+    let length = word(value);
+    (length > 0 && !value.starts_with(HIDDEN)).then_some(start..start + length)
 }
 
 fn is_scheme(word: &str) -> bool {
@@ -124,6 +125,7 @@ mod tests {
             r#"{"token": null, "token_version": "v2", "tokens": 3, "token_name": "proxbox"}"#,
             "http://pve:8006/x?a=b:c@d",
             "token=",
+            "api_key=[hidden]&x=1",
             "api_key:",
             "2026-11-24T17:06:59.050Z [info] a = b",
             "",
