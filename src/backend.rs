@@ -44,7 +44,7 @@ use crate::tls::TlsError;
 pub use auth_backoff::KeyAttempt;
 pub use capabilities::{CapabilitiesCache, KEY_STATUS};
 pub use connect_error::ConnectError;
-pub use exchange::{BackendResponse, RequestError, Tunnel, reason};
+pub use exchange::{BackendResponse, RequestError, reason};
 pub use forward::ForwardError;
 pub use gate::{AuthFailure, RequestGate, UNSEEN_KEY};
 pub use id::BackendId;

@@ -1,7 +1,9 @@
 //! One request and its response, on a connection of its own.
 
 use std::error::Error as _;
+use std::future::poll_fn;
 use std::io;
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -9,7 +11,6 @@ use http::response::Parts;
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyDataStream, Empty};
 use hyper::upgrade::Upgraded;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Backend, ConnectError, RequestIdentity};
@@ -136,9 +137,14 @@ impl BackendResponse {
 
     /// Reads the next chunk of the body; `None` at its clean end.
     pub async fn next_chunk(&mut self) -> Option<Result<Bytes, hyper::Error>> {
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// Reads the next chunk of the body, as [`BackendResponse::next_chunk`] does.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, hyper::Error>>> {
         match self.peeked.take().filter(|peeked| !peeked.is_empty()) {
-            Some(peeked) => Some(Ok(peeked)),
-            None => BodyDataStream::new(&mut self.body).next().await,
+            Some(peeked) => Poll::Ready(Some(Ok(peeked))),
+            None => BodyDataStream::new(&mut self.body).poll_next_unpin(cx),
         }
     }
 
@@ -163,20 +169,9 @@ impl BackendResponse {
 
     /// The upgraded connection, once the backend has switched protocols. The error says that the connection broke
     /// during the switch.
-    pub async fn tunnel(self) -> Result<Tunnel, hyper::Error> {
-        let mut response = Response::new(());
-        *response.extensions_mut() = self.extensions;
-        Ok(Tunnel { upgraded: hyper::upgrade::on(response).await?, connection: self.body.connection })
+    pub async fn upgraded(self) -> Result<Upgraded, hyper::Error> {
+        self.body.upgraded(self.extensions).await
     }
-}
-
-/// A connection that the backend has switched to another protocol.
-#[derive(Debug)]
-pub struct Tunnel {
-    /// The upgraded connection.
-    pub upgraded: Upgraded,
-    /// The task that drives it. It ends with the tunnel.
-    pub connection: JoinSet<()>,
 }
 
 /// Describes an error before the first byte of a response from `remote` at `url`. `connection_use` says whether the

@@ -6,13 +6,12 @@
 use http::{HeaderValue, Method, StatusCode, header};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use super::exchange::{RequestError, Tunnel};
+use super::exchange::RequestError;
 use super::{Backend, BackendResponse, RequestIdentity};
 
 /// By default tungstenite reads 128 KiB at a time, and keeps a buffer of that size per socket.
@@ -23,7 +22,6 @@ const READ_BUFFER: usize = 8 * 1024;
 pub struct BackendSocket {
     /// Its frames.
     pub frames: WebSocketStream<TokioIo<Upgraded>>,
-    _connection: JoinSet<()>,
 }
 
 /// Why there is no socket.
@@ -70,12 +68,12 @@ pub async fn open(
             "its Sec-WebSocket-Accept is not the one that belongs to our key",
         ));
     }
-    let Tunnel { upgraded, connection } = exchange.tunnel().await?;
+    let upgraded = exchange.upgraded().await?;
     let limit = backend.limits().event_bytes;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(limit))
         .max_frame_size(Some(limit));
     let frames = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
-    Ok(BackendSocket { frames, _connection: connection })
+    Ok(BackendSocket { frames })
 }

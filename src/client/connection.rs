@@ -1,23 +1,25 @@
 //! One request and its response, on a connection of its own.
 
 use std::error::Error;
-use std::io;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::{fmt, io};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{Extensions, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -27,8 +29,29 @@ use crate::core::http::url::BackendUrl;
 #[derive(Debug)]
 pub struct ClientBody {
     body: Incoming,
-    /// The task that drives the connection. It ends with the body, or with the tunnel that the connection became.
-    pub connection: JoinSet<()>,
+    connection: Connection,
+}
+
+/// A connection, driven by the task that waits for what it receives. In a task of its own, it would pass on one chunk at a
+/// time, and each would take two task switches.
+struct Connection {
+    /// `None` once it has ended or was upgraded.
+    running: Option<BoxFuture<'static, Result<(), hyper::Error>>>,
+    /// Why it ended. An error also ends the body, where it is reported.
+    error: Option<hyper::Error>,
+}
+
+impl ClientBody {
+    /// The connection, once the server has switched protocols. `extensions` are those of the response.
+    ///
+    /// # Errors
+    ///
+    /// If the connection broke during the switch.
+    pub async fn upgraded(mut self, extensions: Extensions) -> Result<Upgraded, hyper::Error> {
+        let mut response = Response::new(());
+        *response.extensions_mut() = extensions;
+        self.connection.drive(hyper::upgrade::on(response)).await
+    }
 }
 
 impl Body for ClientBody {
@@ -39,7 +62,8 @@ impl Body for ClientBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let Self { body, connection } = &mut *self;
+        connection.poll_with(context, |context| Pin::new(&mut *body).poll_frame(context))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -79,18 +103,116 @@ where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let (ended, end) = oneshot::channel();
-    let mut task = JoinSet::new();
-    task.spawn(async move {
-        // An error of the connection also ends the body, where it is reported.
-        if let Err(error) = connection.with_upgrades().await {
-            let _ = ended.send(error);
-        }
-    });
-    match sender.send_request(request).await {
-        Ok(response) => Ok(response.map(|body| ClientBody { body, connection: task })),
+    let mut connection = Connection::new(connection.with_upgrades());
+    match connection.drive(sender.send_request(request)).await {
+        Ok(response) => Ok(response.map(|body| ClientBody { body, connection })),
         // The connection ended before the request was sent. Its own error is the cause.
-        Err(error) if error.is_canceled() => Err(end.await.unwrap_or(error)),
+        Err(error) if error.is_canceled() => Err(connection.error.unwrap_or(error)),
         Err(error) => Err(error),
+    }
+}
+
+impl Connection {
+    fn new(connection: impl Future<Output = Result<(), hyper::Error>> + Send + 'static) -> Self {
+        Self { running: Some(connection.boxed()), error: None }
+    }
+
+    /// Drives the connection until `poll` is ready, which waits for what the connection receives.
+    fn poll_with<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        // The two wake each other for every chunk. That must not schedule this task once more, so it is woken only for
+        // what comes when nothing is left.
+        for cx in [&mut Context::from_waker(Waker::noop()), &mut *cx] {
+            if let Poll::Ready(output) = poll(cx) {
+                return Poll::Ready(output);
+            }
+            self.poll(cx);
+        }
+        poll(cx)
+    }
+
+    /// Drives the connection until `future` is ready, which waits for what the connection receives.
+    async fn drive<T>(&mut self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        poll_fn(|cx| self.poll_with(cx, |cx| future.as_mut().poll(cx))).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        if let Some(Poll::Ready(ended)) = self.running.as_mut().map(|running| running.poll_unpin(cx)) {
+            self.running = None;
+            self.error = ended.err();
+        }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use futures::channel::mpsc;
+    use futures::{SinkExt, StreamExt};
+
+    use super::*;
+
+    /// Counts how often the task is scheduled.
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn chunks_that_are_read_in_one_turn_do_not_schedule_the_task_again() {
+        let (mut chunks, mut received) = mpsc::channel(0);
+        let (mut socket, mut arrived) = mpsc::channel(16);
+        let mut connection = Connection::new(async move {
+            while let Some(chunk) = arrived.next().await {
+                chunks.send(chunk).await.unwrap();
+            }
+            Ok(())
+        });
+        let task = Arc::<Task>::default();
+        let waker = Arc::clone(&task).into();
+        let mut poll =
+            || connection.poll_with(&mut Context::from_waker(&waker), |cx| received.poll_next_unpin(cx));
+        assert_eq!(poll(), Poll::Pending);
+        for turn in 1..=3 {
+            for chunk in 0..8 {
+                socket.try_send(chunk).unwrap();
+            }
+            assert_eq!(task.0.load(Ordering::Relaxed), turn, "it is scheduled for what has arrived");
+            for chunk in 0..8 {
+                assert_eq!(poll(), Poll::Ready(Some(chunk)));
+            }
+            assert_eq!(poll(), Poll::Pending);
+            assert_eq!(task.0.load(Ordering::Relaxed), turn);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_yields_is_polled_again() {
+        let mut connection = Connection::new(poll_fn(|cx| {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }));
+        let task = Arc::<Task>::default();
+        let waker = Arc::clone(&task).into();
+        for turn in 1..=2 {
+            let polled = connection.poll_with(&mut Context::from_waker(&waker), |_| Poll::<()>::Pending);
+            assert_eq!((polled, task.0.load(Ordering::Relaxed)), (Poll::Pending, turn));
+        }
     }
 }

@@ -1,11 +1,15 @@
 //! The connection of a leg, as a source of events for its session.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, SinkExt, StreamExt};
 use http::Method;
+use tokio::task::yield_now;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, Utf8Bytes};
 
 use crate::backend::{
@@ -35,9 +39,32 @@ pub(super) enum ConnectionEvent {
     Close { code: u16, reason: String },
 }
 
+impl ConnectionEvent {
+    /// The size of a chunk or a frame. Nothing is read at once with another event.
+    fn size(&self) -> Option<usize> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes.len()),
+            // An empty frame counts too.
+            Self::Text(text) => Some(text.len() + 1),
+            _ => None,
+        }
+    }
+}
+
 /// The connection of a leg.
-pub(super) enum LegConnection {
+#[derive(Default)]
+pub(super) struct LegConnection {
+    state: ConnectionState,
+    /// The events that were read, in order.
+    arrived: VecDeque<ConnectionEvent>,
+    /// The last batch was full.
+    may_have_more: bool,
+}
+
+#[derive(Default)]
+enum ConnectionState {
     /// No connection: between two legs, or after the last.
+    #[default]
     None,
     /// The connection is being opened.
     Opening(BoxFuture<'static, OpenResult>),
@@ -54,6 +81,9 @@ pub(super) enum OpenResult {
     Failed(ConnectionEvent),
 }
 
+/// The number of bytes that are read at once, before the last chunk or frame. Other tasks of the thread run in between:
+/// watchers must not lag behind a backend that sends without pause.
+const BATCH_BYTES: usize = 32 * 1024;
 /// The code for a close frame without a status (RFC 6455, section 7.1.5).
 const NO_CODE: u16 = 1005;
 
@@ -66,68 +96,87 @@ pub(super) fn target(leg: &Leg, query: &str) -> String {
 impl LegConnection {
     /// Starts to open the connection of `leg`, at `target`.
     pub(super) fn open(backend: Arc<Backend>, leg: &Leg, target: String, identity: RequestIdentity) -> Self {
-        Self::Opening(match leg.channel {
+        let state = ConnectionState::Opening(match leg.channel {
             Channel::Native => async move { stream(&backend, &target, &identity).await }.boxed(),
             Channel::Json => async move { answer(&backend, &target, &identity).await }.boxed(),
             Channel::Websocket => async move { socket(&backend, &target, &identity).await }.boxed(),
-        })
+        });
+        Self { state, ..Self::default() }
     }
 
-    /// Waits for the next event. Cancel safe.
+    /// Waits for the next event. All chunks and frames that have arrived are read at once; [`LegConnection::read`] returns
+    /// the others. Cancel safe.
     pub(super) async fn next(&mut self) -> ConnectionEvent {
-        match self {
-            Self::None => std::future::pending().await,
-            Self::Opening(opening) => match opening.await {
+        if let Some(event) = self.read() {
+            return event;
+        }
+        if std::mem::take(&mut self.may_have_more) {
+            yield_now().await;
+        }
+        poll_fn(|cx| self.poll_batch(cx)).await
+    }
+
+    /// The next event that was read.
+    pub(super) fn read(&mut self) -> Option<ConnectionEvent> {
+        self.arrived.pop_front()
+    }
+
+    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEvent> {
+        let first = ready!(self.poll_event(cx));
+        let mut size = first.size();
+        while size.is_some_and(|size| size < BATCH_BYTES)
+            && let Poll::Ready(event) = self.poll_event(cx)
+        {
+            size = size.zip(event.size()).map(|(all, more)| all + more);
+            self.arrived.push_back(event);
+        }
+        self.may_have_more = size.is_some_and(|size| size >= BATCH_BYTES);
+        Poll::Ready(first)
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEvent> {
+        let event = match &mut self.state {
+            ConnectionState::None => return Poll::Pending,
+            ConnectionState::Opening(opening) => match ready!(opening.poll_unpin(cx)) {
                 OpenResult::Stream(exchange) => {
                     let content_type = exchange.content_type().map(str::to_owned);
-                    *self = Self::Stream(exchange);
-                    ConnectionEvent::Opened { content_type }
+                    self.state = ConnectionState::Stream(exchange);
+                    return Poll::Ready(ConnectionEvent::Opened { content_type });
                 }
                 OpenResult::Socket(socket) => {
-                    *self = Self::Socket(socket);
-                    ConnectionEvent::Opened { content_type: None }
+                    self.state = ConnectionState::Socket(socket);
+                    return Poll::Ready(ConnectionEvent::Opened { content_type: None });
                 }
-                OpenResult::Failed(arrived) => {
-                    *self = Self::None;
-                    arrived
-                }
+                OpenResult::Failed(event) => event,
             },
-            Self::Stream(exchange) => match exchange.next_chunk().await {
-                Some(Ok(bytes)) => ConnectionEvent::Bytes(bytes),
-                Some(Err(error)) => self.close(ConnectionEvent::Broken(reason(&error))),
-                None => self.close(ConnectionEvent::Cleanly),
+            ConnectionState::Stream(exchange) => match ready!(exchange.poll_chunk(cx)) {
+                Some(Ok(bytes)) => return Poll::Ready(ConnectionEvent::Bytes(bytes)),
+                Some(Err(error)) => ConnectionEvent::Broken(reason(&error)),
+                None => ConnectionEvent::Cleanly,
             },
-            Self::Socket(socket) => loop {
+            ConnectionState::Socket(socket) => loop {
                 // The library answers pings on every read, and this loop always reads.
-                match socket.frames.next().await {
-                    Some(Ok(Message::Text(text))) => return ConnectionEvent::Text(text),
+                match ready!(socket.frames.poll_next_unpin(cx)) {
+                    Some(Ok(Message::Text(text))) => return Poll::Ready(ConnectionEvent::Text(text)),
                     Some(Ok(Message::Close(frame))) => {
                         let (code, reason) = frame.map_or((NO_CODE, String::new()), |frame| {
                             (frame.code.into(), frame.reason.to_string())
                         });
-                        return self.close(ConnectionEvent::Close { code, reason });
+                        break ConnectionEvent::Close { code, reason };
                     }
                     Some(Ok(_)) => {}
-                    Some(Err(SocketError::ConnectionClosed)) | None => {
-                        return self.close(ConnectionEvent::Cleanly);
-                    }
-                    Some(Err(error)) => {
-                        let reason = error.to_string();
-                        return self.close(ConnectionEvent::Broken(reason));
-                    }
+                    Some(Err(SocketError::ConnectionClosed)) | None => break ConnectionEvent::Cleanly,
+                    Some(Err(error)) => break ConnectionEvent::Broken(error.to_string()),
                 }
             },
-        }
-    }
-
-    fn close(&mut self, arrived: ConnectionEvent) -> ConnectionEvent {
-        *self = Self::None;
-        arrived
+        };
+        self.state = ConnectionState::None;
+        Poll::Ready(event)
     }
 
     /// Sends text frames.
     pub(super) async fn send(&mut self, texts: Vec<String>) -> Result<(), String> {
-        let Self::Socket(socket) = self else { return Ok(()) };
+        let ConnectionState::Socket(socket) = &mut self.state else { return Ok(()) };
         for text in texts {
             socket.frames.feed(Message::text(text)).await.map_err(|error| error.to_string())?;
         }

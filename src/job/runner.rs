@@ -91,7 +91,7 @@ impl Runner {
             RecordWriter::new(ledger, Arc::clone(&job), config.limits.ledger, config.jobs.log_frames);
         let now = Instant::now();
         let clock = (job.record_lock().queued, now);
-        let connection = LegConnection::None;
+        let connection = LegConnection::default();
         let is_recorded = config.jobs.recording != JobRecording::Off;
         let recording = config.data_dir.as_deref().filter(|_| is_recorded);
         let room = config.limits.recording_bytes;
@@ -192,7 +192,7 @@ impl Runner {
                 && self.request.endpoint.vm.is_none()
                 && out.refused.as_ref().is_some_and(|refusal| matches!(refusal.status, 403..=405))
             {
-                self.connection = LegConnection::None;
+                self.connection = LegConnection::default();
                 self.key_attempt = None;
                 return AttemptResult::Retry;
             }
@@ -210,7 +210,8 @@ impl Runner {
             }
             let Some(due) = session.deadline() else { return AttemptResult::Done };
             let arrived = self.wait(self.began + due, &session).await;
-            let event = match &arrived {
+            let now = self.now();
+            match arrived {
                 NextEvent::Write => {
                     self.progress(&session);
                     self.record_writer.write();
@@ -219,16 +220,21 @@ impl Runner {
                     }
                     continue;
                 }
-                NextEvent::Tick => SessionEvent::Tick,
-                NextEvent::Stop(cause) => SessionEvent::Stopped(*cause),
-                NextEvent::Arrived(arrived) => {
-                    if let Some(recorder) = &mut self.recorder {
-                        recorder.record_event(arrived, self.channel);
+                NextEvent::Tick => session.handle(now, SessionEvent::Tick, &mut out),
+                NextEvent::Stop(cause) => session.handle(now, SessionEvent::Stopped(cause), &mut out),
+                NextEvent::Arrived(first) => {
+                    let mut next = Some(first);
+                    while let Some(arrived) = next {
+                        if let Some(recorder) = &mut self.recorder {
+                            recorder.record_event(&arrived, self.channel);
+                        }
+                        session.handle(now, self.event(&arrived), &mut out);
+                        // The other actions come before the next event.
+                        let is_alone = session.has_notices() || !out.has_only_frames();
+                        next = if is_alone { None } else { self.connection.read() };
                     }
-                    self.event(arrived)
                 }
-            };
-            session.handle(self.now(), event, &mut out);
+            }
             self.count(&session);
             self.record_writer.mark_dirty();
         }
@@ -376,7 +382,7 @@ impl Runner {
             frames = Normalizer::refusal_frames(self.request.endpoint.kind, refusal, &self.job.redactor);
         }
         if close || end.is_some() {
-            self.connection = LegConnection::None;
+            self.connection = LegConnection::default();
             if let Some(recorder) = &mut self.recorder {
                 recorder.close();
             }

@@ -21,7 +21,7 @@ use super::errors::{OrResponse, error_response, refusal_response};
 use super::headers::{inbound, outbound, without_body};
 use super::quota::acquire_stream;
 use super::request::RequestContext;
-use crate::backend::{ForwardError, Tunnel};
+use crate::backend::ForwardError;
 use crate::core::domain::refusal::Refusal;
 use crate::core::http::headers::is_websocket;
 use crate::core::remote::Remote;
@@ -128,15 +128,14 @@ pub(super) async fn answer(
     headers.insert(UPGRADE, WEBSOCKET);
     let broken =
         |error: hyper::Error| ForwardError::Broken { remote: Remote::Backend, why: error.to_string() };
-    let tunnel = exchange.tunnel().await.map_err(|error| failed(broken(error)))?;
+    let upgraded = exchange.upgraded().await.map_err(|error| failed(broken(error)))?;
     let first = has_key_in_frame.then(|| coalesce::check_first_frame(context, key_attempt));
     let (linger, stopping) = (backend.limits().tunnel_close, context.proxy.tunnels.closing());
     context.proxy.tunnels.open(async move {
-        let Tunnel { upgraded, connection } = tunnel;
         if let Ok(client) = client.await {
             relay::join(TokioIo::new(client), TokioIo::new(upgraded), linger, stopping, first).await;
         }
-        drop((slot, connection));
+        drop(slot);
     });
     Ok(respond::switching(headers))
 }

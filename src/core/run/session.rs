@@ -146,6 +146,20 @@ pub struct SessionOutput {
     pub end: Option<RunReport>,
 }
 
+impl SessionOutput {
+    /// Whether there is nothing to do beyond sending frames and recording failed objects.
+    pub fn has_only_frames(&self) -> bool {
+        let Self { invalidate_capabilities, accepted, refusal, refused, close, open, send, end, .. } = self;
+        let is_due = *invalidate_capabilities || *accepted || *close;
+        !is_due
+            && refusal.is_none()
+            && refused.is_none()
+            && open.is_none()
+            && send.is_empty()
+            && end.is_none()
+    }
+}
+
 #[derive(Debug)]
 enum Phase {
     /// The leg's request is in flight.
