@@ -331,6 +331,11 @@ impl Normalizer {
         self.summary.degraded |= summary.degraded;
     }
 
+    /// Whether the backend's own payload for an object is kept.
+    pub fn keeps_payloads(&self) -> bool {
+        self.options.payloads
+    }
+
     /// Passes on an event of the backend's own type, if the client requested these.
     pub fn pass_through(&mut self, name: &str, data: &str, out: &mut Vec<Frame>) {
         if !self.options.all_events {

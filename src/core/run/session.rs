@@ -445,6 +445,11 @@ impl Session {
     }
 }
 
+/// `bytes` as text, as [`String::from_utf8_lossy`] reads them. That takes ten times as long for valid text.
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
+
 /// The backend's report that a leg succeeded.
 fn completed(summary: ResultSummary) -> Fact<'static> {
     Fact::Complete { ok: Some(true), message: String::new(), detail: None, summary }
@@ -453,19 +458,23 @@ fn completed(summary: ResultSummary) -> Fact<'static> {
 fn apply_item(normalizer: &mut Normalizer, item: SseItem<'_>, frames: &mut Vec<Frame>) {
     match item {
         SseItem::Event { name, data } => {
-            let name = String::from_utf8_lossy(name);
-            let data = String::from_utf8_lossy(data);
+            let (name, data) = (lossy(name), lossy(data));
             normalizer.note_event_type(&name);
+            let parse = if normalizer.keeps_payloads() {
+                native::parse_event_with_payload
+            } else {
+                native::parse_event
+            };
             let strict = python::has_surrogates(&data).then(|| python::to_strict(&data)).flatten();
             let data = strict.map_or(data, Cow::Owned);
-            if let Ok(fact) = native::parse_event(&name, &data) {
+            if let Ok(fact) = parse(&name, &data) {
                 normalizer.pass_through(&name, &data, frames);
                 normalizer.apply(fact, frames);
                 return;
             }
             let strict = python::to_strict(&data).unwrap_or_default();
             normalizer.pass_through(&name, &strict, frames);
-            match native::parse_event(&name, &strict).or_else(|_| native::unreadable(&name, &data)) {
+            match parse(&name, &strict).or_else(|_| native::unreadable(&name, &data)) {
                 Ok(fact) => normalizer.apply(fact, frames),
                 Err(native::UnreadableEvent) => normalizer.unreadable += 1,
             }

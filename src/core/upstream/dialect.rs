@@ -228,7 +228,7 @@ fn parse<'a>(text: &'a str, payload: impl FnOnce(&'a str) -> Option<&'a RawValue
         return unknown(text);
     };
     if let Some(event) = frame.event.as_str() {
-        let fact = native::parse_event(event, text).or_else(|_| native::unreadable(event, text));
+        let fact = native::parse_event_with_payload(event, text).or_else(|_| native::unreadable(event, text));
         return fact.map_or_else(|_| unknown(text), WsMessage::Fact);
     }
     let Some(object_name) = frame.object.0 else {

@@ -10,26 +10,41 @@ use serde_json::value::RawValue;
 
 use super::fact::Fact;
 use super::legacy::{MAX_NAME, sentence, tidy};
-use super::lenient::{LenientBool, LenientMap, LenientText};
+use super::lenient::{LenientBool, LenientText};
 use crate::core::domain::event::Failure;
 use crate::core::text::detail::{self, SENTENCE};
 use crate::core::text::plain;
 use crate::core::upstream::result;
-use step::StepEvent;
+use step::{ParsedPayload, StepEvent};
 use structured::{Bootstrap, Discovery, DuplicateName, ErrorDetail, ItemProgress, PhaseSummary, Substep};
 
 /// The data of an event is not JSON, or not an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnreadableEvent;
 
-/// Parses the event `name` with `data`.
+/// Parses the event `name` with `data`, without the backend's own payload of an object.
 ///
 /// # Errors
 ///
 /// [`UnreadableEvent`] if the data is not a JSON object.
 pub fn parse_event<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, UnreadableEvent> {
+    if name == "step"
+        && let Ok(step) = parse::<StepEvent<'_, ParsedPayload<'_>>>(data)
+    {
+        return Ok(step.fact());
+    }
+    // A payload that is malformed costs only itself.
+    parse_event_with_payload(name, data)
+}
+
+/// Parses the event `name` with `data`, and keeps the backend's own payload of an object.
+///
+/// # Errors
+///
+/// [`UnreadableEvent`] if the data is not a JSON object.
+pub fn parse_event_with_payload<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, UnreadableEvent> {
     match name {
-        "step" => parse::<StepEvent<'_>>(data).map(StepEvent::fact),
+        "step" => parse::<StepEvent<'_, Option<&RawValue>>>(data).map(StepEvent::fact),
         "complete" => parse::<CompleteEvent<'_>>(data).map(CompleteEvent::fact),
         "error" => parse::<ErrorEvent<'_>>(data).map(|event| Fact::Aborted(event.failure())),
         "item_progress" => parse::<ItemProgress<'_>>(data).map(ItemProgress::fact),
@@ -66,7 +81,8 @@ pub fn unreadable<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, UnreadableE
 
 fn parse<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, UnreadableEvent> {
     // Serde would accept a list as the fields of `T` in order.
-    serde_json::from_str::<LenientMap<T>>(data).ok().and_then(|map| map.0).ok_or(UnreadableEvent)
+    let is_object = data.trim_ascii_start().starts_with('{');
+    is_object.then(|| serde_json::from_str(data).ok()).flatten().ok_or(UnreadableEvent)
 }
 
 /// The value of `ok` at the beginning of a `complete` that is too large to parse. Backends write it first, before

@@ -3,7 +3,6 @@
 //! Backends write their events with `json.dumps`, and the plugin reads them with `json.loads`. One such number must
 //! not lose an event.
 
-use memchr::memmem;
 use serde_json::Value;
 
 /// Non-finite numbers.
@@ -56,7 +55,9 @@ pub fn to_strict(text: &str) -> Option<String> {
 
 /// Whether `text` may contain lone surrogates. The parser does not detect them in strings that it skips.
 pub fn has_surrogates(text: &str) -> bool {
-    memmem::find(text.as_bytes(), b"\\ud").is_some() || memmem::find(text.as_bytes(), b"\\uD").is_some()
+    let bytes = text.as_bytes();
+    let begins = |at| bytes[at..].starts_with(b"\\ud") || bytes[at..].starts_with(b"\\uD");
+    memchr::memchr_iter(b'\\', bytes).any(begins)
 }
 
 /// The number in `\uXXXX`, if `text` begins with one.

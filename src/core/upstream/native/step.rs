@@ -17,29 +17,47 @@ use crate::core::upstream::legacy::{
 };
 use crate::core::upstream::lenient::{LenientMap, LenientText};
 
+/// A step, with its payload as `P`.
 #[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-pub(super) struct StepEvent<'a> {
+#[serde(default, bound(deserialize = "'de: 'a, P: Default + Deserialize<'de>"))]
+pub(super) struct StepEvent<'a, P> {
     step: LenientText<'a>,
     status: LenientText<'a>,
     message: LenientText<'a>,
     rowid: LenientText<'a>,
     error: LenientText<'a>,
-    result: LenientMap<Figures>,
-    payload: Option<&'a RawValue>,
+    result: LenientMap<Box<Figures>>,
+    payload: P,
 }
 
-impl<'a> StepEvent<'a> {
-    pub(super) fn fact(self) -> Fact<'a> {
-        let payload: LegacyFrame<'a> =
-            self.payload.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+/// The payload of a step, parsed, and as JSON if it is kept.
+pub(super) struct StepPayload<'a>(Box<LegacyFrame<'a>>, Option<&'a RawValue>);
+
+/// A payload that is not kept as JSON. Most steps have one, and a step is moved several times.
+pub(super) type ParsedPayload<'a> = LenientMap<Box<LegacyFrame<'a>>>;
+
+impl<'a> From<ParsedPayload<'a>> for StepPayload<'a> {
+    fn from(parsed: ParsedPayload<'a>) -> Self {
+        Self(parsed.0.unwrap_or_default(), None)
+    }
+}
+
+impl<'a> From<Option<&'a RawValue>> for StepPayload<'a> {
+    fn from(raw: Option<&'a RawValue>) -> Self {
+        Self(fields_of(raw).unwrap_or_default(), raw)
+    }
+}
+
+impl<'a, P: Default + Into<StepPayload<'a>>> StepEvent<'a, P> {
+    pub(super) fn fact(mut self) -> Fact<'a> {
+        let StepPayload(payload, raw) = std::mem::take(&mut self.payload).into();
         let object_name = self.step.0.clone().unwrap_or_default();
         if object_name == "sync" {
             return match (payload.step.as_str(), self.status.or_empty()) {
                 (None, "failed") => {
                     Fact::StageError(stage_error(object_name, self.message.0.unwrap_or_default()))
                 }
-                _ => legacy_fact(payload, self.payload),
+                _ => legacy_fact(*payload, raw),
             };
         }
         if payload.end.0 == Some(true) {
@@ -48,7 +66,7 @@ impl<'a> StepEvent<'a> {
         let is_object = Object::from_step(&object_name).is_some() || Kind::from_stage(&object_name).is_none();
         let mut nameless = is_object && self.rowid.as_str().is_some();
         if let (true, Some(data)) = (is_object, payload.data.0) {
-            match data.fact(object_name.clone(), self.payload) {
+            match data.fact(object_name.clone(), raw) {
                 Fact::Nothing => {}
                 Fact::Object { object, scope, name, form, state: ObjectState::Processing, payload }
                     if self.status.or_empty() == "failed" =>
@@ -61,7 +79,7 @@ impl<'a> StepEvent<'a> {
         }
         if let (true, Some(name)) = (is_object, non_empty(self.rowid.clone())) {
             let state = self.state();
-            return object_fact(object_name, Scope::default(), name, (EventForm::Frame, state), self.payload);
+            return object_fact(object_name, Scope::default(), name, (EventForm::Frame, state), raw);
         }
         if let (Some(object), "failed") = (Object::from_step(&object_name), self.status.or_empty())
             && let Some(count) = unnamed(self.message.or_empty())
@@ -73,11 +91,11 @@ impl<'a> StepEvent<'a> {
             // It is about an object without a name, not about its stage.
             "failed" if nameless || !is_of_stage => {
                 let report = (EventForm::Frame, self.state());
-                object_fact(object_name, Scope::default(), Cow::Borrowed(""), report, self.payload)
+                object_fact(object_name, Scope::default(), Cow::Borrowed(""), report, raw)
             }
             "completed" if nameless => note(object_name, self.message.0.unwrap_or_default()),
             status => {
-                let figures = self.result.0.unwrap_or_default();
+                let figures = *self.result.0.unwrap_or_default();
                 stage_fact(object_name, status, self.message.0.unwrap_or_default(), figures)
             }
         }

@@ -69,6 +69,7 @@ impl SseParser {
             self.after_cr = false;
             rest = piece.strip_prefix(b"\n").unwrap_or(piece);
         }
+        let mut held = None;
         while let Some(at) = memchr2(b'\n', b'\r', rest) {
             let (line, end) = rest.split_at(at);
             rest = &end[1..];
@@ -77,16 +78,19 @@ impl SseParser {
                 rest = rest.strip_prefix(b"\n").unwrap_or(rest);
             }
             if self.line.is_empty() && self.line_dropped == 0 {
-                self.line(line, 0, &mut on_item);
+                self.line(line, 0, &mut held, &mut on_item);
             } else {
                 self.line_dropped += append(&mut self.line, line, self.limit + FIELD);
                 let mut whole = std::mem::take(&mut self.line);
                 let dropped = std::mem::take(&mut self.line_dropped);
-                self.line(&whole, dropped, &mut on_item);
+                let mut held = None;
+                self.line(&whole, dropped, &mut held, &mut on_item);
+                self.keep(held);
                 whole.clear();
                 self.line = whole;
             }
         }
+        self.keep(held);
         self.line_dropped += append(&mut self.line, rest, self.limit + FIELD);
     }
 
@@ -101,19 +105,32 @@ impl SseParser {
         &self.last_id
     }
 
-    fn line(&mut self, mut line: &[u8], dropped: usize, on_item: &mut impl FnMut(SseItem<'_>)) {
+    /// Parses a line. `held` is the data of the event so far, if that is one line of the same piece: most events need no
+    /// copy of it.
+    fn line<'p>(
+        &mut self,
+        mut line: &'p [u8],
+        dropped: usize,
+        held: &mut Option<&'p [u8]>,
+        on_item: &mut impl FnMut(SseItem<'_>),
+    ) {
         if std::mem::take(&mut self.at_start) {
             line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         }
         if line.is_empty() {
-            self.dispatch(on_item);
+            self.dispatch(held.take(), on_item);
             return;
         }
         let (field, value) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));
         let value = value.strip_prefix(b":").unwrap_or(value);
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match field {
+            b"data" if !self.has_data && dropped == 0 && value.len() <= self.limit => {
+                self.has_data = true;
+                *held = Some(value);
+            }
             b"data" => {
+                self.keep(held.take());
                 if std::mem::replace(&mut self.has_data, true) {
                     self.data_dropped += append(&mut self.data, b"\n", self.limit);
                 }
@@ -132,9 +149,17 @@ impl SseParser {
         }
     }
 
-    fn dispatch(&mut self, on_item: &mut impl FnMut(SseItem<'_>)) {
+    /// Copies the data of an event that goes on.
+    fn keep(&mut self, held: Option<&[u8]>) {
+        if let Some(data) = held {
+            self.data_dropped += append(&mut self.data, data, self.limit);
+        }
+    }
+
+    fn dispatch(&mut self, held: Option<&[u8]>, on_item: &mut impl FnMut(SseItem<'_>)) {
         if self.has_data {
             let Self { name, data, data_dropped, .. } = &*self;
+            let data = held.unwrap_or(data);
             on_item(match data_dropped {
                 0 => SseItem::Event { name, data },
                 dropped => SseItem::Oversized { name, bytes: data.len() + dropped, head: data },
