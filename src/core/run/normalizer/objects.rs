@@ -207,14 +207,16 @@ impl Normalizer {
             ObjectState::Processing if !object.has_rows() => {
                 (StepStatus::Progress, format!("Checking {}", describe_checked(object, scope, &name)), None)
             }
-            ObjectState::Processing => (StepStatus::Progress, format!("Processing {word} {name}"), None),
+            ObjectState::Processing => {
+                (StepStatus::Progress, ["Processing ", &word, " ", &name].concat(), None)
+            }
             ObjectState::Checked { found, warning, .. } => {
                 let found = found.map(|found| format!(": {found} found")).unwrap_or_default();
                 let looked_for = describe_checked(object, scope, &name);
                 (StepStatus::Progress, format!("Checked {looked_for}{found}{}", remark(warning)), None)
             }
             ObjectState::Completed { warning, .. } => {
-                (StepStatus::Completed, format!("Synced {word} {name}{}", remark(warning)), None)
+                (StepStatus::Completed, ["Synced ", &word, " ", &name, &remark(warning)].concat(), None)
             }
             ObjectState::Failed { error, is_part: partly } => {
                 let owner = scope.owner.as_deref().filter(|owner| *owner != word);

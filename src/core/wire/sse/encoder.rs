@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::frame::{Frame, FrameName};
 use crate::core::domain::counts::{Count, Counts};
-use crate::core::domain::event::{Failure, Step, StreamEnd};
+use crate::core::domain::event::{Failure, Step, StepStatus, StreamEnd};
 use crate::core::domain::figures::ResultSummary;
 use crate::core::text::redact::Redactor;
 
@@ -37,6 +37,9 @@ const DETAIL_LIMIT: usize = 4000;
 /// The maximum size of a passed-on payload or event of a backend's own type, in bytes of JSON.
 const EXTRA_LIMIT: usize = 16 * 1024;
 
+/// The size of an allocation for frames that follow each other, in bytes.
+const BLOCK: usize = 2048;
+
 /// A step for a single client, outside the run's log, such as a notice of missed events.
 ///
 /// It must not be the last frame of the client's stream.
@@ -49,6 +52,7 @@ pub fn standalone_step(step: &Step<'_>) -> Bytes {
 // Deliberately not Clone: a copy could write a second end.
 #[derive(Debug)]
 pub struct SseEncoder {
+    /// The current frame, behind the ones that share its allocation.
     out: BytesMut,
     tail: BytesMut,
     redactor: Redactor,
@@ -62,7 +66,7 @@ impl SseEncoder {
 
     /// Begins a stream whose frames are redacted with `redactor`.
     pub fn start_redacted(first: &Step<'_>, redactor: Redactor) -> (Self, Frame) {
-        let mut stream = Self { out: BytesMut::new(), tail: BytesMut::new(), redactor };
+        let mut stream = Self { out: BytesMut::with_capacity(BLOCK), tail: BytesMut::new(), redactor };
         let frame = stream.step(first);
         (stream, frame)
     }
@@ -73,13 +77,13 @@ impl SseEncoder {
         let Self { out, tail, redactor } = self;
         begin(out, "step");
         let start = out.len();
-        out.put_u8(b'{');
-        field(out, "step", &redactor.text(&step.step), STEP_NAME_LIMIT);
-        field(out, "status", step.status.as_str(), STEP_NAME_LIMIT);
-        key(out, "message");
-
+        out.put_slice(b"{\"step\": ");
+        string(out, &redactor.text(&step.step), STEP_NAME_LIMIT);
+        for part in [", \"status\": \"", step.status.as_str(), "\", \"message\": "] {
+            out.put_slice(part.as_bytes());
+        }
         tail.clear();
-        key(tail, "rowid");
+        tail.put_slice(b", \"rowid\": ");
         match &step.rowid {
             Some(rowid) => string(tail, &redactor.text(rowid), ROWID_LIMIT),
             None => tail.put_slice(b"null"),
@@ -178,8 +182,14 @@ impl SseEncoder {
 
     fn end(&mut self, name: FrameName) -> Frame {
         self.out.put_slice(b"\n\n");
-        // An exactly sized buffer of its own: frames are kept for a long time, and not all equally long.
-        Frame { name, bytes: Bytes::copy_from_slice(&self.out), payload: None }
+        let bytes = match name {
+            // These outlive the frames around them, and must not keep their memory.
+            FrameName::Step(StepStatus::Failed) | FrameName::Error | FrameName::Complete => {
+                Bytes::copy_from_slice(&self.out)
+            }
+            FrameName::Step(_) | FrameName::Extra => self.out.split().freeze(),
+        };
+        Frame { name, bytes, payload: None }
     }
 }
 
@@ -310,8 +320,14 @@ fn numbers<'a>(out: &mut BytesMut, numbers: impl IntoIterator<Item = (&'a str, u
 
 /// Writes `text` as a JSON string of at most `limit` characters, including the quotes. A truncated text ends in `...`.
 fn string(out: &mut BytesMut, text: &str, limit: usize) {
+    let room = limit.saturating_sub(2);
     out.put_u8(b'"');
-    put_escaped(out, &truncate_escaped(text, limit.saturating_sub(2)));
+    // Nearly every text.
+    if text.len() <= room && text.bytes().fold(true, |all, byte| all & is_verbatim(byte)) {
+        out.put_slice(text.as_bytes());
+    } else {
+        put_escaped(out, &truncate_escaped(text, room));
+    }
     out.put_u8(b'"');
 }
 
@@ -404,7 +420,6 @@ fn compact_ascii(out: &mut BytesMut, json: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::domain::event::StepStatus;
 
     fn text(frame: &Frame) -> &str {
         std::str::from_utf8(&frame.bytes).unwrap()
