@@ -116,12 +116,12 @@ impl JobLog {
         }
         let next = {
             let mut frames = self.frames();
+            self.grow(new.iter().map(LoggedFrame::size).sum());
             for frame in new {
                 debug_assert_eq!(
                     frame.sequence, frames.next,
                     "frames are appended in the order of their numbers"
                 );
-                self.grow(frame.size());
                 frames.push(frame);
             }
             let excess = self.size().saturating_sub(self.limit);
@@ -288,8 +288,11 @@ impl LogFrames {
     /// How many frames from `from` up to, but not including, `to` were evicted.
     fn evicted(&self, from: u64, to: u64) -> u64 {
         let to = to.min(self.frontier);
-        let left = self.before(to) - self.before(from.min(to));
-        to.saturating_sub(from) - left as u64
+        if from >= to {
+            return 0;
+        }
+        let left = self.before(to) - self.before(from);
+        to - from - left as u64
     }
 
     /// How many frames before `sequence` remain.

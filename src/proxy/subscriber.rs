@@ -113,9 +113,13 @@ pub(crate) fn stored(kind: Kind, replay: Replay, view: SubscriberOptions, span: 
         first.push(gap_frame(kind, status, missed, None));
     }
     // Frames are written one at a time, so that a stalled reader does not hold all of them twice.
-    let written = frames.into_iter().filter_map(move |logged| view.encode(id, &logged));
-    let frames =
-        stream::iter(first.into_iter().chain(written).map(|bytes| Ok::<_, BoxError>(Frame::data(bytes))));
+    let written = frames.into_iter().map(move |logged| {
+        let mut chunk = Vec::new();
+        view.encode(id, &logged, &mut chunk);
+        Bytes::from(chunk)
+    });
+    let chunks = first.into_iter().chain(written).filter(|chunk| !chunk.is_empty());
+    let frames = stream::iter(chunks.map(|chunk| Ok::<_, BoxError>(Frame::data(chunk))));
     StreamBody::new(frames).boxed_unsync()
 }
 
@@ -129,34 +133,34 @@ impl SubscriberOptions {
     fn write(&self, watching: &Watcher, batch: &Batch) -> Bytes {
         let job = &watching.job;
         let mut missed = batch.missed;
-        let mut pieces = Vec::with_capacity(batch.frames.len() + 1);
+        let mut chunk = Vec::with_capacity(batch.frames.iter().map(|logged| logged.frame.bytes.len()).sum());
         for logged in &batch.frames {
             // A stream begins with its first frame, even if later ones are gone.
             if missed > 0 && logged.sequence > FIRST {
                 let kind = job.key.endpoint().kind;
-                pieces.push(gap_frame(kind, StepStatus::Progress, missed, Some(batch.failures_evicted)));
+                let gap = gap_frame(kind, StepStatus::Progress, missed, Some(batch.failures_evicted));
+                chunk.extend_from_slice(&gap);
                 missed = 0;
             }
-            pieces.extend(self.encode(job.id, logged));
+            self.encode(job.id, logged, &mut chunk);
         }
-        match pieces.as_mut_slice() {
-            [only] => std::mem::take(only),
-            pieces => pieces.concat().into(),
-        }
+        chunk.into()
     }
 
-    /// Writes a frame, with its id as the first line if the client uses ids (R1). `None` for an event that the client
-    /// does not select.
-    fn encode(&self, job: JobId, LoggedFrame { sequence, frame, .. }: &LoggedFrame) -> Option<Bytes> {
-        let bytes = match frame.name {
-            FrameName::Extra if !self.selection.all_events => return None,
-            _ if self.selection.payloads => frame.with_payload(),
-            _ => frame.bytes.clone(),
-        };
-        if !self.ids {
-            return Some(bytes);
+    /// Writes a frame to `chunk`, with its id as the first line if the client uses ids (R1). Writes nothing for an event
+    /// that the client does not select.
+    fn encode(&self, job: JobId, LoggedFrame { sequence, frame, .. }: &LoggedFrame, chunk: &mut Vec<u8>) {
+        if frame.name == FrameName::Extra && !self.selection.all_events {
+            return;
         }
-        Some([format!("id: {job}.{sequence}\n").as_bytes(), &bytes].concat().into())
+        if self.ids {
+            chunk.extend_from_slice(format!("id: {job}.{sequence}\n").as_bytes());
+        }
+        if self.selection.payloads {
+            chunk.extend_from_slice(&frame.with_payload());
+        } else {
+            chunk.extend_from_slice(&frame.bytes);
+        }
     }
 }
 
