@@ -57,9 +57,9 @@ const LAYERS: [(&str, &[&str]); 21] = [
 ];
 
 /// The crates that the core may use: nothing that waits or does I/O.
-const CORE: [&str; 16] = [
-    "std", "core", "self", "super", "crate", "aho_corasick", "base64", "bytes", "form_urlencoded", "http",
-    "memchr", "percent_encoding",
+const CORE: [&str; 17] = [
+    "std", "core", "self", "super", "crate", "aho_corasick", "base64", "bytes", "foldhash",
+    "form_urlencoded", "http", "memchr", "percent_encoding",
     // Types of secrets, which are zeroed when they are dropped: values alone.
     "secrecy", "serde", "serde_json", "zeroize",
 ];

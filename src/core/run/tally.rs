@@ -9,6 +9,8 @@ mod occurrences;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use crate::core::domain::counts::{Count, Counts};
 use crate::core::domain::object::Object;
 use occurrences::{ObjectIdentity, Occurrences, TallyChange};
@@ -210,7 +212,7 @@ pub struct Tally {
     rows: Vec<(Object, TallyRow)>,
     occurrences: Occurrences,
     /// The names of unfinished objects, each with a sequence number of its start.
-    open: HashMap<ObjectIdentity, (u64, Object, String)>,
+    open: HashMap<ObjectIdentity, (u64, Object, String), RandomState>,
     begun: u64,
     /// Some unfinished objects exceed the limit and are not kept.
     has_more_open: bool,
@@ -244,7 +246,9 @@ impl Tally {
             self.open.remove(&identity);
         } else if self.open.len() < MAX_NAMES {
             self.begun += 1;
-            self.open.insert(identity, (self.begun, object, name.chars().take(MAX_NAME).collect()));
+            let end = name.char_indices().nth(MAX_NAME).filter(|_| name.len() > MAX_NAME);
+            let name = end.map_or(name, |(end, _)| &name[..end]);
+            self.open.insert(identity, (self.begun, object, name.to_owned()));
         } else {
             self.has_more_open = true;
         }
