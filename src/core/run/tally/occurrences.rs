@@ -9,7 +9,7 @@ use super::{EventForm, ObjectReport, ObjectStatus, Scope};
 use crate::core::domain::object::Object;
 
 /// The maximum number of objects that are distinguished: as many as fit into 4 MiB with the ids of their records.
-/// Beyond it, two events about one object may count as two objects.
+/// Beyond it, each end is that of one of the objects that have begun, whichever it is.
 const MAX_TRACKED: usize = (1 << 17) / 8 * 7;
 /// The maximum number of objects of one type and name that are distinguished.
 const MAX_PER_NAME: u16 = 64;
@@ -132,6 +132,8 @@ pub(super) struct Occurrences {
     seen: HashMap<ObjectIdentity, Occurrence, fast::RandomState>,
     /// The NetBox records of the objects.
     records: HashSet<ObjectIdentity, fast::RandomState>,
+    /// How many objects of a type have begun and not ended among those that are not distinguished.
+    undistinguished: HashMap<Object, u64, fast::RandomState>,
     /// Hashes what identifies an object. SipHash takes a tenth of the time of a frame.
     hasher: quality::RandomState,
 }
@@ -191,7 +193,15 @@ impl Occurrences {
     ) -> TallyChange {
         let ObjectReport { form, state, is_part, .. } = report;
         if self.seen.len() >= MAX_TRACKED && !self.seen.contains_key(&identity) {
-            return TallyChange { identity, before: None, after: state, is_first: true, is_duplicate: false };
+            let begun = self.undistinguished.entry(object).or_default();
+            let before = (*begun > 0 && (is_part || state != ObjectStatus::Processing))
+                .then_some(ObjectStatus::Processing);
+            match state {
+                ObjectStatus::Processing if before.is_none() => *begun += 1,
+                ObjectStatus::Processing => {}
+                _ => *begun = begun.saturating_sub(1),
+            }
+            return TallyChange { identity, before, after: state, is_first: true, is_duplicate: false };
         }
         let occurrence = self.seen.entry(identity).or_default();
         let before = (occurrence.states != 0).then(|| occurrence.outcome());
@@ -278,5 +288,33 @@ mod tests {
         assert_eq!((take("one more", Processing), take("0", Failed)), (Processing, Failed));
         assert_eq!(known.seen.len(), super::MAX_TRACKED);
         assert!(known.has_ended(Object::VirtualMachine, "0", 0));
+    }
+
+    #[test]
+    fn objects_over_the_tracking_limit_begin_and_end_once() {
+        let mut tally = Tally::default();
+        let mut take = |name: &str, report| {
+            tally.record(Object::VirtualMachine, &Scope::default(), name, report);
+            super::super::tests::count(&tally)
+        };
+        let report = |state| ObjectReport::new(EventForm::Frame, state);
+        for number in 0..super::MAX_TRACKED {
+            take(&number.to_string(), report(Completed));
+        }
+        let tracked = super::MAX_TRACKED as u64;
+        let part = ObjectReport { is_part: true, ..report(Processing) };
+        for (name, report, expected) in [
+            ("a", report(Processing), [1, 0, 0, 1]),
+            ("b", report(Processing), [2, 0, 0, 2]),
+            ("b", part, [2, 0, 0, 2]),
+            ("b", report(Completed), [2, 1, 0, 1]),
+            ("a", report(Failed), [2, 1, 1, 0]),
+            // It has not begun.
+            ("c", report(Completed), [3, 2, 1, 0]),
+            ("d", part, [4, 2, 1, 1]),
+        ] {
+            let [seen, completed, failed, unconfirmed] = take(name, report);
+            assert_eq!([seen - tracked, completed - tracked, failed, unconfirmed], expected, "{name}");
+        }
     }
 }
