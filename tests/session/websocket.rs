@@ -203,6 +203,20 @@ fn late_frames_that_confirm_nothing_are_waited_for_no_longer_than_settle_total()
 }
 
 #[test]
+fn late_frames_about_further_machines_do_not_extend_the_wait() {
+    let mut drive = full_update_of_0_0_2();
+    drive.text(&barrier());
+    let mut waited = Duration::ZERO;
+    while drive.end.is_none() && waited < LIMITS.total {
+        let name = format!("late{}", waited.as_secs());
+        drive.wait(SECOND).text(&frame("virtual_machine", &name, "syncing"));
+        drive.text(&frame("virtual_machine", &name, "completed"));
+        waited += SECOND;
+    }
+    assert_eq!(waited, LIMITS.settle_total);
+}
+
+#[test]
 fn the_wait_for_late_frames_ends_with_silence() {
     let mut drive = full_update_of_0_0_2();
     drive.text(&barrier()).wait(LIMITS.settle - SECOND);

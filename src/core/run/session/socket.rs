@@ -27,7 +27,7 @@ pub(super) struct SocketLeg {
     devices: Vec<String>,
     /// The last text received in place of a greeting.
     last_text: String,
-    /// The number of unconfirmed virtual machines when the last late frame arrived.
+    /// The lowest number of unconfirmed virtual machines since the command returned.
     unconfirmed: Option<u64>,
 }
 
@@ -281,8 +281,9 @@ impl Session {
             self.leg_done(now, None, out);
             return;
         }
-        if socket.unconfirmed.replace(unconfirmed).is_none_or(|before| unconfirmed < before) {
+        if socket.unconfirmed.is_none_or(|least| unconfirmed < least) {
             // The backend is still working and makes progress.
+            socket.unconfirmed = Some(unconfirmed);
             self.settle_ends = None;
         }
         self.settle_for_late_events(now);
