@@ -65,8 +65,8 @@ impl RecordWriter {
                     // The ledger retries and reports what it could not write.
                     let _ = timeout(self.limit, writing).await;
                 }
-                // The progress in this record is that of the write before. It stays due.
-                self.put();
+                // The progress in this record is that of the write before. It stays due, and the frames with it.
+                self.put(Vec::new());
             }
         }
     }
@@ -91,13 +91,14 @@ impl RecordWriter {
 
     /// Starts to write the current record. [`RecordWriter::due`] drives the write.
     pub(super) fn write(&mut self) {
-        self.put();
+        let frames = self.new_frames(&[]);
+        self.put(frames);
         self.mark_clean();
     }
 
-    fn put(&mut self) {
-        let entry = self.entry(&[]);
-        self.writing = Some(self.ledger.put(entry));
+    fn put(&mut self, frames: Vec<LoggedFrame>) {
+        let update = self.update(frames);
+        self.writing = Some(self.ledger.put(update));
     }
 
     fn mark_clean(&mut self) {
@@ -114,8 +115,9 @@ impl RecordWriter {
     pub(super) async fn persist(&mut self, coming: &[LoggedFrame]) -> Result<(), LedgerUnavailable> {
         // The newer of two concurrent writes wins.
         self.writing = None;
-        let entry = self.entry(coming);
-        let put = self.ledger.put(entry);
+        let frames = self.new_frames(coming);
+        let update = self.update(frames);
+        let put = self.ledger.put(update);
         self.mark_clean();
         timeout(self.limit, put).await.unwrap_or_else(|_| {
             telemetry::RecordOverdue { limit: self.limit }.emit();
@@ -124,11 +126,16 @@ impl RecordWriter {
         })
     }
 
-    fn entry(&mut self, coming: &[LoggedFrame]) -> JobUpdate {
+    /// The last frames that are not written yet, with those that are `coming`.
+    fn new_frames(&mut self, coming: &[LoggedFrame]) -> Vec<LoggedFrame> {
         let coming = &coming[coming.len().saturating_sub(self.frames)..];
         let mut frames = self.job.log.tail(self.written, self.frames - coming.len());
         frames.extend(coming.iter().map(LoggedFrame::without_payload));
         self.written = frames.last().map_or(self.written, |frame| frame.sequence);
+        frames
+    }
+
+    fn update(&mut self, frames: Vec<LoggedFrame>) -> JobUpdate {
         JobUpdate { record: self.job.record(), frames, failed: self.failures.take() }
     }
 }
@@ -138,8 +145,9 @@ impl Drop for RecordWriter {
     fn drop(&mut self) {
         if self.failures.pending() > 0 {
             // The ledger writes it even if its future is dropped.
-            let entry = self.entry(&[]);
-            drop(self.ledger.put(entry));
+            let frames = self.new_frames(&[]);
+            let update = self.update(frames);
+            drop(self.ledger.put(update));
         }
     }
 }
