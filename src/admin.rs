@@ -338,14 +338,14 @@ async fn reload(app: &App, requester: &Requester) -> Response<Body> {
     let reloaded = app.reload.reload().await;
     requester.audit(AuditAction::Reload { error: reloaded.as_ref().err().map(String::as_str) });
     match reloaded {
-        Ok(()) => {
-            let names = app.state().names();
-            respond::message(
-                StatusCode::OK,
-                "The configuration was reloaded.",
-                &format!("Backends: {names}."),
-            )
-        }
+        Ok(changed) => respond::object(
+            StatusCode::OK,
+            &serde_json::json!({
+                "message": "The configuration was reloaded.",
+                "detail": format!("Backends: {}.", app.state().names()),
+                "changed": changed,
+            }),
+        ),
         Err(why) => respond::error(
             StatusCode::UNPROCESSABLE_ENTITY,
             ErrorCode::ReloadFailed,

@@ -9,6 +9,7 @@ use tokio::sync::watch::{Receiver, Sender};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use crate::config::SettingChange;
 use crate::core::domain::kind::Kind;
 use crate::job::Registry;
 use crate::ledger::{Ledger, Timestamp};
@@ -48,7 +49,7 @@ pub struct Instance {
 pub struct Reloader(mpsc::Sender<ReloadReply>);
 
 /// The channel for the result of a requested reload.
-pub type ReloadReply = oneshot::Sender<Result<(), String>>;
+pub type ReloadReply = oneshot::Sender<Result<Vec<SettingChange>, String>>;
 
 /// The error of a reload that nothing performs.
 pub const NO_RELOAD: &str = "the bridge is stopping, or does not know where its configuration came from";
@@ -59,9 +60,9 @@ impl Reloader {
         Self(sender)
     }
 
-    /// Requests a reload, and waits for its result. The error says why it failed; the current configuration stays in
-    /// force then.
-    pub async fn reload(&self) -> Result<(), String> {
+    /// Requests a reload, and waits for its result: the keys that changed. The error says why it failed; the current
+    /// configuration stays in force then.
+    pub async fn reload(&self) -> Result<Vec<SettingChange>, String> {
         let (sender, answer) = oneshot::channel();
         // If this fails, the answer does too.
         let _ = self.0.send(sender).await;

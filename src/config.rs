@@ -33,7 +33,7 @@ use ipnet::IpNet;
 
 pub use backend::BackendConfig;
 pub use base_path::BasePath;
-pub use effective::EffectiveConfig;
+pub use effective::{EffectiveConfig, SettingChange, Settings};
 pub use env::{CONFIG_VARIABLE, LOG_VARIABLE, TOKEN_VARIABLE};
 pub use flags::Flags;
 pub use jobs::{JobRecording, Jobs, OnDisconnect, WithoutLedger};
@@ -103,6 +103,8 @@ keys! {
     {
         /// The keys whose change needs a restart, with their values.
         needing_restart: Vec<(&'static str, String)> = values.needing_restart();
+        /// The values of all keys, without secrets.
+        settings: Settings = Settings::default();
         /// The tokens of the admin listener. There is one if that has another address than a loopback address.
         admin_tokens: Vec<AdminToken> = admin_tokens;
         /// The files for TLS with clients, if it is used.
@@ -165,6 +167,7 @@ impl Config {
         read: impl Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Result<Self, ConfigError> {
         let mut builder = Builder::new(flags, env, &read);
+        let settings = EffectiveConfig::new(&builder).settings();
         let shim_key = builder.shim_key(&read);
         let admin_tokens = builder.admin_tokens(&read);
         let (backends, keys): (Vec<Values>, Vec<_>) = builder.backends(&read).into_iter().unzip();
@@ -181,7 +184,7 @@ impl Config {
             let Values { backend, netbox, limits, .. } = values;
             Some(BackendConfig::new(backend.url.clone()?, backend, netbox, limits, key))
         });
-        Ok(Self::new(common, admin_tokens, shim_key, backends.collect(), notify))
+        Ok(Self { settings, ..Self::new(common, admin_tokens, shim_key, backends.collect(), notify) })
     }
 
     /// The format of the log alone, for a log that starts before the whole configuration is read. A problem is reported
@@ -226,6 +229,11 @@ impl Config {
         pairs
             .map(|((key, before), (_, after))| (*key, before.as_str(), after.as_str()))
             .find(|of| of.1 != of.2)
+    }
+
+    /// The values that differ in `newer`, without secrets. The content of files is not compared.
+    pub fn changes(&self, newer: &Self) -> Vec<SettingChange> {
+        self.settings.changes(&newer.settings)
     }
 
     /// The keys and tokens, which must not be stored or logged.

@@ -1,5 +1,7 @@
 //! `proxbox-bridge reload` and `proxbox-bridge log`: the configuration and the log filter of a running bridge.
 
+use std::fmt::Write as _;
+
 use http::{HeaderMap, Method};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -53,14 +55,31 @@ pub async fn reload(args: &ReloadArgs) -> anyhow::Result<()> {
     struct Reloaded {
         message: String,
         detail: String,
+        // Older bridges do not list them.
+        #[serde(default)]
+        changed: Vec<Change>,
+    }
+    #[derive(Deserialize)]
+    struct Change {
+        key: String,
+        owner: Option<String>,
+        before: Option<String>,
+        after: Option<String>,
     }
 
     let body = args.bridge.client()?.call(Method::POST, "/reload", HeaderMap::new()).await?;
     if args.json {
         return print(&String::from_utf8_lossy(&body));
     }
-    let Reloaded { message, detail } = serde_json::from_slice(&body)?;
-    print(&format!("{message} {detail}"))
+    let Reloaded { message, detail, changed } = serde_json::from_slice(&body)?;
+    let mut text = format!("{message} {detail}");
+    for Change { key, owner, before, after } in changed {
+        let owner = owner.map(|owner| format!(" of {owner}")).unwrap_or_default();
+        let [before, after] = [before, after].map(|value| value.unwrap_or_else(|| "not set".to_owned()));
+        // Writing to a string does not fail.
+        let _ = write!(text, "\n{key}{owner}: {before} → {after}");
+    }
+    print(&text)
 }
 
 /// Prints the log filter, or sets it and prints both.

@@ -91,11 +91,11 @@ impl Builder {
     }
 
     /// The values of the whole bridge, those of each backend, and those of each target of notifications.
-    pub(super) fn sourced(self) -> (Sourced, Vec<Sourced>, Vec<Sourced>) {
+    pub(super) fn sourced(&self) -> (Sourced, Vec<Sourced>, Vec<Sourced>) {
         let Self { common, origins, backends, notify, .. } = self;
-        let backends = backends.into_iter().map(|settings| apply_all(settings, common.clone())).collect();
-        let notify = notify.into_iter().map(|(_, settings)| apply_all(settings, Values::default())).collect();
-        ((common, origins), backends, notify)
+        let backends = backends.iter().map(|settings| apply_all(settings.clone(), common.clone()));
+        let notify = notify.iter().map(|(_, settings)| apply_all(settings.clone(), Values::default()));
+        ((common.clone(), origins.clone()), backends.collect(), notify.collect())
     }
 
     /// The values for each backend, with the API key of its file.

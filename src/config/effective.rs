@@ -2,6 +2,7 @@
 //!
 //! Secrets are in files, whose names are shown. URLs that may contain one are cut.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
@@ -58,9 +59,10 @@ impl EffectiveConfig {
     /// All problems of single values. Contradictions between values are not reported.
     pub fn load(flags: &Flags, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let builder = Builder::new(flags, env, &|path| std::fs::read(path));
-        if !builder.problems.is_empty() {
-            return Err(ConfigError(builder.problems));
-        }
+        if builder.problems.is_empty() { Ok(Self::new(&builder)) } else { Err(ConfigError(builder.problems)) }
+    }
+
+    pub(super) fn new(builder: &Builder) -> Self {
         let (bridge, backends, notify) = builder.sourced();
         let is_of_bridge = |key: &ConfigKey| ![BACKEND, NOTIFY].contains(&key.path().0);
         let of_backend = |sourced: &Sourced| {
@@ -68,14 +70,29 @@ impl EffectiveConfig {
                 key.path().0 == BACKEND || (is_of_bridge(key) && sourced.1.contains_key(key.name))
             })
         };
-        Ok(Self {
+        Self {
             bridge: EffectiveTable::new(&bridge, is_of_bridge),
             backends: backends.iter().map(of_backend).collect(),
             notify: notify
                 .iter()
                 .map(|sourced| EffectiveTable::new(sourced, |key| key.path().0 == NOTIFY))
                 .collect(),
-        })
+        }
+    }
+
+    /// The values without their sources, to be compared with those of another configuration.
+    pub(super) fn settings(&self) -> Settings {
+        let mut settings = BTreeMap::new();
+        let mut add = |owner: Option<String>, table: &EffectiveTable| {
+            let values = table.0.iter().filter_map(|value| Some((value.key.name, value.value.clone()?)));
+            settings.extend(values.map(|(key, value)| ((owner.clone(), key), value)));
+        };
+        add(None, &self.bridge);
+        for table in self.backends.iter().chain(&self.notify) {
+            let names = ["backend.name", "backend.url", "notify.name", "notify.url", "notify.url_file"];
+            add(names.into_iter().find_map(|name| table.get(name)).map(str::to_owned), table);
+        }
+        Settings(settings)
     }
 
     /// The files with secrets, each with the key that names it.
@@ -86,7 +103,59 @@ impl EffectiveConfig {
     }
 }
 
+/// The values of a configuration, without secrets: by the name or the URL of the backend or of the target that they are
+/// of, and by their keys.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Settings(BTreeMap<(Option<String>, &'static str), String>);
+
+impl fmt::Debug for Settings {
+    /// Without the values, which the fields of the configuration show.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Settings").finish_non_exhaustive()
+    }
+}
+
+/// A value that differs between two configurations.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct SettingChange {
+    /// The key.
+    pub key: &'static str,
+    /// The backend or the target of notifications that it is of.
+    pub owner: Option<String>,
+    /// The value before. `None` if it was not set.
+    pub before: Option<String>,
+    /// The new value. `None` if it is not set.
+    pub after: Option<String>,
+}
+
+impl Settings {
+    /// The values that differ in `newer`. A backend or a target that is there only in one of them is one difference.
+    pub(super) fn changes(&self, newer: &Self) -> Vec<SettingChange> {
+        let owners =
+            |Self(settings): &Self| settings.keys().map(|(owner, _)| owner.clone()).collect::<BTreeSet<_>>();
+        let (before_owners, after_owners) = (owners(self), owners(newer));
+        let is_whole = |owner: &Option<String>| before_owners.contains(owner) && after_owners.contains(owner);
+        let keys: BTreeSet<_> = self.0.keys().chain(newer.0.keys()).collect();
+        let changes = keys.into_iter().filter_map(|key| {
+            let (before, after) = (self.0.get(key), newer.0.get(key));
+            let (owner, key) = key;
+            let is_shown = is_whole(owner) || ["backend.url", "notify.form"].contains(key);
+            (before != after && is_shown).then(|| SettingChange {
+                key,
+                owner: owner.clone(),
+                before: before.cloned(),
+                after: after.cloned(),
+            })
+        });
+        changes.collect()
+    }
+}
+
 impl EffectiveTable {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|value| value.key.name == name)?.value.as_deref()
+    }
+
     fn new((values, origins): &Sourced, is_wanted: impl Fn(&ConfigKey) -> bool) -> Self {
         let values = keys().filter(|key| is_wanted(key)).map(|key| EffectiveValue {
             key,

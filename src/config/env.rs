@@ -6,7 +6,7 @@ use super::problem::{ConfigProblem, ValueOrigin, did_you_mean, suggest};
 use super::schema::keys;
 
 /// A value for a key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Setting {
     pub(super) key: &'static ConfigKey,
     pub(super) origin: ValueOrigin,

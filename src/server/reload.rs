@@ -8,7 +8,7 @@ use super::certificate::Certificates;
 use super::files::{self, FileReader};
 use super::{Server, StartError, bind, listener_roles, log_startup, supervisor};
 use crate::app::{AppState, NO_RELOAD, ReloadReply};
-use crate::config::{self, Config};
+use crate::config::{self, Config, SettingChange};
 use crate::proxy::Proxy;
 use crate::telemetry;
 use crate::tls::TlsError;
@@ -120,7 +120,7 @@ impl Server {
         self.reloaded(reloaded.map_err(|error| error.to_string()));
     }
 
-    fn reloaded(&mut self, reloaded: Result<(), String>) {
+    fn reloaded(&mut self, reloaded: Result<Vec<SettingChange>, String>) {
         telemetry::ConfigReloaded { error: reloaded.as_ref().err().cloned() }.emit();
         // While the bridge stops, the supervisor keeps that status.
         if !self.proxy.app.registry.is_draining() {
@@ -132,7 +132,10 @@ impl Server {
         }
     }
 
-    async fn take_over(&mut self, prepared: Result<PreparedReload, ReloadError>) -> Result<(), ReloadError> {
+    async fn take_over(
+        &mut self,
+        prepared: Result<PreparedReload, ReloadError>,
+    ) -> Result<Vec<SettingChange>, ReloadError> {
         let (certificates, state) = prepared?;
         let wanted = listener_roles(&state.config);
         let mut bound = Vec::new();
@@ -141,6 +144,7 @@ impl Server {
                 bound.push((*role, *address, bind(*role, *address).await?));
             }
         }
+        let changes = self.proxy.app.state().config.changes(&state.config);
         // Nothing can fail from here on.
         self.proxy.replace(state);
         self.certificates.replace(certificates);
@@ -151,6 +155,6 @@ impl Server {
         log_startup(&self.proxy.app.state().config);
         self.listeners.log_addresses();
         self.prune_netbox_endpoints();
-        Ok(())
+        Ok(changes)
     }
 }

@@ -64,15 +64,33 @@ fn a_reload_is_reported_with_its_result() {
     let mut operated = Operated::start();
     let folder = operated.folder.path().to_owned();
     configure(&folder, "admin_url = \"https://ops.example\"");
-    let reloaded = operated.run(&["reload"]);
+    let (code, text, _) = operated.run(&["reload"]);
+    let changed = "admin_url: not set → https://ops.example/";
     assert_eq!(
-        reloaded,
-        (Some(0), "The configuration was reloaded. Backends: lab.\n".to_owned(), String::new())
+        (code, text),
+        (Some(0), format!("The configuration was reloaded. Backends: lab.\n{changed}\n"))
     );
     operated.bridge.read_to("Configuration reloaded.");
     let (code, text, _) = operated.run(&["reload", "--json"]);
     let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((code, &answer["detail"]), (Some(0), &"Backends: lab.".into()), "{text}");
+    let nothing = serde_json::json!([]);
+    assert_eq!((code, &answer["detail"], &answer["changed"]), (Some(0), &"Backends: lab.".into(), &nothing));
+
+    let text = fs::read_to_string(file(&folder)).unwrap();
+    let several = text.replace("[backend]", "limits.idle = \"7m\"\n[[backend]]");
+    fs::write(
+        file(&folder),
+        several + "concurrency = 2\n[[backend]]\nurl = \"http://127.0.0.1:2\"\nhosts = [\"b\"]\n",
+    )
+    .unwrap();
+    let (code, text, _) = operated.run(&["reload"]);
+    let changes: Vec<&str> = text.lines().skip(1).collect();
+    let expected = [
+        "limits.idle: 30m → 7m",
+        "backend.url of http://127.0.0.1:2: not set → http://127.0.0.1:2",
+        "backend.concurrency of lab: 1 → 2",
+    ];
+    assert_eq!((code, changes.as_slice()), (Some(0), &expected[..]));
 
     configure(&folder, "admin_url = \"ops\"");
     let (code, text, error) = operated.run(&["reload"]);
