@@ -2,13 +2,16 @@
 #![allow(dead_code, reason = "not every program uses all of it")]
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::source::MARKER;
 
+/// The longest time for a read, or for a request and its response. Without it, a system that hangs would hang the load.
+pub const LONGEST: Duration = Duration::from_secs(30);
 /// What of the beginning and of the end of a stream is kept.
 const TAIL: usize = 4096;
 /// The beginning of a final event.
@@ -38,7 +41,7 @@ impl StreamClient {
 
     /// Requests `target`, with these header fields.
     pub async fn open_with(address: SocketAddr, target: &str, fields: &str) -> std::io::Result<Self> {
-        let mut stream = TcpStream::connect(address).await?;
+        let mut stream = timeout(LONGEST, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
         let request = format!("GET {target} HTTP/1.1\r\n{fields}Accept: text/event-stream\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
@@ -67,7 +70,7 @@ impl StreamClient {
 
     /// Reads once. Returns whether anything was received.
     pub async fn read(&mut self) -> std::io::Result<bool> {
-        let read = self.stream.read(&mut self.buffer).await?;
+        let read = timeout(LONGEST, self.stream.read(&mut self.buffer)).await??;
         self.length = read;
         let received = &self.buffer[..read];
         self.frames += count(&self.tail, received, MARKER);
@@ -145,14 +148,14 @@ fn count(before: &[u8], received: &[u8], marker: &[u8]) -> usize {
 
 /// Sends a request of an operator. Returns the whole response.
 pub async fn request(address: SocketAddr, method: &str, path: &str, token: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
+    let mut stream = timeout(LONGEST, TcpStream::connect(address)).await??;
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: 0\r\n\
          Connection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
     let mut response = Vec::new();
-    stream.read_to_end(&mut response).await?;
+    timeout(LONGEST, stream.read_to_end(&mut response)).await??;
     Ok(String::from_utf8_lossy(&response).into_owned())
 }
 
@@ -164,7 +167,7 @@ pub struct RequestClient {
 
 impl RequestClient {
     pub async fn connect(address: SocketAddr) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+        let stream = timeout(LONGEST, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
         Ok(Self { stream, received: Vec::with_capacity(4096) })
     }
@@ -175,7 +178,7 @@ impl RequestClient {
         self.stream.write_all(request.as_bytes()).await?;
         self.received.clear();
         loop {
-            if self.stream.read_buf(&mut self.received).await? == 0 {
+            if timeout(LONGEST, self.stream.read_buf(&mut self.received)).await?? == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
             let mut headers = [httparse::EMPTY_HEADER; 40];

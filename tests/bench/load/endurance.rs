@@ -21,7 +21,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{sleep, sleep_until, timeout};
 
-use client::{StreamClient, request};
+use client::{LONGEST, StreamClient, request};
 use faults::{FaultyBackend, Random};
 use source::{Plan, STREAM, Source};
 
@@ -29,8 +29,6 @@ use source::{Plan, STREAM, Source};
 const READERS: u64 = 24;
 /// A token for operators.
 const TOKEN: &str = "endurance-0123456789abcdef";
-/// The longest time until a reader has its end. Backends that stall are given up after `limits.idle`.
-const LONGEST: Duration = Duration::from_secs(30);
 /// How long the bridge has to come to rest: logs of ended jobs stay for `limits.replay`, and threads for blocking work
 /// for less.
 const REST: Duration = Duration::from_secs(8);
@@ -108,7 +106,7 @@ async fn main() {
     assert!(after.resident <= before.resident + GROWTH, "memory grew: {before:?} {after:?}");
     assert!(after.threads <= before.threads, "threads are left: {before:?} {after:?}");
     assert!(after.files <= before.files, "file descriptors are left: {before:?} {after:?}");
-    bridge.stop();
+    bridge.stop().await;
     println!("passed");
 }
 
@@ -284,9 +282,17 @@ impl Bridge {
     }
 
     /// Stops it. It must end successfully.
-    fn stop(mut self) {
+    async fn stop(mut self) {
         self.signal(Signal::SIGTERM);
-        let status = self.child.wait().unwrap();
+        let ended = async {
+            loop {
+                match self.child.try_wait().unwrap() {
+                    Some(status) => break status,
+                    None => sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        let status = timeout(LONGEST, ended).await.expect("it does not stop");
         assert!(status.success(), "{status}: {}", self.log());
     }
 }

@@ -17,6 +17,9 @@ pub const LOAD: usize = 0;
 /// The processor of the system under test.
 const TESTED: &str = "1";
 
+/// The longest time until a system serves.
+const START: Duration = Duration::from_secs(10);
+
 /// A system under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum System {
@@ -143,7 +146,7 @@ impl Running {
             Self { system, address, h2, started_in: Duration::ZERO, child, _directory: directory };
         while !if system.is_bridge() { is_ready(ready) } else { TcpStream::connect(ready).is_ok() } {
             let log = || fs::read_to_string(started._directory.path().join("log"));
-            assert!(began.elapsed() < Duration::from_secs(10), "{system:?} does not start: {:?}", log());
+            assert!(began.elapsed() < START, "{system:?} does not start: {:?}", log());
             std::thread::sleep(Duration::from_micros(200));
         }
         started.started_in = began.elapsed();
@@ -184,6 +187,7 @@ impl Drop for Running {
 fn is_ready(admin: SocketAddr) -> bool {
     let request = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect(admin)?;
+        stream.set_read_timeout(Some(START))?;
         stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut response = String::new();
         stream.read_to_string(&mut response)?;
@@ -270,10 +274,14 @@ impl Replay {
         command.arg("replay").arg(recording).args(["--listen", &address.to_string(), "--speed", "1"]);
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("the bridge");
+        let began = Instant::now();
+        let mut replay = Self { port: address.port(), child };
         while TcpStream::connect(address).is_err() {
+            let ended = replay.child.try_wait().expect("a child");
+            assert!(ended.is_none() && began.elapsed() < START, "the replay does not start: {ended:?}");
             std::thread::sleep(Duration::from_millis(1));
         }
-        Self { port: address.port(), child }
+        replay
     }
 }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::net::TcpStream;
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 
 use super::micros;
 use crate::Bench;
-use crate::client::RequestClient;
+use crate::client::{LONGEST, RequestClient};
 use crate::source::DOCUMENT;
 use crate::system::System;
 
@@ -46,10 +46,11 @@ pub fn h2(bench: &Bench, system: System) -> Vec<f64> {
             for _ in 0..each {
                 let mut client = client.clone().ready().await.unwrap();
                 let request = http::Request::get(format!("http://bridge{DOCUMENT}")).body(()).unwrap();
-                let response = client.send_request(request, true).unwrap().0.await.unwrap();
+                let response = client.send_request(request, true).unwrap().0;
+                let response = timeout(LONGEST, response).await.unwrap().unwrap();
                 assert_eq!(response.status(), 200, "{system:?}");
                 let mut body = response.into_body();
-                while let Some(data) = body.data().await {
+                while let Some(data) = timeout(LONGEST, body.data()).await.unwrap() {
                     body.flow_control().release_capacity(data.unwrap().len()).unwrap();
                 }
             }
