@@ -22,7 +22,7 @@ use nix::unistd::Pid;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use client::{LONGEST, StreamClient, request};
-use faults::{FaultyBackend, Random};
+use faults::{FaultyBackend, REFUSING, Random};
 use source::{Plan, STREAM, Source};
 
 /// How many readers there are at once.
@@ -34,6 +34,10 @@ const TOKEN: &str = "endurance-0123456789abcdef";
 const REST: Duration = Duration::from_secs(8);
 /// How much the resident memory may grow, in bytes.
 const GROWTH: u64 = 3 << 20;
+/// How often the outcomes of jobs are checked, long before their records are removed.
+const CHECK: Duration = Duration::from_secs(10);
+/// How often the usage at rest is measured; the least counts, because a thread or a file may be there for a moment.
+const SAMPLES: u32 = 20;
 
 /// Runs the bridge for a long time.
 #[derive(Parser)]
@@ -60,18 +64,22 @@ struct Usage {
     files: usize,
 }
 
-/// What readers have received.
+/// What readers have received in one phase.
 #[derive(Debug, Default)]
 struct Outcomes {
     /// The ids of their jobs.
     jobs: HashSet<String>,
+    /// Those whose outcome was not checked yet.
+    unchecked: HashSet<String>,
     /// Streams with their final event.
     ended: u64,
+    /// Streams of the backend on `/ws`, and of the other one without a fault, that ended successfully.
+    completed: [u64; 2],
     /// Streams that the reader left.
     left: u64,
-    /// Responses that were no stream.
+    /// Responses that were no stream, where the backend has a fault that allows it.
     refused: u64,
-    /// Streams without a final event, or with several.
+    /// Streams without a final event, or with several, and other refusals.
     broken: Vec<String>,
 }
 
@@ -85,24 +93,14 @@ async fn main() {
     let socket = Source::start(false).await.unwrap();
     socket.plan(Plan { frames: 400, every: Some(Duration::from_millis(2)), ..Plan::default() });
     let bridge = Bridge::start(&arguments.bridge, faulty, socket.port);
-    let outcomes = Arc::new(Mutex::new(Outcomes::default()));
 
-    load(&bridge, seed, arguments.warm_up, &outcomes).await;
+    let counted = load(&bridge, seed, arguments.warm_up, 0).await;
     let before = bridge.at_rest().await;
     println!("after the warm-up: {before:?}");
-    load(&bridge, seed.wrapping_add(1), arguments.time, &outcomes).await;
+    load(&bridge, seed.wrapping_add(1), arguments.time, counted).await;
     let after = bridge.at_rest().await;
     println!("at the end: {after:?}");
 
-    let outcomes = Arc::into_inner(outcomes).unwrap().into_inner().unwrap();
-    let Outcomes { jobs, ended, left, refused, broken } = &outcomes;
-    println!("{} jobs; {ended} streams read to the end, {left} left, {refused} refused", jobs.len());
-    let counted = bridge.check_jobs(jobs).await;
-    println!("{counted} outcomes counted");
-    assert!(broken.is_empty(), "streams without one end: {broken:#?}");
-    assert!(*ended > 0 && *left > 0, "no stream ended, or none was left");
-    assert!(counted >= jobs.len() as u64, "jobs without an outcome");
-    assert!(counted <= ended + left + refused, "more outcomes than requests");
     assert!(after.resident <= before.resident + GROWTH, "memory grew: {before:?} {after:?}");
     assert!(after.threads <= before.threads, "threads are left: {before:?} {after:?}");
     assert!(after.files <= before.files, "file descriptors are left: {before:?} {after:?}");
@@ -110,12 +108,14 @@ async fn main() {
     println!("passed");
 }
 
-/// Runs readers and an operator for `time`.
-async fn load(bridge: &Bridge, seed: u64, time: Duration, outcomes: &Arc<Mutex<Outcomes>>) {
+/// Runs readers and an operator for `time`, and checks what the readers received. `before` is how many outcomes were
+/// counted before. Returns how many are counted then.
+async fn load(bridge: &Bridge, seed: u64, time: Duration, before: u64) -> u64 {
+    let outcomes = Arc::new(Mutex::new(Outcomes::default()));
     let end = Instant::now() + time;
     let address = bridge.address;
     let readers = (0..READERS).map(|number| {
-        let (mut random, outcomes) = (Random::new(seed ^ ((number + 1) << 32)), Arc::clone(outcomes));
+        let (mut random, outcomes) = (Random::new(seed ^ ((number + 1) << 32)), Arc::clone(&outcomes));
         tokio::spawn(async move {
             while Instant::now() < end {
                 read(address, &mut random, &outcomes).await;
@@ -123,25 +123,35 @@ async fn load(bridge: &Bridge, seed: u64, time: Duration, outcomes: &Arc<Mutex<O
         })
     });
     let readers: Vec<_> = readers.collect();
-    operate(bridge, seed, end).await;
+    operate(bridge, seed, end, &outcomes).await;
     for reader in readers {
         reader.await.unwrap();
     }
+    let Outcomes { jobs, unchecked, ended, completed, left, refused, broken } =
+        Arc::into_inner(outcomes).unwrap().into_inner().unwrap();
+    println!("{} jobs; {ended} streams read to the end, {left} left, {refused} refused", jobs.len());
+    bridge.check_jobs(&unchecked).await;
+    let all = sum(&bridge.call("GET", "/metrics").await, "jobs_total");
+    let counted = all - before;
+    println!("{counted} outcomes counted");
+    assert!(broken.is_empty(), "streams without one end, or refused: {broken:#?}");
+    assert!(!completed.contains(&0) && left > 0, "none completed, or was left: {completed:?}, {left}");
+    assert!(counted >= jobs.len() as u64, "jobs without an outcome");
+    assert!(counted <= ended + left + refused, "more outcomes than requests");
+    all
 }
 
 /// Requests one stream, and reads it to its end or leaves it.
 async fn read(address: SocketAddr, random: &mut Random, outcomes: &Mutex<Outcomes>) {
     // Some requests are for the same job.
-    let (host, target) = match random.below(4) {
-        0 => ("socket", STREAM.to_owned()),
-        _ => ("bridge", format!("{STREAM}?fault={}&job={}", random.below(faults::COUNT), random.below(6))),
+    let fault = (random.below(4) > 0).then(|| random.below(faults::COUNT));
+    let (host, target) = match fault {
+        None => ("socket", STREAM.to_owned()),
+        Some(fault) => ("bridge", format!("{STREAM}?fault={fault}&job={}", random.below(6))),
     };
     let leaves_after = (random.below(4) == 0).then(|| Duration::from_millis(random.below(400)));
     let is_slow = random.below(8) == 0;
-    let Ok(mut stream) = StreamClient::open(address, host, &target).await else {
-        outcomes.lock().unwrap().refused += 1;
-        return;
-    };
+    let mut stream = StreamClient::open(address, host, &target).await.unwrap();
     let reading = async {
         // Another response than a stream has no such end.
         while stream.read().await? && !stream.has_ended() && stream.status() == Some(200) {
@@ -152,28 +162,41 @@ async fn read(address: SocketAddr, random: &mut Random, outcomes: &Mutex<Outcome
         std::io::Result::Ok(())
     };
     let is_left = timeout(leaves_after.unwrap_or(LONGEST), reading).await.is_err();
-    outcomes.lock().unwrap().add(&stream, &target, is_left && leaves_after.is_some());
+    outcomes.lock().unwrap().add(&stream, fault, is_left && leaves_after.is_some());
     sleep(Duration::from_millis(random.below(50))).await;
 }
 
 impl Outcomes {
-    fn add(&mut self, stream: &StreamClient, target: &str, is_left: bool) {
+    /// Adds a stream of the backend with this fault, or of the one on `/ws`.
+    fn add(&mut self, stream: &StreamClient, fault: Option<u64>, is_left: bool) {
         self.jobs.extend(stream.job());
+        self.unchecked.extend(stream.job());
         match stream.status() {
             _ if is_left => self.left += 1,
-            Some(200) if stream.completes == 1 && stream.has_ended() => self.ended += 1,
-            Some(200) | None => {
-                self.broken.push(format!("{target}: {} final events, {}", stream.completes, stream.tail()));
+            Some(200) if stream.completes == 1 && stream.has_ended() => {
+                self.ended += 1;
+                if let None | Some(0) = fault {
+                    self.completed[usize::from(fault.is_some())] += u64::from(stream.is_ok());
+                }
             }
-            Some(_) => self.refused += 1,
+            Some(status) if status != 200 && fault.is_some_and(|fault| REFUSING.contains(&fault)) => {
+                self.refused += 1;
+            }
+            _ => self.broken.push(format!("{fault:?}: {} final events, {}", stream.completes, stream.tail())),
         }
     }
 }
 
-/// Reloads the configuration, cleans the ledger, and reads metrics and jobs, at random.
-async fn operate(bridge: &Bridge, seed: u64, end: Instant) {
+/// Reloads the configuration, cleans the ledger, and reads metrics and jobs, at random. Checks the jobs that have come.
+async fn operate(bridge: &Bridge, seed: u64, end: Instant, outcomes: &Mutex<Outcomes>) {
     let mut random = Random::new(seed);
+    let mut checked = Instant::now();
     while Instant::now() < end {
+        if checked.elapsed() >= CHECK {
+            checked = Instant::now();
+            let unchecked = std::mem::take(&mut outcomes.lock().unwrap().unchecked);
+            bridge.check_jobs(&unchecked).await;
+        }
         match random.below(4) {
             0 => bridge.signal(Signal::SIGHUP),
             1 => drop(bridge.call("POST", "/clean").await),
@@ -206,7 +229,7 @@ impl Bridge {
              settle = \"100ms\"\nsettle_total = \"500ms\"\ncooldown = \"0s\"\ncooldown_least = \"0s\"\n\
              replay = \"2s\"\nretention = \"1m\"\nlog_retention = \"1m\"\nbreaker_open = \"100ms\"\n\
              clean_share = 100\n\
-             [[backend]]\nurl = \"http://{faulty}\"\nconcurrency = 4\n\
+             [[backend]]\nurl = \"http://{faulty}\"\nconcurrency = 4\nqueue = 100\n\
              [[backend]]\nurl = \"http://127.0.0.1:{socket}\"\nhosts = [\"socket\"]\n"
         );
         let path = directory.path();
@@ -256,6 +279,19 @@ impl Bridge {
             sleep(Duration::from_millis(100)).await;
         }
         sleep(REST).await;
+        let mut least = self.usage();
+        for _ in 1..SAMPLES {
+            sleep(Duration::from_millis(50)).await;
+            let usage = self.usage();
+            least.resident = least.resident.min(usage.resident);
+            least.threads = least.threads.min(usage.threads);
+            least.files = least.files.min(usage.files);
+        }
+        least
+    }
+
+    /// What it has now.
+    fn usage(&self) -> Usage {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         let resident = line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024;
@@ -264,21 +300,24 @@ impl Bridge {
         Usage { resident, threads, files }
     }
 
-    /// Checks that none of the `jobs` is without an outcome. Returns how many outcomes are counted.
-    async fn check_jobs(&self, jobs: &HashSet<String>) -> u64 {
+    /// Checks that each of the `jobs` has a record, and comes to one outcome.
+    async fn check_jobs(&self, jobs: &HashSet<String>) {
         for jobs in jobs.iter().collect::<Vec<_>>().chunks(16) {
-            let records = join_all(jobs.iter().map(|id| self.call_job(id))).await;
-            for record in records.iter().filter(|record| !record.starts_with("HTTP/1.1 404 ")) {
-                assert!(record.starts_with("HTTP/1.1 200 "), "{record}");
-                assert!(!record.contains("\"outcome\":null"), "without an outcome: {record}");
-                assert_eq!(record.matches("\"outcome\":\"").count(), 1, "{record}");
-            }
+            join_all(jobs.iter().map(|id| self.check_job(id))).await;
         }
-        sum(&self.call("GET", "/metrics").await, "jobs_total")
     }
 
-    async fn call_job(&self, id: &str) -> String {
-        self.call("GET", &format!("/jobs/{id}")).await
+    async fn check_job(&self, id: &str) {
+        let began = Instant::now();
+        loop {
+            let record = self.call("GET", &format!("/jobs/{id}")).await;
+            assert!(record.starts_with("HTTP/1.1 200 "), "{record}");
+            if !record.contains("\"outcome\":null") {
+                return assert_eq!(record.matches("\"outcome\":\"").count(), 1, "{record}");
+            }
+            assert!(began.elapsed() < LONGEST, "without an outcome: {record}");
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Stops it. It must end successfully.

@@ -28,6 +28,8 @@ impl Random {
 
 /// How many faults there are, success included.
 pub const COUNT: u64 = 12;
+/// The faults before the head of a stream: its client may get a response that is no stream.
+pub const REFUSING: std::ops::RangeInclusive<u64> = 1..=4;
 
 /// A backend with native streams.
 pub struct FaultyBackend;
