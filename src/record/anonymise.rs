@@ -33,7 +33,7 @@ pub fn anonymise(from: &Path, to: &Path) -> io::Result<()> {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if let Some(number) =
-            name.strip_suffix(".ndjson").and_then(|name| name.get(..5)?.parse::<usize>().ok())
+            name.strip_suffix(".ndjson").and_then(|name| name.split('-').next()?.parse::<usize>().ok())
         {
             recordings.push((number, path));
         }
@@ -323,5 +323,25 @@ mod tests {
         for text in ["0.0.11.post2", "9.0.10", "12:34:56", "127.0.0.1:80", "255.255.255.0", "..."] {
             assert_eq!(anonymiser.text(text), text);
         }
+    }
+
+    #[test]
+    fn exchanges_with_numbers_of_six_digits_stay_apart() {
+        use crate::recording::{Direction, Protocol, RecordedKey};
+        let [from, to] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let recording = Recording::new("0.0.11.post2", Protocol::Http, RecordedKey::Sent).with(
+            0.0,
+            Direction::Out,
+            RecordedEvent::get("/a"),
+        );
+        let names = ["00007-get-a.ndjson", "100000-get-a.ndjson", "100001-get-a.ndjson"];
+        for name in names {
+            fs::write(from.path().join(name), recording.to_ndjson()).unwrap();
+        }
+        anonymise(from.path(), to.path()).unwrap();
+        for name in names {
+            assert!(to.path().join(name).exists(), "{name}");
+        }
+        assert_eq!(from.path().read_dir().unwrap().count(), 0);
     }
 }
