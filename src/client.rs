@@ -31,7 +31,7 @@ use crate::tls::{self, Trust};
 use connection::ClientBody;
 
 pub use error::{ApiError, BridgeError};
-pub use events::{JobEvent, JobEvents, MAX_EVENT_BYTES, StreamItem, parse_events};
+pub use events::{JobEvent, JobEvents, MAX_EVENT_BYTES, MAX_SILENCE, StreamItem, parse_events};
 
 /// The user of a request, whom the bridge names in the records of jobs and in the audit log.
 const ACTOR: HeaderName = HeaderName::from_static("x-proxbox-actor");

@@ -3,7 +3,7 @@
 //! | module | subject |
 //! |---|---|
 //! | `source` | requests to the bridge, or to the ledger |
-//! | `events` | streams of events of the bridge |
+//! | `events` | the events of the bridge and of all its jobs |
 //! | `record` | what is read of a job |
 //! | `table` | tables that fit the terminal |
 //! | `list`, `show`, `failed`, `watch`, `export` | the subcommands |

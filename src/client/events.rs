@@ -32,7 +32,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The longest event, in bytes of data. A `complete` with the whole result of a backend is the longest.
 pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
 /// The longest silence on a stream. A bridge sends a comment every 15 s.
-const MAX_SILENCE: Duration = Duration::from_secs(45);
+pub const MAX_SILENCE: Duration = Duration::from_secs(45);
 /// The delay before a lost connection is resumed. It doubles with each further attempt.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const MAX_DELAY: Duration = Duration::from_secs(10);

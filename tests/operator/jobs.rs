@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::secrets::{SECRETS, files, hides_all, repeating, request_with_key};
 use super::{RunningBridge, ledger};
 use crate::support::bridge::{
-    Client, DEVICES, FULL_UPDATE, NOWHERE, STORAGE, WITH_KEY, fast, poll_until, recordings, replayed,
+    Client, DEVICES, FULL_UPDATE, Forwarder, NOWHERE, STORAGE, WITH_KEY, fast, poll_until, recordings,
+    replayed,
 };
 use crate::support::manual::ManualBackend;
 use crate::support::pty::Program;
@@ -313,6 +314,36 @@ async fn watch_follows_the_log_of_a_job_to_its_end() {
     let (events, _) = place.run(&["watch", &id, "--json"]).await;
     let last: Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
     assert_eq!(last["ok"], true, "{events}");
+}
+
+#[tokio::test]
+async fn watch_goes_on_after_a_cut_connection_and_prints_no_event_twice() {
+    let mut backend = ManualBackend::start().await;
+    let bridge = RunningBridge::start(backend.address, &[]);
+    let between = Forwarder::new(bridge.process.admin).await;
+    let place = Place { admin: between.address, ..Place::of(&bridge, backend.address) };
+    let queued = bridge.admin("POST", "/sync/devices/").await.json();
+    let mut stream = backend.next_stream().await;
+    let mut lines = Program::piped(place.command(&["watch", queued["id"].as_str().unwrap()]));
+    stream.device("pve1", "completed").await;
+    let mut lines = blocking(move || {
+        lines.read_to("device: Synced device pve1\n");
+        lines
+    })
+    .await;
+    between.cut();
+    let lines = blocking(move || {
+        lines.read_to("The connection to the bridge was lost. Trying again.\n");
+        lines
+    })
+    .await;
+    stream.device("pve2", "completed").await;
+    stream.complete().await;
+    let (status, text) = blocking(move || lines.ended()).await;
+    assert!(status.success(), "{text}");
+    for line in ["device: Synced device pve1\n", "device: Synced device pve2\n"] {
+        assert_eq!(text.matches(line).count(), 1, "{text}");
+    }
 }
 
 #[tokio::test]

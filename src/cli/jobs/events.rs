@@ -1,66 +1,47 @@
-//! The events on a stream of the bridge.
+//! The events of the bridge and of all its jobs.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 
-use crate::client::{BridgeClient, BridgeError, BridgeStream};
-use crate::core::wire::sse::{SseItem, SseParser};
+use crate::client::{
+    BridgeClient, BridgeError, BridgeStream, JobEvent, MAX_EVENT_BYTES, MAX_SILENCE, parse_events,
+};
+use crate::core::wire::sse::SseParser;
 
-/// The longest event, in bytes of data.
-const MAX_EVENT_BYTES: usize = 1024 * 1024;
-/// The longest silence on a stream. A bridge sends a comment every 15 s.
-const MAX_SILENCE: Duration = Duration::from_secs(45);
-
-/// An event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct BridgeEvent {
-    /// Its type.
-    pub(super) name: String,
-    /// Its data: JSON on one line.
-    pub(super) data: String,
-}
-
-/// A stream of events.
+/// The stream `GET /events`. Unlike that of a job, it cannot be resumed: it begins with the present state.
 #[derive(Debug)]
 pub(super) struct BridgeEvents {
     stream: BridgeStream,
     parser: SseParser,
     /// The events that were read and not taken yet.
-    read: VecDeque<BridgeEvent>,
+    read: VecDeque<JobEvent>,
     /// When the last bytes arrived.
     last: Instant,
 }
 
 impl BridgeEvents {
-    /// Opens the stream at `target`.
+    /// Opens the stream.
     ///
     /// # Errors
     ///
     /// See [`BridgeClient::open`].
-    pub(super) async fn open(client: &BridgeClient, target: &str) -> Result<Self, BridgeError> {
-        let stream = client.open(target, HeaderMap::new()).await?;
+    pub(super) async fn open(client: &BridgeClient) -> Result<Self, BridgeError> {
+        let stream = client.open("/events", HeaderMap::new()).await?;
         let parser = SseParser::new(MAX_EVENT_BYTES);
         Ok(Self { stream, parser, read: VecDeque::new(), last: Instant::now() })
     }
 
     /// The next event. `None` if the stream ends, breaks or is silent. Cancel safe.
-    pub(super) async fn next(&mut self) -> Option<BridgeEvent> {
+    pub(super) async fn next(&mut self) -> Option<JobEvent> {
         loop {
             if let Some(event) = self.read.pop_front() {
                 return Some(event);
             }
             let part = timeout_at(self.last + MAX_SILENCE, self.stream.next()).await.ok()??.ok()?;
             self.last = Instant::now();
-            let read = &mut self.read;
-            self.parser.feed(&part, |item| {
-                if let SseItem::Event { name, data } = item {
-                    let [name, data] = [name, data].map(|text| String::from_utf8_lossy(text).into_owned());
-                    read.push_back(BridgeEvent { name, data });
-                }
-            });
+            self.read.extend(parse_events(&mut self.parser, &part));
         }
     }
 }

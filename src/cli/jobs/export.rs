@@ -118,7 +118,7 @@ async fn versions(source: &JobSource, job: &JobRecord) -> Value {
 
 /// The version of the running bridge and its state, which are the first of its events.
 async fn bridge_state(client: &BridgeClient) -> Option<Value> {
-    let mut events = BridgeEvents::open(client, "/events").await.ok()?;
+    let mut events = BridgeEvents::open(client).await.ok()?;
     loop {
         let event = events.next().await?;
         if event.name == "bridge" {

@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::builder::styling::{AnsiColor, Style};
+use http::{HeaderMap, Method};
 use serde::Deserialize;
 use tokio::time::{interval, sleep};
 
 use super::super::bridge::BridgeArgs;
 use super::super::note;
-use super::events::{BridgeEvent, BridgeEvents};
+use super::events::BridgeEvents;
 use super::list::JobList;
 use super::record::{JobRecord, readable_time};
 use super::source::JobSource;
 use super::{parse, table};
-use crate::client::BridgeClient;
+use crate::client::{BridgeClient, JobEvent, JobEvents, StreamItem};
 use crate::core::text::printable;
 
 #[derive(Debug, clap::Args)]
@@ -34,7 +35,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// The delay before a lost stream is opened again.
+/// The delay before the lost stream of all jobs is opened again.
 const RETRY: Duration = Duration::from_secs(1);
 /// The interval between two redraws, for the running times.
 const REDRAW: Duration = Duration::from_secs(1);
@@ -42,6 +43,7 @@ const REDRAW: Duration = Duration::from_secs(1);
 const RECENT: usize = 20;
 /// Moves the cursor to the first column, and clears the line.
 const CLEAR_LINE: &str = "\r\x1b[2K";
+const LOST: &str = "The connection to the bridge was lost. Trying again.";
 
 /// Follows one job or all of them. A closed pipe, as `head` leaves it, is not an error.
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
@@ -54,7 +56,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let watched = match args.job {
         Some(job) => {
             let id = JobSource::Bridge(client.clone()).find_id(&job).await?;
-            watch_job(&client, &id, output).await
+            watch_job(client, &id, output).await
         }
         None => watch_all(&client, output).await,
     };
@@ -92,7 +94,7 @@ async fn watch_all(client: &BridgeClient, output: Output) -> anyhow::Result<()> 
     let mut has_connected = false;
     let mut ticks = interval(REDRAW);
     loop {
-        match BridgeEvents::open(client, "/events").await {
+        match BridgeEvents::open(client).await {
             Ok(mut events) => {
                 // Jobs may have ended while there was no connection.
                 let recent: JobList = client.get(&format!("/jobs?limit={RECENT}")).await?;
@@ -134,7 +136,7 @@ struct JobsView {
 }
 
 impl JobsView {
-    fn apply(&mut self, event: &BridgeEvent) -> anyhow::Result<()> {
+    fn apply(&mut self, event: &JobEvent) -> anyhow::Result<()> {
         self.is_lost = false;
         if event.name != "job" {
             return Ok(());
@@ -188,7 +190,7 @@ impl JobsView {
     /// Reports a lost connection once.
     fn lose(&mut self) -> io::Result<()> {
         if !self.is_lost && self.output != Output::Terminal {
-            note("The connection to the bridge was lost. Trying again.");
+            note(LOST);
         }
         self.is_lost = true;
         self.draw()
@@ -208,38 +210,26 @@ struct StreamEvent {
 }
 
 /// Follows the log of one job to its end.
-async fn watch_job(client: &BridgeClient, id: &str, output: Output) -> anyhow::Result<()> {
-    let target = format!("/jobs/{id}/events");
-    // A stream begins with the first event: these are not printed again.
-    let mut seen = 0;
-    loop {
-        match BridgeEvents::open(client, &target).await {
-            Ok(mut events) => {
-                let mut number = 0;
-                while let Some(BridgeEvent { name, data }) = events.next().await {
-                    number += 1;
-                    if number <= seen {
-                        continue;
-                    }
-                    seen = number;
-                    let event: StreamEvent = parse(data.as_bytes()).unwrap_or_default();
-                    match output {
-                        Output::Json => write_line(&data)?,
-                        _ => print_event(&name, &event)?,
-                    }
-                    match name.as_str() {
-                        "complete" if event.ok => return Ok(()),
-                        "complete" => bail!("job {id} did not complete"),
-                        _ => {}
-                    }
-                }
-            }
-            Err(error) if seen == 0 || error.refusal().is_some() => return Err(error.into()),
-            Err(_) => {}
+async fn watch_job(client: BridgeClient, id: &str, output: Output) -> anyhow::Result<()> {
+    // A bridge that does not answer at all is an error. A connection that is lost later is retried until the process is
+    // stopped.
+    client.call(Method::GET, &format!("/jobs/{id}"), HeaderMap::new()).await?;
+    let mut events = JobEvents::new(client, id, "", Duration::MAX);
+    while let Some(item) = events.next().await? {
+        let StreamItem::Event(JobEvent { name, data }) = item else {
+            note(LOST);
+            continue;
+        };
+        let event: StreamEvent = parse(data.as_bytes()).unwrap_or_default();
+        match output {
+            Output::Json => write_line(&data)?,
+            _ => print_event(&name, &event)?,
         }
-        note("The connection to the bridge was lost. Trying again.");
-        sleep(RETRY).await;
+        if name == "complete" && event.ok {
+            return Ok(());
+        }
     }
+    bail!("job {id} did not complete")
 }
 
 /// Prints an event of a job. On a terminal, progress is overwritten by what follows.
