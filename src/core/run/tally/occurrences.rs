@@ -9,7 +9,8 @@ use super::{EventForm, ObjectReport, ObjectStatus, Scope};
 use crate::core::domain::object::Object;
 
 /// The maximum number of objects that are distinguished: as many as fit into 4 MiB with the ids of their records.
-/// Beyond it, each end is that of one of the objects that have begun, whichever it is.
+/// Beyond it, objects count in the form that is reported first, and each end is that of one of the objects that have
+/// begun, whichever it is.
 const MAX_TRACKED: usize = (1 << 17) / 8 * 7;
 /// The maximum number of objects of one type and name that are distinguished.
 const MAX_PER_NAME: u16 = 64;
@@ -106,6 +107,45 @@ impl Occurrence {
     }
 }
 
+/// The objects of a type that are not distinguished.
+#[derive(Debug, Default)]
+struct Undistinguished {
+    /// The form in which they count: that of the first report of a whole object.
+    form: Option<EventForm>,
+    /// How many have begun and not ended.
+    begun: u64,
+    /// The failures reported in each form. The larger number counts.
+    failed: [u64; 2],
+}
+
+impl Undistinguished {
+    /// Counts a report. Returns the previous status of its object: the reported status if the report does not count.
+    fn observe(&mut self, report: ObjectReport) -> Option<ObjectStatus> {
+        let ObjectReport { form, state, is_part, .. } = report;
+        if !is_part {
+            self.form.get_or_insert(form);
+        }
+        let counts = if state == ObjectStatus::Failed {
+            let most = self.failed.into_iter().max();
+            self.failed[form as usize] += 1;
+            Some(self.failed[form as usize]) > most
+        } else {
+            self.form.is_none_or(|counted| counted == form)
+        };
+        if !counts {
+            return Some(state);
+        }
+        let before = (self.begun > 0 && (is_part || state != ObjectStatus::Processing))
+            .then_some(ObjectStatus::Processing);
+        match state {
+            ObjectStatus::Processing if before.is_none() => self.begun += 1,
+            ObjectStatus::Processing => {}
+            _ => self.begun = self.begun.saturating_sub(1),
+        }
+        before
+    }
+}
+
 /// The identity of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct ObjectIdentity(u64);
@@ -132,8 +172,7 @@ pub(super) struct Occurrences {
     seen: HashMap<ObjectIdentity, Occurrence, fast::RandomState>,
     /// The NetBox records of the objects.
     records: HashSet<ObjectIdentity, fast::RandomState>,
-    /// How many objects of a type have begun and not ended among those that are not distinguished.
-    undistinguished: HashMap<Object, u64, fast::RandomState>,
+    undistinguished: HashMap<Object, Undistinguished, fast::RandomState>,
     /// Hashes what identifies an object. SipHash takes a tenth of the time of a frame.
     hasher: quality::RandomState,
 }
@@ -193,14 +232,7 @@ impl Occurrences {
     ) -> TallyChange {
         let ObjectReport { form, state, is_part, .. } = report;
         if self.seen.len() >= MAX_TRACKED && !self.seen.contains_key(&identity) {
-            let begun = self.undistinguished.entry(object).or_default();
-            let before = (*begun > 0 && (is_part || state != ObjectStatus::Processing))
-                .then_some(ObjectStatus::Processing);
-            match state {
-                ObjectStatus::Processing if before.is_none() => *begun += 1,
-                ObjectStatus::Processing => {}
-                _ => *begun = begun.saturating_sub(1),
-            }
+            let before = self.undistinguished.entry(object).or_default().observe(report);
             return TallyChange { identity, before, after: state, is_first: true, is_duplicate: false };
         }
         let occurrence = self.seen.entry(identity).or_default();
@@ -292,16 +324,8 @@ mod tests {
 
     #[test]
     fn objects_over_the_tracking_limit_begin_and_end_once() {
-        let mut tally = Tally::default();
-        let mut take = |name: &str, report| {
-            tally.record(Object::VirtualMachine, &Scope::default(), name, report);
-            super::super::tests::count(&tally)
-        };
+        let mut take = count_untracked();
         let report = |state| ObjectReport::new(EventForm::Frame, state);
-        for number in 0..super::MAX_TRACKED {
-            take(&number.to_string(), report(Completed));
-        }
-        let tracked = super::MAX_TRACKED as u64;
         let part = ObjectReport { is_part: true, ..report(Processing) };
         for (name, report, expected) in [
             ("a", report(Processing), [1, 0, 0, 1]),
@@ -313,8 +337,45 @@ mod tests {
             ("c", report(Completed), [3, 2, 1, 0]),
             ("d", part, [4, 2, 1, 1]),
         ] {
+            assert_eq!(take(name, report), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn objects_over_the_tracking_limit_that_are_reported_in_both_forms_count_once() {
+        let mut take = count_untracked();
+        let [frame, item] =
+            [EventForm::Frame, EventForm::Item].map(|form| move |state| ObjectReport::new(form, state));
+        for (name, report, expected) in [
+            ("unfinished", frame(Processing), [1, 0, 0, 1]),
+            ("a", frame(Processing), [2, 0, 0, 2]),
+            ("a", item(Processing), [2, 0, 0, 2]),
+            ("a", frame(Completed), [2, 1, 0, 1]),
+            ("a", item(Completed), [2, 1, 0, 1]),
+            ("b", frame(Processing), [3, 1, 0, 2]),
+            ("b", item(Failed), [3, 1, 1, 1]),
+            ("b", frame(Failed), [3, 1, 1, 1]),
+            ("c", frame(Failed), [3, 1, 2, 0]),
+            ("c", item(Failed), [3, 1, 2, 0]),
+        ] {
+            assert_eq!(take(name, report), expected, "{name} {report:?}");
+        }
+    }
+
+    /// Counts reports of virtual machines beside as many others as are distinguished.
+    fn count_untracked() -> impl FnMut(&str, ObjectReport) -> [u64; 4] {
+        let mut tally = Tally::default();
+        let mut take = move |name: &str, report| {
+            tally.record(Object::VirtualMachine, &Scope::default(), name, report);
+            super::super::tests::count(&tally)
+        };
+        for number in 0..super::MAX_TRACKED {
+            take(&number.to_string(), ObjectReport::new(EventForm::Frame, Completed));
+        }
+        let tracked = super::MAX_TRACKED as u64;
+        move |name, report| {
             let [seen, completed, failed, unconfirmed] = take(name, report);
-            assert_eq!([seen - tracked, completed - tracked, failed, unconfirmed], expected, "{name}");
+            [seen - tracked, completed - tracked, failed, unconfirmed]
         }
     }
 }
