@@ -115,9 +115,12 @@ impl SseEncoder {
         if !one_word || matches!(name, "step" | "error" | "complete") || data.get().len() > EXTRA_LIMIT {
             return None;
         }
-        begin(&mut self.out, name);
-        compact_ascii(&mut self.out, &self.redactor.json(data.get()));
-        Some(self.end(FrameName::Extra))
+        // A long event in the allocation of steps would take one for itself and the step after it.
+        let out = &mut self.tail;
+        begin(out, name);
+        compact_ascii(out, &self.redactor.json(data.get()));
+        out.put_slice(b"\n\n");
+        Some(Frame { name: FrameName::Extra, bytes: Bytes::copy_from_slice(out), payload: None })
     }
 
     /// Ends the stream: `complete`, and `error` before it if the run failed.
@@ -183,11 +186,9 @@ impl SseEncoder {
     fn end(&mut self, name: FrameName) -> Frame {
         self.out.put_slice(b"\n\n");
         let bytes = match name {
-            // These outlive the frames around them, and must not keep their memory.
-            FrameName::Step(StepStatus::Failed) | FrameName::Error | FrameName::Complete => {
-                Bytes::copy_from_slice(&self.out)
-            }
-            FrameName::Step(_) | FrameName::Extra => self.out.split().freeze(),
+            FrameName::Step(status) if status != StepStatus::Failed => self.out.split().freeze(),
+            // The others outlive the frames around them, and must not keep their memory.
+            _ => Bytes::copy_from_slice(&self.out),
         };
         Frame { name, bytes, payload: None }
     }
@@ -514,6 +515,16 @@ mod tests {
         let verdict = StreamEnd { failure, ..StreamEnd::default() };
         let names: Vec<_> = stream.finish(verdict).iter().map(|frame| frame.name).collect();
         assert_eq!(names, [FrameName::Error, FrameName::Complete]);
+    }
+
+    #[test]
+    fn events_of_the_backend_take_no_memory_of_the_steps_around_them() {
+        let (mut stream, before) = SseEncoder::start(&object_step("a", "b"));
+        let longest = RawValue::from_string(format!("\"{}\"", "x".repeat(EXTRA_LIMIT - 2))).unwrap();
+        let extra = stream.extra("discovery", &longest).unwrap();
+        let after = stream.step(&object_step("a", "b"));
+        assert!(extra.bytes.is_unique());
+        assert_eq!(before.bytes.as_ptr_range().end, after.bytes.as_ptr());
     }
 
     #[test]
