@@ -86,7 +86,8 @@ pub(crate) fn live(
             let bytes = match timeout_at(silence, watching.cursor.next()).await {
                 Ok(Some(batch)) => {
                     guard.record_batch(&batch);
-                    watching.cursor.hold(view.write(&watching, &batch))
+                    let job = &watching.job;
+                    watching.cursor.hold(view.write(job.id, job.key.endpoint().kind, &batch))
                 }
                 Ok(None) => return None,
                 Err(_) => {
@@ -129,21 +130,21 @@ impl SubscriberOptions {
         EventSelection { all_events: false, ..self.selection }
     }
 
-    /// Writes whole frames into one chunk.
-    fn write(&self, watching: &Watcher, batch: &Batch) -> Bytes {
-        let job = &watching.job;
+    /// Writes whole frames of a job of `kind` into one chunk.
+    fn write(&self, job: JobId, kind: Kind, batch: &Batch) -> Bytes {
         let mut missed = batch.missed;
         let mut chunk = Vec::with_capacity(batch.frames.iter().map(|logged| logged.frame.bytes.len()).sum());
         for logged in &batch.frames {
             // A stream begins with its first frame, even if later ones are gone.
             if missed > 0 && logged.sequence > FIRST {
-                let kind = job.key.endpoint().kind;
                 let gap = gap_frame(kind, StepStatus::Progress, missed, Some(batch.failures_evicted));
                 chunk.extend_from_slice(&gap);
                 missed = 0;
             }
-            self.encode(job.id, logged, &mut chunk);
+            self.encode(job, logged, &mut chunk);
         }
+        // Its length counts as log memory.
+        chunk.shrink_to_fit();
         chunk.into()
     }
 
@@ -186,6 +187,9 @@ fn gap_frame(kind: Kind, status: StepStatus, missed: u64, failures: Option<u64>)
 
 #[cfg(test)]
 mod tests {
+    use crate::core::wire::sse::frame::Frame as SseFrame;
+    use crate::ledger::Timestamp;
+
     use super::*;
 
     #[tokio::test]
@@ -197,5 +201,28 @@ mod tests {
         let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
         let gap = "3 earlier events are no longer kept and could not be sent. Failures may be among them.";
         assert!(text.contains(gap), "{text}");
+    }
+
+    #[test]
+    fn a_chunk_takes_no_more_memory_than_its_length() {
+        let id = "019a0000-0000-7000-8000-000000000000".parse().unwrap();
+        let frame = |name, payload| {
+            let frame = SseFrame { name, bytes: Bytes::from_static(b"event: a\ndata: {}\n\n"), payload };
+            LoggedFrame { sequence: FIRST, at: Timestamp(0), frame }
+        };
+        let payload = Some(Bytes::from(vec![b'1'; 1000]));
+        let frames = vec![
+            frame(FrameName::Step(StepStatus::Started), payload),
+            frame(FrameName::Extra, None),
+            frame(FrameName::Step(StepStatus::Progress), None),
+        ];
+        let batch = Batch { missed: 0, failures_evicted: 0, frames };
+        let [all, some] = [true, false].map(|all_events| {
+            let selection = EventSelection { all_events, payloads: all_events };
+            let view = SubscriberOptions { ids: all_events, selection };
+            view.write(id, Kind::Devices, &batch).try_into_mut().unwrap()
+        });
+        assert_eq!((all.capacity(), some.capacity()), (all.len(), some.len()));
+        assert!(all.len() > 1000 && some.len() < 100, "{all:?} {some:?}");
     }
 }
