@@ -9,10 +9,10 @@ use futures::{SinkExt, StreamExt};
 use proxbox_bridge::core::upstream::dialect::BARRIER;
 use proxbox_bridge::replay::{ReplayOptions, ServerEvent, Side};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{WebSocketStream, accept_async};
 
 const OLD: &str = "0.0.2.post1";
 const NEW: &str = "0.0.30.post2";
@@ -363,6 +363,22 @@ async fn the_admin_listener_says_that_the_process_lives_and_what_it_did() {
     assert_eq!((answer.status, &answer.json()["live"]), (200, &serde_json::Value::Bool(true)));
 }
 
+/// Accepts the next socket. Other requests get a 404, in `probes`.
+async fn accept_socket(listener: &TcpListener, probes: &mut JoinSet<()>) -> WebSocketStream<TcpStream> {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 8];
+        while stream.peek(&mut head).await.unwrap() < head.len() {}
+        if head.starts_with(b"GET /ws ") {
+            break accept_async(stream).await.unwrap();
+        }
+        probes.spawn(async move {
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn pings_of_the_backend_are_answered_while_no_client_reads() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -370,20 +386,8 @@ async fn pings_of_the_backend_are_answered_while_no_client_reads() {
     let front = TestBridge::start(config(backend, &[("backend.channel", "websocket")])).await;
     // A client that never reads.
     let _client = front.open(DEVICES, &[]).await;
-    let mut connections = JoinSet::new();
-    let mut socket = loop {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut head = [0; 8];
-        while stream.peek(&mut head).await.unwrap() < head.len() {}
-        if head.starts_with(b"GET /ws ") {
-            break accept_async(stream).await.unwrap();
-        }
-        // Probes get a 404.
-        connections.spawn(async move {
-            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
-            let _ = stream.read_to_end(&mut Vec::new()).await;
-        });
-    };
+    let mut probes = JoinSet::new();
+    let mut socket = accept_socket(&listener, &mut probes).await;
     for text in ["Connected!", "Connected 2!"] {
         socket.send(Message::text(text)).await.unwrap();
     }
@@ -397,4 +401,40 @@ async fn pings_of_the_backend_are_answered_while_no_client_reads() {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_greets_and_ends_its_side_at_once_gets_the_command() {
+    for has_close_frame in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let backend = listener.local_addr().unwrap();
+        let front = TestBridge::start(config(backend, &[("backend.channel", "websocket")])).await;
+        let _client = front.open(DEVICES, &[]).await;
+        let mut probes = JoinSet::new();
+        let mut socket = accept_socket(&listener, &mut probes).await;
+        // The bridge runs in between only when this waits: it finds the greeting and the end together.
+        socket.send(Message::text("Connected!")).await.unwrap();
+        match has_close_frame {
+            true => socket.close(None).await.unwrap(),
+            false => socket.get_mut().shutdown().await.unwrap(),
+        }
+        assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("Sync Nodes"), "{has_close_frame}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_could_not_be_sent_leaves_no_cooldown() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backend = listener.local_addr().unwrap();
+    let front = TestBridge::start(config(backend, &[("backend.channel", "websocket")])).await;
+    let mut probes = JoinSet::new();
+    let (answer, ()) = tokio::join!(front.get(DEVICES, &[]), async {
+        let mut socket = accept_socket(&listener, &mut probes).await;
+        socket.send(Message::text("Connected!")).await.unwrap();
+        // The connection is reset, after the greeting.
+        socket.get_ref().set_zero_linger().unwrap();
+    });
+    assert!(answer.text().contains("The connection to the backend's /ws broke"), "{}", answer.text());
+    let backends = front.admin_request("GET", "/backends", &[]).await.json();
+    assert_eq!(backends["results"][0]["cooling_down"], serde_json::json!([]));
 }

@@ -17,6 +17,7 @@ use crate::backend::{
 };
 use crate::core::domain::channel::Channel;
 use crate::core::run::plan::Leg;
+use crate::core::upstream::dialect::Dialect;
 
 /// An event of a connection.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub(super) struct LegConnection {
     arrived: VecDeque<ConnectionEvent>,
     /// The last batch was full.
     may_have_more: bool,
+    /// Nothing is read ahead from a socket before its command is sent: nothing can be sent once its end is read.
+    reads_ahead: bool,
 }
 
 #[derive(Default)]
@@ -101,11 +104,11 @@ impl LegConnection {
             Channel::Json => async move { answer(&backend, &target, &identity).await }.boxed(),
             Channel::Websocket => async move { socket(&backend, &target, &identity).await }.boxed(),
         });
-        Self { state, ..Self::default() }
+        Self { state, reads_ahead: leg.channel != Channel::Websocket, ..Self::default() }
     }
 
-    /// Waits for the next event. All chunks and frames that have arrived are read at once; [`LegConnection::read`] returns
-    /// the others. Cancel safe.
+    /// Waits for the next event. All chunks and frames that have arrived are read at once, from a socket after its command
+    /// is sent; [`LegConnection::read`] returns the others. Cancel safe.
     pub(super) async fn next(&mut self) -> ConnectionEvent {
         if let Some(event) = self.read() {
             return event;
@@ -124,7 +127,8 @@ impl LegConnection {
     fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEvent> {
         let first = ready!(self.poll_event(cx));
         let mut size = first.size();
-        while size.is_some_and(|size| size < BATCH_BYTES)
+        while self.reads_ahead
+            && size.is_some_and(|size| size < BATCH_BYTES)
             && let Poll::Ready(event) = self.poll_event(cx)
         {
             size = size.zip(event.size()).map(|(all, more)| all + more);
@@ -174,13 +178,18 @@ impl LegConnection {
         Poll::Ready(event)
     }
 
-    /// Sends text frames.
-    pub(super) async fn send(&mut self, texts: Vec<String>) -> Result<(), String> {
-        let ConnectionState::Socket(socket) = &mut self.state else { return Ok(()) };
+    /// Sends text frames. Returns whether a command is among them.
+    pub(super) async fn send(&mut self, texts: &[String]) -> Result<bool, String> {
+        let ConnectionState::Socket(socket) = &mut self.state else {
+            return Err("it is closed".to_owned());
+        };
         for text in texts {
             socket.frames.feed(Message::text(text)).await.map_err(|error| error.to_string())?;
         }
-        socket.frames.flush().await.map_err(|error| error.to_string())
+        socket.frames.flush().await.map_err(|error| error.to_string())?;
+        let has_command = texts.iter().any(|text| !Dialect::is_key_frame(text));
+        self.reads_ahead |= has_command;
+        Ok(has_command)
     }
 }
 

@@ -29,7 +29,6 @@ use crate::core::run::session::PendingRun;
 use crate::core::run::session::{
     CloseReason, NOTICE_GAP, Session, SessionEvent, SessionOutput, SessionSetup,
 };
-use crate::core::upstream::dialect::Dialect;
 use crate::core::wire::sse::frame::Frame;
 use crate::core::wire::traffic::FrameCounts;
 use crate::deadline::{DeadlineTimer, timeout};
@@ -436,16 +435,21 @@ impl Runner {
         if send.is_empty() {
             return None;
         }
-        if let Some(recorder) = &mut self.recorder {
-            recorder.record_sent(&send);
-        }
-        if let Some(work) = &mut self.work {
-            work.has_begun |= send.iter().any(|frame| !Dialect::is_key_frame(frame));
-        }
         // A command is small: a backend that does not accept it accepts nothing.
         let limit = self.request.backend.limits().probe;
-        let sent = timeout(limit, self.connection.send(send)).await;
-        sent.unwrap_or_else(|_| Err("it does not take what it is sent".to_owned())).err()
+        let sent = timeout(limit, self.connection.send(&send)).await;
+        match sent.unwrap_or_else(|_| Err("it does not take what it is sent".to_owned())) {
+            Ok(has_command) => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.record_sent(&send);
+                }
+                if let Some(work) = &mut self.work {
+                    work.has_begun |= has_command;
+                }
+                None
+            }
+            Err(broken) => Some(broken),
+        }
     }
 
     /// The request target of `leg`.
