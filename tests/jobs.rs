@@ -344,6 +344,17 @@ async fn a_stalled_reader_next_to_a_hundred_healthy_ones_delays_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reader_misses_no_event_of_a_backend_that_sends_more_at_once_than_the_log_holds() {
+    let (mut backend, front) = ManualBackend::bridged(&[("limits.job_log_bytes", "131072")]).await;
+    let reader = StreamReader::open(&front, DEVICES, &[]).await;
+    let mut sender = backend.next_stream().await;
+    sender.devices(2000).await;
+    let (text, ()) = tokio::join!(reader.rest(), sender.complete());
+    assert!(!text.contains("no longer kept"));
+    assert_eq!(stream::read(text.as_bytes()).len(), 2003);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reader_that_takes_nothing_is_dropped_after_the_write_limit() {
     let mut backend = ManualBackend::start().await;
     let settings = [("jobs.on_disconnect", "cancel"), ("limits.client_write", "40s")];

@@ -158,20 +158,33 @@ async fn answer(mut stream: TcpStream, sender: mpsc::UnboundedSender<ManualStrea
     let _ = stream.write_all(response.as_bytes()).await;
 }
 
+fn chunk(text: &str) -> String {
+    format!("{:x}\r\n{text}\r\n", text.len())
+}
+
+fn device(name: &str, status: &str) -> String {
+    let data = format!(
+        "{{\"step\":\"device\",\"status\":\"{status}\",\"message\":\"Device {name} {status}.\",\"rowid\":\"{name}\",\
+         \"payload\":{{\"object\":\"device\",\"type\":\"sync\",\"data\":{{\"rowid\":\"{name}\",\"completed\":{}}}}}}}",
+        status == "completed"
+    );
+    format!("event: step\ndata: {data}\n\n")
+}
+
 impl ManualStream {
     async fn write(&mut self, text: &str) {
-        let chunk = format!("{:x}\r\n{text}\r\n", text.len());
-        self.stream.write_all(chunk.as_bytes()).await.unwrap();
+        self.stream.write_all(chunk(text).as_bytes()).await.unwrap();
     }
 
     /// Sends a `step` event for a device.
     pub async fn device(&mut self, name: &str, status: &str) {
-        let data = format!(
-            "{{\"step\":\"device\",\"status\":\"{status}\",\"message\":\"Device {name} {status}.\",\"rowid\":\"{name}\",\
-             \"payload\":{{\"object\":\"device\",\"type\":\"sync\",\"data\":{{\"rowid\":\"{name}\",\"completed\":{}}}}}}}",
-            status == "completed"
-        );
-        self.write(&format!("event: step\ndata: {data}\n\n")).await;
+        self.write(&device(name, status)).await;
+    }
+
+    /// Sends a `step` event for each of `count` completed devices, all at once and each in a chunk of its own.
+    pub async fn devices(&mut self, count: usize) {
+        let devices = (0..count).map(|number| chunk(&device(&format!("pve{number}"), "completed")));
+        self.stream.write_all(devices.collect::<String>().as_bytes()).await.unwrap();
     }
 
     /// Sends an event about a virtual machine in the cluster `lab`, which failed if there is an `error`.
