@@ -6,7 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
-use aho_corasick::{AhoCorasick, Input, MatchKind};
+use aho_corasick::{AhoCorasick, Anchored, Input, MatchKind, StartKind};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::names::Names;
@@ -105,7 +105,10 @@ impl Anonymiser {
             }
         }
         let mut builder = AhoCorasick::builder();
-        builder.match_kind(MatchKind::LeftmostLongest).ascii_case_insensitive(true);
+        builder
+            .match_kind(MatchKind::LeftmostLongest)
+            .ascii_case_insensitive(true)
+            .start_kind(StartKind::Both);
         let search = builder.build(&patterns).map_err(io::Error::other)?;
         let search = Some(search).filter(|_| !patterns.is_empty());
         Ok(Self { search, replacements, pseudonyms })
@@ -241,14 +244,20 @@ impl Anonymiser {
     fn without_names<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let Some(search) = &self.search else { return Cow::Borrowed(text) };
         let (mut out, mut copied, mut from) = (String::new(), 0, 0);
-        while let Some(found) = search.find(Input::new(text).range(from..)) {
-            let (start, end) = (found.start(), found.end());
-            let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-            if is_word(text[..start].chars().next_back()) || is_word(text[end..].chars().next()) {
-                // A shorter name may begin at the same position; it would be a part of the same word.
+        let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        while let Some(longest) = search.find(Input::new(text).range(from..)) {
+            let start = longest.start();
+            let mut found = Some(longest).filter(|_| !is_word(text[..start].chars().next_back()));
+            // The longest name may be a part of a word where a shorter one is not: `pve-1` and `pve` in `pve-10`.
+            while let Some(part) = found.filter(|found| is_word(text[found.end()..].chars().next())) {
+                let shorter = Input::new(text).range(start..part.end() - 1).anchored(Anchored::Yes);
+                found = search.find(shorter);
+            }
+            let Some(found) = found else {
                 from = start + text[start..].chars().next().map_or(1, char::len_utf8);
                 continue;
-            }
+            };
+            let end = found.end();
             out.push_str(&text[copied..start]);
             out.push_str(&self.replacements[found.pattern().as_usize()]);
             (copied, from) = (end, end);
@@ -291,14 +300,15 @@ mod tests {
     #[test]
     fn a_name_is_replaced_in_every_form_and_no_part_of_a_word_is() {
         let mut names = Names::default();
-        for name in ["pve1", "café", "lab cluster"] {
+        for name in ["pve1", "pve", "pve-1", "café", "lab cluster"] {
             names.add(name, NameKind::Node);
         }
         let mut anonymiser = Anonymiser::new(&names).unwrap();
-        let pve1 = anonymiser.text("pve1");
+        let (pve, pve1) = (anonymiser.text("pve"), anonymiser.text("pve1"));
         for (text, replaced) in [
             ("on pve1, PVE1: pve1-x", format!("on {pve1}, {pve1}: {pve1}-x")),
             ("pve10 xpve1", "pve10 xpve1".to_owned()),
+            ("pve-10", format!("{pve}-10")),
             (r#"{"m":"\npve1\u00e9 pve1"}"#, format!(r#"{{"m":"\npve1\u00e9 {pve1}"}}"#)),
             (r#"{"m":"{\"n\":\"pve1\"}"}"#, format!(r#"{{"m":"{{\"n\":\"{pve1}\"}}"}}"#)),
         ] {
