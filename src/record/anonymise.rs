@@ -95,12 +95,14 @@ impl Anonymiser {
         let mut pseudonyms = Pseudonyms::default();
         for (name, kind) in names.iter() {
             let pseudonym = pseudonyms.name(name, kind);
-            let percent = utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
-            let percent = percent.replace("%2D", "-").replace("%2E", ".").replace("%5F", "_");
-            for form in [name.to_owned(), percent] {
-                if patterns.last() != Some(&form) {
-                    patterns.push(form);
-                    replacements.push(pseudonym.clone());
+            for spelling in [name].into_iter().chain(names.spellings(name).map(String::as_str)) {
+                let percent = utf8_percent_encode(spelling, NON_ALPHANUMERIC).to_string();
+                let percent = percent.replace("%2D", "-").replace("%2E", ".").replace("%5F", "_");
+                for form in [spelling.to_owned(), percent] {
+                    if patterns.last() != Some(&form) {
+                        patterns.push(form);
+                        replacements.push(pseudonym.clone());
+                    }
                 }
             }
         }
@@ -300,7 +302,7 @@ mod tests {
     #[test]
     fn a_name_is_replaced_in_every_form_and_no_part_of_a_word_is() {
         let mut names = Names::default();
-        for name in ["pve1", "pve", "pve-1", "café", "lab cluster"] {
+        for name in ["pve1", "pve", "pve-1", "café", "Österreich", "lab cluster"] {
             names.add(name, NameKind::Node);
         }
         let mut anonymiser = Anonymiser::new(&names).unwrap();
@@ -317,6 +319,9 @@ mod tests {
         let accented = anonymiser.text("café");
         assert_eq!(anonymiser.text(r#""caf\u00e9""#), format!("\"{accented}\""));
         assert_eq!(anonymiser.text("caf%C3%A9"), accented);
+        let capital = anonymiser.text("Österreich");
+        assert!(capital.starts_with("node-") && capital == anonymiser.text("österreich"));
+        assert_eq!(anonymiser.text("%C3%96sterreich"), capital);
         assert!(!anonymiser.target("/x?name=lab%20cluster&y=1").contains("lab"));
     }
 

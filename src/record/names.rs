@@ -3,7 +3,7 @@
 //! Names are the values of fields such as `name`, `node` and `cluster`, the hosts of URLs, and users with a realm. A name
 //! that was found in one place is replaced everywhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde_json::{Map, Value};
@@ -67,14 +67,19 @@ const INTERFACES: [&str; 9] = ["bond", "en", "eth", "fwbr", "lo", "net", "tap", 
 /// The maximum nesting depth of JSON in JSON.
 const MAX_NESTING: usize = 3;
 
-/// The names found so far, in lower case.
+/// The names found so far.
 #[derive(Debug, Default)]
-pub(super) struct Names(BTreeMap<String, NameKind>);
+pub(super) struct Names {
+    /// In lower case.
+    kinds: BTreeMap<String, NameKind>,
+    /// The original spellings of names with capitals outside ASCII, by the name in lower case.
+    spellings: BTreeMap<String, BTreeSet<String>>,
+}
 
 impl Names {
     /// All names. Those that are derived from another one need no pseudonym of their own.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, NameKind)> {
-        let is_original = |name: &str| self.0.get(name).is_some_and(|kind| *kind != NameKind::Derived);
+        let is_original = |name: &str| self.kinds.get(name).is_some_and(|kind| *kind != NameKind::Derived);
         let is_derived = move |name: &str| {
             let ends = name.char_indices().filter(|(_, c)| !c.is_alphanumeric()).map(|(at, _)| at);
             let ends: Vec<usize> = ends.chain([name.len()]).collect();
@@ -82,15 +87,21 @@ impl Names {
             let mut parts = starts.flat_map(|start| ends.iter().map(move |end| (start, *end)));
             parts.any(|(start, end)| name.get(start..end).is_some_and(is_original))
         };
-        let names = self.0.iter().map(|(name, kind)| (name.as_str(), *kind));
+        let names = self.kinds.iter().map(|(name, kind)| (name.as_str(), *kind));
         names.filter(move |(name, kind)| *kind != NameKind::Derived || !is_derived(name))
+    }
+
+    /// The spellings of a name that differ from it in more than the case of ASCII letters.
+    pub(super) fn spellings(&self, name: &str) -> impl Iterator<Item = &String> {
+        self.spellings.get(name).into_iter().flatten()
     }
 
     /// Adds a name, unless it is a word of the vocabulary or an address.
     pub(super) fn add(&mut self, name: &str, kind: NameKind) {
         // Old releases send links.
         let name = name.split('>').nth(1).filter(|_| name.starts_with('<')).unwrap_or(name);
-        let name = name.split('<').next().unwrap_or_default().trim().to_lowercase();
+        let spelling = name.split('<').next().unwrap_or_default().trim();
+        let name = spelling.to_lowercase();
         let is_own = OWN.iter().any(|own| name.starts_with(&own.to_lowercase()));
         let is_interface = INTERFACES.iter().any(|begin| {
             let rest = name.strip_prefix(begin);
@@ -109,7 +120,10 @@ impl Names {
         if is_word || is_number || name.len() < 2 || is_address(&name) {
             return;
         }
-        let known = self.0.entry(name).or_insert(kind);
+        if spelling.to_ascii_lowercase() != name {
+            self.spellings.entry(name.clone()).or_default().insert(spelling.to_owned());
+        }
+        let known = self.kinds.entry(name).or_insert(kind);
         if matches!(known, NameKind::Other | NameKind::Derived) && kind != NameKind::Derived {
             *known = kind;
         }
