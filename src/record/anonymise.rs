@@ -19,11 +19,13 @@ use crate::recording::{RecordedEvent, RecordedFrame, Recording, RecordingError};
 const MAX_NESTING: usize = 4;
 /// Headers that name a host.
 const HOST_HEADERS: [&str; 2] = ["host", "x-forwarded-host"];
+/// The numbers of octets in a MAC address, and in fingerprints.
+const OCTETS: [usize; 3] = [6, 20, 32];
 /// The header with the user of the client.
 const USER_HEADER: &str = "x-proxbox-actor";
 
 /// Writes the recordings in `from` to `to`, with a pseudonym for each name of an object, host or user, each IP address and
-/// each MAC address. The same original has the same pseudonym in all of them. Bodies that are not text are left out.
+/// each MAC address or fingerprint. The same original has the same pseudonym in all of them. Bodies that are not text are left out.
 ///
 /// # Errors
 /// A recording could not be read or written.
@@ -276,8 +278,8 @@ impl Anonymiser {
         let trimmed = word.trim_end_matches(['.', ':', '-']);
         let end = &word[trimmed.len()..];
         let replaced = match trimmed.rsplit_once(':') {
-            _ if is_mac(trimmed, ':') => Some(self.pseudonyms.mac(trimmed, ':')),
-            _ if is_mac(trimmed, '-') => Some(self.pseudonyms.mac(trimmed, '-')),
+            _ if is_octets(trimmed, ':') => Some(self.pseudonyms.octets(trimmed, ':')),
+            _ if is_octets(trimmed, '-') => Some(self.pseudonyms.octets(trimmed, '-')),
             Some((address, port)) if address.parse::<std::net::Ipv4Addr>().is_ok() => {
                 Some(format!("{}:{port}", self.address(address)))
             }
@@ -287,12 +289,10 @@ impl Anonymiser {
     }
 }
 
-fn is_mac(text: &str, separator: char) -> bool {
-    text.len() == 17
-        && text.split(separator).count() == 6
-        && text
-            .split(separator)
-            .all(|octet| octet.len() == 2 && octet.bytes().all(|byte| byte.is_ascii_hexdigit()))
+/// Whether `text` is a MAC address, or the SHA-1 or SHA-256 fingerprint of a certificate.
+fn is_octets(text: &str, separator: char) -> bool {
+    let is_octet = |octet: &str| octet.len() == 2 && octet.bytes().all(|byte| byte.is_ascii_hexdigit());
+    OCTETS.contains(&text.split(separator).count()) && text.split(separator).all(is_octet)
 }
 
 #[cfg(test)]
@@ -335,6 +335,9 @@ mod tests {
         );
         assert!(!anonymiser.text("[fe80::1]:80").contains("fe80"));
         assert!(!anonymiser.text("BC:24:11:00:68:00").contains("BC:24"));
+        let fingerprint = ["AB:CD:EF:01"; 8].join(":");
+        let replaced = anonymiser.text(&fingerprint);
+        assert!(!replaced.contains("AB:CD") && replaced.len() == fingerprint.len(), "{replaced}");
         for text in ["0.0.11.post2", "9.0.10", "12:34:56", "127.0.0.1:80", "255.255.255.0", "..."] {
             assert_eq!(anonymiser.text(text), text);
         }

@@ -13,7 +13,7 @@ use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
 
 /// Fields with a name, and the sort of name.
-const FIELDS: [(&str, NameKind); 36] = [
+const FIELDS: [(&str, NameKind); 45] = [
     ("name", NameKind::Other),
     ("display", NameKind::Derived),
     ("display_name", NameKind::Other),
@@ -29,16 +29,23 @@ const FIELDS: [(&str, NameKind); 36] = [
     ("snapname", NameKind::Other),
     ("vm", NameKind::VirtualMachine),
     ("vm_name", NameKind::VirtualMachine),
+    ("vm_names", NameKind::VirtualMachine),
     ("virtual_machine", NameKind::VirtualMachine),
     ("node", NameKind::Node),
+    ("nodes", NameKind::Node),
+    ("node_list", NameKind::Node),
+    ("source_node", NameKind::Node),
+    ("target_node", NameKind::Node),
     ("proxmox_node", NameKind::Node),
     ("device", NameKind::Node),
     ("device_name", NameKind::Node),
+    ("proxmox_device_names", NameKind::Node),
     ("cluster", NameKind::Cluster),
     ("cluster_name", NameKind::Cluster),
     ("proxmox_cluster", NameKind::Cluster),
     ("storage", NameKind::Storage),
     ("storage_name", NameKind::Storage),
+    ("proxmox_storage_names", NameKind::Storage),
     ("pool", NameKind::Storage),
     ("host", NameKind::Host),
     ("hostname", NameKind::Host),
@@ -47,6 +54,8 @@ const FIELDS: [(&str, NameKind); 36] = [
     ("user", NameKind::User),
     ("username", NameKind::User),
     ("owner", NameKind::User),
+    ("tags", NameKind::Tag),
+    ("proxmox_tags", NameKind::Tag),
     ("description", NameKind::Text),
     ("comments", NameKind::Text),
     ("notes", NameKind::Text),
@@ -146,8 +155,13 @@ impl Names {
     fn find_in_json(&mut self, value: &Value, kind: Option<NameKind>, depth: usize) {
         match value {
             Value::String(text) => {
-                if let Some(kind) = kind {
-                    self.add(text, kind);
+                match kind {
+                    // Proxmox joins the tags of a machine.
+                    Some(kind @ NameKind::Tag) => {
+                        text.split([';', ',']).for_each(|tag| self.add(tag, kind));
+                    }
+                    Some(kind) => self.add(text, kind),
+                    None => {}
                 }
                 if depth < MAX_NESTING
                     && text.starts_with(['{', '['])
@@ -181,7 +195,7 @@ impl Names {
         }
     }
 
-    /// Adds hosts of URLs, users with a realm, and names in quotes behind the word for an object.
+    /// Adds hosts of URLs, users with a realm, nodes of tasks (`UPID:NODE:…`), and names in quotes behind the word for an object.
     fn find_in_words(&mut self, text: &str) {
         for (at, _) in text.match_indices("://") {
             let authority = text[at + 3..].split(is_delimiter).next().unwrap_or_default();
@@ -189,6 +203,12 @@ impl Names {
         }
         for (at, _) in text.match_indices("host='") {
             self.add_host(text[at + 6..].split('\'').next().unwrap_or_default());
+        }
+        for (at, prefix) in text.match_indices("UPID:") {
+            let node = text[at + prefix.len()..].split(':').next().unwrap_or_default();
+            if node.chars().all(is_name) {
+                self.add(node, NameKind::Node);
+            }
         }
         for word in text.split(|c: char| is_delimiter(c) || c == ':' || c == '!') {
             if let Some((user, realm)) = word.split_once('@')
@@ -299,6 +319,10 @@ mod tests {
             ),
             ("login failed: alice@pve!token, bob@corp.example", &["alice", "bob", "corp.example"]),
             ("Processing VM 'web01' on 'x'", &["web01"]),
+            (r#"{"vm_names":["web01","web02"],"nodes":["n1"]}"#, &["n1", "web01", "web02"]),
+            (r#"{"source_node":"n1","target_node":"n2"}"#, &["n1", "n2"]),
+            (r#"{"tags":"acme;prod"}"#, &["acme", "prod"]),
+            ("task UPID:n1:000A:00B:64:qmigrate:100:root@pam: failed", &["n1"]),
             ("HTTPSConnectionPool(host='pve.lab', port=8006)", &["pve.lab"]),
         ] {
             assert_eq!(found(text), expected, "{text}");

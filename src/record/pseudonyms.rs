@@ -13,6 +13,7 @@ pub(super) enum NameKind {
     Storage,
     Host,
     User,
+    Tag,
     /// A description or a comment.
     Text,
     Other,
@@ -29,6 +30,7 @@ impl NameKind {
             Self::Storage => "storage",
             Self::Host => "host",
             Self::User => "user",
+            Self::Tag => "tag",
             Self::Text => "text",
             Self::Other | Self::Derived => "name",
         }
@@ -67,13 +69,15 @@ impl Pseudonyms {
         }
     }
 
-    /// The pseudonym of a MAC address with this separator: a locally administered one.
-    pub(super) fn mac(&mut self, mac: &str, separator: char) -> String {
-        let is_upper = mac.bytes().any(|byte| byte.is_ascii_uppercase());
-        let original: String = mac.to_ascii_lowercase().replace(separator, ":");
+    /// The pseudonym of a MAC address or a fingerprint with this separator. That of an address is a locally administered
+    /// one.
+    pub(super) fn octets(&mut self, octets: &str, separator: char) -> String {
+        let is_upper = octets.bytes().any(|byte| byte.is_ascii_uppercase());
+        let original: String = octets.to_ascii_lowercase().replace(separator, ":");
+        let count = original.split(':').count();
         let known = self.unique(&original, |hash| {
             let octets = hash.to_be_bytes();
-            let octets = octets[..5].iter().map(|octet| format!(":{octet:02x}"));
+            let octets = octets.iter().cycle().take(count - 1).map(|octet| format!(":{octet:02x}"));
             format!("02{}", octets.collect::<String>())
         });
         let known = known.replace(':', separator.encode_utf8(&mut [0; 4]));
@@ -113,9 +117,9 @@ mod tests {
         assert!(address.starts_with("198.1") && one.address([10, 0, 0, 1].into()) == address);
         assert_eq!(one.address([127, 0, 0, 1].into()), "127.0.0.1");
         assert!(one.address("fe80::1".parse().unwrap()).starts_with("2001:db8::"));
-        let mac = one.mac("BC:24:11:00:68:00", ':');
+        let mac = one.octets("BC:24:11:00:68:00", ':');
         assert!(mac.starts_with("02:") && mac.len() == 17 && mac == mac.to_ascii_uppercase());
-        assert_eq!(one.mac("bc-24-11-00-68-00", '-'), mac.to_ascii_lowercase().replace(':', "-"));
+        assert_eq!(one.octets("bc-24-11-00-68-00", '-'), mac.to_ascii_lowercase().replace(':', "-"));
     }
 
     #[test]
