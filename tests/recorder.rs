@@ -137,6 +137,12 @@ async fn a_recorder_that_is_killed_leaves_what_it_received_in_hidden_files() {
 }
 
 #[test]
+    let checked = command(&["replay", "--check", folder.path().to_str().unwrap()]).output().unwrap();
+    assert_eq!(checked.status.code(), Some(1));
+    let text = String::from_utf8(checked.stdout).unwrap();
+    for part in files(folder.path(), ".part") {
+        assert!(text.contains(&format!("{}: not complete", part.display())), "{text}");
+    }
 fn a_damaged_recording_is_reported_with_its_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let sound = fs::read_to_string(fixtures().join("sse/devices.ndjson")).unwrap();

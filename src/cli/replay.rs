@@ -73,6 +73,14 @@ fn check(path: &Path) -> anyhow::Result<()> {
     }
     let mut lines = Vec::new();
     for file in &files {
+        if file.extension().is_some_and(|end| end == "part") {
+            lines.push(format!(
+                "{}: not complete: record was killed, or is running. Rename it to NAME.ndjson to check and serve what \
+                 it has, or delete it",
+                file.display()
+            ));
+            continue;
+        }
         let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let problems = Recording::problems(&bytes);
         lines.extend(problems.iter().map(|problem| format!("{}:{problem}", file.display())));
@@ -84,7 +92,7 @@ fn check(path: &Path) -> anyhow::Result<()> {
     bail!("{} violations of the format in {} recordings", lines.len(), files.len());
 }
 
-/// Adds `path`, if it is a file, or the recordings in it and in its folders.
+/// Adds `path`, if it is a file, or the recordings in it and in its folders, unfinished ones included.
 fn find_recordings(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     if !path.is_dir() {
         files.push(path.to_owned());
@@ -92,7 +100,7 @@ fn find_recordings(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> 
     }
     for entry in path.read_dir().with_context(|| format!("cannot read {}", path.display()))? {
         let path = entry?.path();
-        if path.is_dir() || path.extension().is_some_and(|end| end == "ndjson") {
+        if path.is_dir() || path.extension().is_some_and(|end| end == "ndjson" || end == "part") {
             find_recordings(&path, files)?;
         }
     }
