@@ -64,7 +64,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let release = release.map_or_else(|| "an unknown release".to_owned(), |release| release.to_string());
     let out = out.display();
     super::print(&format!(
-        "{http} HTTP exchanges and {websockets} WebSockets with {release} recorded in {out}. Serve them with: \
-         proxbox-bridge replay {out}"
+        "{http} and {websockets} with {release} recorded in {out}. Serve them with: proxbox-bridge replay {out}"
     ))
 }
+    let [http, websockets] = [(http, "HTTP exchange"), (websockets, "WebSocket")]
+        .map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }));
