@@ -25,6 +25,11 @@ fn fixtures() -> PathBuf {
 
 /// A backend that stalls in every stream, and a recorder that writes to `out`.
 fn started(out: &Path) -> (Process, Process) {
+    started_with(out, &[])
+}
+
+/// The same with further options of the recorder, whose temporary folder is beside `out`.
+fn started_with(out: &Path, options: &[&str]) -> (Process, Process) {
     let fixtures = fixtures();
     let stall = SENT.to_string();
     let replay = ["replay", fixtures.to_str().unwrap(), "--listen", "127.0.0.1:0", "--speed", "max"];
@@ -32,7 +37,9 @@ fn started(out: &Path) -> (Process, Process) {
     backend.address = backend.listening();
     let url = format!("http://{}", backend.address);
     let record = ["record", "--backend", &url, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-    let mut recorder = Process::spawn(command(&[&record[..], &["--out", out.to_str().unwrap()]].concat()));
+    let mut recorder = command(&[&record[..], &["--out", out.to_str().unwrap()], options].concat());
+    recorder.env("TMPDIR", out.parent().unwrap());
+    let mut recorder = Process::spawn(recorder);
     recorder.address = recorder.listening();
     (backend, recorder)
 }
@@ -130,19 +137,39 @@ async fn a_recorder_that_is_killed_leaves_what_it_received_in_hidden_files() {
     recorder.kill();
     drop(client);
     assert_eq!(body(&stream(folder.path(), ".part")), sent());
-    let again = ["record", "--backend", "http://127.0.0.1:1", "--out", folder.path().to_str().unwrap()];
-    let refused = command(&again).output().unwrap();
-    let text = String::from_utf8(refused.stderr).unwrap();
-    assert!(!refused.status.success() && text.contains("it is not empty; name a new folder"), "{text}");
-}
-
-#[test]
     let checked = command(&["replay", "--check", folder.path().to_str().unwrap()]).output().unwrap();
     assert_eq!(checked.status.code(), Some(1));
     let text = String::from_utf8(checked.stdout).unwrap();
     for part in files(folder.path(), ".part") {
         assert!(text.contains(&format!("{}: not complete", part.display())), "{text}");
     }
+    let again = ["record", "--backend", "http://127.0.0.1:1", "--out", folder.path().to_str().unwrap()];
+    let refused = command(&again).output().unwrap();
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && text.contains("it is not empty; name a new folder"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recordings_that_cannot_be_written_without_names_stay_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("recorded");
+    let (backend, recorder) = started_with(&out, &["--anonymise"]);
+    let mut client = client(&recorder).await;
+    backend.kill();
+    client.answer_body().await;
+    fs::remove_dir(&out).unwrap();
+    signal(&recorder, "TERM");
+    let (code, log) = recorder.ended();
+    let kept = files(folder.path(), "").pop().unwrap();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(
+        log.contains(&format!("the recordings with the original names are in {}", kept.display())),
+        "{log}"
+    );
+    assert_eq!(body(&stream(&kept, ".ndjson")), sent());
+}
+
+#[test]
 fn a_damaged_recording_is_reported_with_its_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let sound = fs::read_to_string(fixtures().join("sse/devices.ndjson")).unwrap();

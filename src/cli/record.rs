@@ -56,16 +56,21 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let server = Server::bind(config).await?.observed_by(Arc::new(recorder.clone()));
     server.run(shutdown, hurry).await;
     let recorded = recorder.finish();
-    if let Some(original) = &original {
-        anonymise(original.path(), &out).with_context(unusable)?;
+    if let Some(original) = original
+        && let Err(error) = anonymise(original.path(), &out)
+    {
+        let original = original.keep();
+        return Err(error).with_context(|| {
+            format!("{}; the recordings with the original names are in {}", unusable(), original.display())
+        });
     }
     // After a failure, the other recordings are complete.
     let Summary { http, websockets, release } = recorded.with_context(unusable)?;
     let release = release.map_or_else(|| "an unknown release".to_owned(), |release| release.to_string());
     let out = out.display();
+    let [http, websockets] = [(http, "HTTP exchange"), (websockets, "WebSocket")]
+        .map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }));
     super::print(&format!(
         "{http} and {websockets} with {release} recorded in {out}. Serve them with: proxbox-bridge replay {out}"
     ))
 }
-    let [http, websockets] = [(http, "HTTP exchange"), (websockets, "WebSocket")]
-        .map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }));
