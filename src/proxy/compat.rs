@@ -38,6 +38,7 @@ use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
+use crate::core::http::headers::came_through_bridge;
 use crate::deadline::timeout;
 use crate::proxy::credentials::{KEYS, REGISTER, request_key};
 use crate::respond::{self, Body, detail};
@@ -122,7 +123,9 @@ pub(super) async fn answer(
         });
     }
     let lacks = || async { context.backend.lacks(KEY_STATUS, &parts.headers).await == Ok(true) };
-    if !shims.is_on(Shim::Auth) || ![KEY_STATUS, REGISTER, KEYS].contains(&path) || !lacks().await {
+    // A bridge in front of this one must see what the backend has. It has the same shim.
+    let is_emulated = shims.is_on(Shim::Auth) && !came_through_bridge(&parts.headers);
+    if !is_emulated || ![KEY_STATUS, REGISTER, KEYS].contains(&path) || !lacks().await {
         return Err((parts, body));
     }
     count_shim(Shim::Auth, ShimAction::Emulated, path);

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use http::Request;
 use hyper::body::Incoming;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::http2::Http2Client;
+use super::socket::Page;
 use crate::support::bridge::{
     Answer, BridgedReplay, Client, DEVICES, Forwarder, NOWHERE, TestBridge, WITH_KEY, config, fast,
     poll_until, recordings,
@@ -162,7 +163,17 @@ async fn a_bridge_in_front_of_another_one_is_served() {
     assert!(stream.text().contains("event: complete\ndata: {\"ok\": true"), "{}", stream.text());
     assert_eq!(front.get("/proxmox/cluster/status", &WITH_KEY).await.status, 200);
     let ready = front.admin_request("GET", "/readyz?backend", &[]).await;
-    assert_eq!((ready.status, &ready.json()["reasons"]), (200, &serde_json::json!([])));
+    assert_eq!((ready.status, &ready.json()["reasons"]), (200, &json!([])));
+
+    // A release without keys: the outer bridge must not take the emulated `/auth/bootstrap-status` for the backend's.
+    let behind = BridgedReplay::start(recordings("0.0.2.post1", &[]), fast(), &[]).await;
+    let front = TestBridge::start(config(behind.front.address, &[])).await;
+    let mut page = Page::open(&front, "/ws").await;
+    page.greeting().await;
+    page.say("Sync Nodes").await;
+    page.frames_to(json!({ "object": "device", "end": true })).await;
+    let status = front.get("/auth/bootstrap-status", &[]).await.json();
+    assert_eq!(status, json!({ "needs_bootstrap": true, "has_db_keys": false }));
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ impl Page {
     }
 
     /// The frames up to the first that is `last`.
-    async fn frames_to(&mut self, last: Value) -> Vec<Value> {
+    pub(super) async fn frames_to(&mut self, last: Value) -> Vec<Value> {
         let mut frames = Vec::new();
         loop {
             let text = self.text().await;
