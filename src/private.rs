@@ -45,10 +45,15 @@ pub fn append(path: &Path) -> io::Result<File> {
 
 /// Replaces the file at `path` atomically, through a temporary file beside it.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, |file| file.write_all(bytes))
+}
+
+/// Replaces the file at `path` atomically by one that `write` fills.
+pub fn replace_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let mut file = opened(beside.as_ref(), OpenOptions::new().write(true).create(true).truncate(true))?;
-    file.write_all(bytes)?;
+    write(&mut file)?;
     file.sync_all()?;
     fs::rename(beside, path)
 }

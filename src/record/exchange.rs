@@ -1,7 +1,7 @@
 //! One exchange, and its file.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,6 +27,8 @@ const KEY_REFUSED: u16 = 4001;
 /// How much of a body is held back to find credentials in it, in bytes. Beyond that, a credential that lies across a
 /// boundary is found only if it is known.
 const MAX_HELD: usize = 16 << 20;
+/// The line of the head of the response in a file, counted from 0: the header and the request are before it.
+const RESPONSE_LINE: usize = 2;
 /// The maximum length of the part of a file name that is made of a path.
 const MAX_SLUG: usize = 80;
 
@@ -48,8 +50,14 @@ pub(super) struct Exchange {
     release: LastRelease,
     number: usize,
     method: String,
+    /// Redacted.
+    target: String,
     header: RecordingHeader,
     began: Instant,
+    /// The head of the response, once it was written.
+    response: Option<RecordedFrame>,
+    /// The number of bytes of the body that were written.
+    body_length: usize,
     body: BodyKind,
     /// The end of the body, which may be a part of a line.
     held: Vec<u8>,
@@ -82,8 +90,11 @@ impl Exchange {
             release: Arc::clone(release),
             number: run.begin(),
             method: method.clone(),
+            target: String::new(),
             header,
             began: Instant::now(),
+            response: None,
+            body_length: 0,
             body: BodyKind::Whole,
             held: Vec::new(),
             unwritten: Vec::new(),
@@ -95,6 +106,7 @@ impl Exchange {
         exchange.name_backend();
         exchange.write(&exchange.header.to_line());
         let target = run.redactor().target(target);
+        exchange.target.clone_from(&target);
         exchange.frame(Direction::Out, RecordedEvent::Request { method, target, headers });
         exchange
     }
@@ -188,10 +200,11 @@ impl Exchange {
         if !rest.is_empty() {
             self.frame(Direction::In, RecordedEvent::Body(rest.into()));
         }
+        let is_whole = event == RecordedEvent::End;
         self.frame(direction, event);
         self.name_backend();
         if self.file.take().is_some() {
-            let completed = self.complete();
+            let completed = self.complete(is_whole);
             if self.checked(completed).is_some() {
                 self.run.count(self.header.protocol);
             }
@@ -199,15 +212,54 @@ impl Exchange {
     }
 
     /// Replaces the unfinished file by the recording, with the facts that were not known when it began.
-    fn complete(&self) -> io::Result<()> {
-        let mut recording = Recording::read(self.part()).map_err(io::Error::other)?;
-        recording.header = self.header.clone();
-        recording.end_with_first_end();
-        recording.mark_returned();
-        recording.correct_content_length();
-        let name = recording.file_name(self.number);
-        private::replace(&self.run.folder.join(name), recording.to_ndjson().as_bytes())?;
+    fn complete(&self, is_whole: bool) -> io::Result<()> {
+        let name = file_name(self.number, &self.method, &self.target);
+        private::replace_with(&self.run.folder.join(name), |file| {
+            let mut out = BufWriter::new(file);
+            match self.header.protocol {
+                Protocol::Http => self.copy_to(&mut out, is_whole)?,
+                // The end of a command is found in all frames.
+                Protocol::Websocket => {
+                    let mut recording = Recording::read(self.part()).map_err(io::Error::other)?;
+                    recording.header = self.header.clone();
+                    recording.end_with_first_end();
+                    recording.mark_returned();
+                    recording.correct_content_length();
+                    out.write_all(recording.header.to_line().as_bytes())?;
+                    for frame in &recording.frames {
+                        out.write_all(frame.to_line().as_bytes())?;
+                    }
+                }
+            }
+            out.flush()
+        })?;
         fs::remove_file(self.part())
+    }
+
+    /// Copies the unfinished file line by line: a body may be too long to be held.
+    fn copy_to(&self, out: &mut impl Write, is_whole: bool) -> io::Result<()> {
+        out.write_all(self.header.to_line().as_bytes())?;
+        let mut part = BufReader::new(File::open(self.part())?);
+        let mut line = Vec::new();
+        part.read_until(b'\n', &mut line)?;
+        // The request, and then the head of the response.
+        for at in 1.. {
+            line.clear();
+            if part.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            match &self.response {
+                Some(response) if at == RESPONSE_LINE => {
+                    let mut response = response.clone();
+                    if is_whole && self.body_length > 0 {
+                        response.event.set_content_length(self.body_length);
+                    }
+                    out.write_all(response.to_line().as_bytes())?;
+                }
+                _ => out.write_all(&line)?,
+            }
+        }
+        Ok(())
     }
 
     fn part(&self) -> PathBuf {
@@ -222,7 +274,12 @@ impl Exchange {
     fn frame(&mut self, direction: Direction, event: RecordedEvent) {
         let t_ms = self.began.elapsed().as_secs_f64() * 1000.0;
         let t_ms = (t_ms * 10.0).round() / 10.0;
-        self.write(&RecordedFrame { t_ms, direction, event }.to_line());
+        self.body_length += event.body_length();
+        let frame = RecordedFrame { t_ms, direction, event };
+        self.write(&frame.to_line());
+        if matches!(frame.event, RecordedEvent::Response { .. }) {
+            self.response = Some(frame);
+        }
     }
 
     fn write(&mut self, line: &str) {
@@ -294,23 +351,35 @@ impl Recording {
             return;
         }
         for frame in &mut self.frames {
-            let RecordedEvent::Response { headers, .. } = &mut frame.event else { continue };
-            for (name, value) in headers {
-                if name.eq_ignore_ascii_case("content-length") {
-                    *value = length.to_string();
-                }
-            }
+            frame.event.set_content_length(length);
         }
     }
 
-    /// The name of its file: the number of the exchange, the method and the path.
+    /// The name of its file.
     pub(super) fn file_name(&self, number: usize) -> String {
         let (method, target) = self.request().unwrap_or_default();
-        let path = target.split('?').next().unwrap_or_default();
-        let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-        let method = method.to_ascii_lowercase();
-        let mut slug = [method.as_str()].into_iter().chain(words).collect::<Vec<_>>().join("-");
-        slug.truncate(MAX_SLUG);
-        format!("{number:05}-{slug}.ndjson")
+        file_name(number, method, target)
     }
+}
+
+impl RecordedEvent {
+    /// Sets the `Content-Length` of a response.
+    fn set_content_length(&mut self, length: usize) {
+        let Self::Response { headers, .. } = self else { return };
+        for (name, value) in headers {
+            if name.eq_ignore_ascii_case("content-length") {
+                *value = length.to_string();
+            }
+        }
+    }
+}
+
+/// The name of the file of an exchange: its number, the method and the path.
+fn file_name(number: usize, method: &str, target: &str) -> String {
+    let path = target.split('?').next().unwrap_or_default();
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let method = method.to_ascii_lowercase();
+    let mut slug = [method.as_str()].into_iter().chain(words).collect::<Vec<_>>().join("-");
+    slug.truncate(MAX_SLUG);
+    format!("{number:05}-{slug}.ndjson")
 }
