@@ -26,7 +26,6 @@ use crate::config::{Config, ConfigError, Flags, environment};
 use crate::core::text::log_format::LogFormat;
 use crate::ledger;
 use crate::server::{InheritError, OpenError, StartError};
-use crate::telemetry;
 
 /// A compatibility proxy in front of ProxBox backends of any release.
 #[derive(Debug, Parser)]
@@ -175,9 +174,7 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 ///
 /// If the system cannot create its threads.
 pub fn runtime() -> std::io::Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    builder.enable_all().thread_name(THREAD).thread_keep_alive(KEEP_ALIVE);
-    builder.on_thread_park(telemetry::log::flush_before_wait).build()
+    Builder::new_multi_thread().enable_all().thread_name(THREAD).thread_keep_alive(KEEP_ALIVE).build()
 }
 
 /// The name of its threads.

@@ -1,10 +1,8 @@
 //! The log on standard error. Its filter can be changed while the process runs.
 //!
 //! Secrets are redacted from every line: those of the configuration ([`set_redactor`]), and those of the request or
-//! job of its span ([`redact_span`]). Of identical lines, one a second is written, except for the audit log. Threads that
-//! run tasks write their lines before they wait ([`flush_before_wait`]).
+//! job of its span ([`redact_span`]). Of identical lines, one a second is written, except for the audit log.
 
-mod buffer;
 mod json;
 mod logfmt;
 mod repeats;
@@ -27,11 +25,8 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 use super::audit::AUDIT;
 use crate::core::text::log_format::LogFormat;
 use crate::core::text::redact::Redactor;
-use buffer::BufferedStderr;
 use json::FlatJson;
 use repeats::Repeats;
-
-pub use buffer::flush_before_wait;
 
 /// The name of the span of a job.
 pub(super) const JOB_SPAN: &str = "job";
@@ -78,7 +73,7 @@ pub fn start(filter: &str, format: Option<LogFormat>) -> Result<(), FilterError>
     // https://no-color.org
     let is_colored = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = format.unwrap_or(if is_terminal { LogFormat::Text } else { LogFormat::Json });
-    let log = fmt::layer().with_writer(|| BufferedStderr).with_ansi(is_colored);
+    let log = fmt::layer().with_writer(io::stderr).with_ansi(is_colored);
     let log = match lines {
         LogFormat::Text => {
             let format = fmt::format().with_ansi(is_colored);
@@ -89,7 +84,7 @@ pub fn start(filter: &str, format: Option<LogFormat>) -> Result<(), FilterError>
             log.fmt_fields(fields).event_format(BridgeFormat { format: FlatJson, lines }).boxed()
         }
         LogFormat::Logfmt => {
-            let log = tracing_logfmt::builder().with_span_path(false).layer().with_writer(|| BufferedStderr);
+            let log = tracing_logfmt::builder().with_span_path(false).layer().with_writer(io::stderr);
             log.map_event_format(|format| BridgeFormat { format, lines }).boxed()
         }
     };
@@ -118,13 +113,12 @@ pub fn set(directives: &str) -> Result<String, FilterError> {
     Ok(before)
 }
 
-/// Writes the lines in the buffer, and the identical lines that are due, each as one with the number of lines that it
-/// stands for.
+/// Writes the identical lines that are due, each as one with the number of lines that it stands for.
 pub(super) fn flush_repeats() {
     write_repeats(Instant::now());
 }
 
-/// Writes the lines that were not written yet, before the process ends.
+/// Writes the identical lines that were not written yet, before the process ends.
 pub fn finish() {
     write_repeats(Instant::now() + Duration::from_secs(1));
 }
@@ -133,9 +127,8 @@ fn write_repeats(now: Instant) {
     let Some(format) = FORMAT.get() else { return };
     for (count, line) in REPEATS.flush(now) {
         // Nobody reads the log if its pipe is closed.
-        let _ = BufferedStderr.write_all(counted(*format, count, line).as_bytes());
+        let _ = io::stderr().write_all(counted(*format, count, line).as_bytes());
     }
-    let _ = BufferedStderr.flush();
 }
 
 /// `line` with the number of lines that it stands for.
