@@ -79,14 +79,14 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<()> {
     if let Some(warning) = warning {
         note(&warning);
     }
+    let jobs: Vec<JobRecord> = results.into_iter().map(|job| source.shown(job)).collect();
     if args.format.csv {
-        return print(&csv(&results));
+        return print(&csv(&jobs));
     }
-    if results.is_empty() {
+    if jobs.is_empty() {
         note("No job matches.");
         return Ok(());
     }
-    let jobs: Vec<JobRecord> = results.into_iter().map(|job| source.shown(job)).collect();
     print(&table::text(table::jobs(&jobs)))?;
     if let (Some(_), Some(last)) = (next, jobs.last()) {
         note(&format!("There are more: --before {} shows the next ones.", last.id));

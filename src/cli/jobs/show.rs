@@ -33,11 +33,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     if args.format.json {
         return print(&text(&body));
     }
-    let job: JobRecord = parse(&body)?;
+    let job = source.shown(parse(&body)?);
     if args.format.csv {
         return print(&list::csv(&[job]));
     }
-    let job = source.shown(job);
     let parts = [Some(fields(&job)), counts(&job), log(&job.log_entries)];
     print(&parts.into_iter().flatten().map(table::text).collect::<Vec<_>>().join("\n\n"))
 }

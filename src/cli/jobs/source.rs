@@ -31,6 +31,9 @@ const MISSING: [StatusCode; 2] = [StatusCode::NOT_FOUND, StatusCode::GONE];
 /// An id that is greater than any other.
 const GREATEST_ID: &str = "ffffffff-ffff-ffff-ffff-ffffffffffff";
 
+/// The least number of characters of an abbreviated id, so that a typing error or an empty variable names no job.
+const SHORTEST_ID: usize = 8;
+
 /// The error that a ledger answered with.
 #[derive(Debug, Deserialize, thiserror::Error)]
 #[error("{message} {detail}")]
@@ -134,6 +137,9 @@ impl JobSource {
         let rest = GREATEST_ID.get(start.len()..).unwrap_or_default();
         if JobId::from_str(&format!("{start}{rest}")).is_err() {
             bail!("{text:?} is not the id of a job");
+        }
+        if start.len() < SHORTEST_ID {
+            bail!("{text:?} is too short: an abbreviated id of a job has at least {SHORTEST_ID} characters");
         }
         if rest.is_empty() {
             return Ok(start);
