@@ -70,6 +70,10 @@ pub(super) fn open_read_only(
         found if found > schema::VERSION => {
             Err(LedgerOpenError::Newer { file, found, known: schema::VERSION }.into())
         }
+        0 => Err(LedgerReadError::Unreadable {
+            file,
+            problem: "it has no tables; copy the whole directory, with ledger.sqlite3-wal".to_owned(),
+        }),
         found => Err(LedgerReadError::Older { file, found, known: schema::VERSION }),
     }
 }
