@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use proxbox_bridge::cli::{self, Cli};
 use proxbox_bridge::config::LOG_VARIABLE;
+use proxbox_bridge::core::text::printable;
 use proxbox_bridge::telemetry::log;
 
 #[cfg(target_os = "linux")]
@@ -44,6 +45,8 @@ fn main() -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "proxbox-bridge: {error:#}");
+    // The problems of a configuration are one a line.
+    let text = format!("{error:#}").lines().map(printable).collect::<Vec<_>>().join("\n");
+    let _ = writeln!(std::io::stderr(), "proxbox-bridge: {text}");
     cli::exit_code(error)
 }

@@ -194,7 +194,7 @@ async fn a_second_ctrl_c_leaves_at_once() {
     sync.signal("INT").await;
     let (code, _, errors) = sync.ended().await;
     assert_eq!(code, Some(130), "{errors}");
-    assert!(errors.contains("which is being cancelled"), "{errors}");
+    assert!(errors.contains("which may not have been cancelled"), "{errors}");
 }
 
 #[tokio::test]
@@ -386,4 +386,52 @@ async fn without_a_bridge_failures_have_their_exit_codes_too() {
     sync.signal("INT").await;
     stream.wait_disconnected().await;
     assert_eq!(sync.ended().await.0, Some(3));
+}
+
+#[tokio::test]
+async fn the_configured_key_is_sent_to_its_own_backend_alone_and_a_given_key_comes_first() {
+    let backend = replayed(recordings(NEW, &[]), fast()).await;
+    let url = format!("http://{}", backend.local_addr());
+    let folder = tempfile::tempdir().unwrap();
+    let [right, wrong] = [("right", KEY), ("wrong", "another-key-of-a-client")].map(|(name, key)| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, key).unwrap();
+        path
+    });
+    let block = |url: &str, key: &Path, hosts: &str| {
+        format!("[[backend]]\nurl = \"{url}\"\napi_key_file = {key:?}\nhosts = [{hosts}]\n")
+    };
+    let other = block("http://127.0.0.1:1", &right, "");
+    let several = other.clone() + &block("http://127.0.0.1:2", &right, "\"lab.example\"");
+    let same = block(&url, &right, "");
+    let same_of_several = same.clone() + &block("http://127.0.0.1:2", &wrong, "\"lab.example\"");
+    for (config, key, code, text) in [
+        (&same, None, 0, ""),
+        (&same_of_several, None, 0, ""),
+        (&same, Some(&wrong), 1, "API key"),
+        (&other, None, 1, "API key required."),
+        (&several, None, 1, "API key required."),
+        (&several, Some(&right), 0, ""),
+    ] {
+        let file = folder.path().join("bridge.toml");
+        std::fs::write(&file, config).unwrap();
+        let mut command = command(&["devices", "--url", &url, "--config", file.to_str().unwrap()]);
+        command.args(key.map(|key| format!("--key-file={}", key.display())));
+        let (ended, output, errors) = ended(command).await;
+        assert_eq!(ended, Some(code), "{config}{output}{errors}");
+        assert!(errors.contains(text), "{config}{errors}");
+    }
+}
+
+#[tokio::test]
+async fn no_character_of_an_answer_controls_the_terminal() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = listener.local_addr().unwrap();
+    let command = tokio::spawn(ended(on_bridge(admin, &["devices"])));
+    let (mut connection, _) = listener.accept().await.unwrap();
+    let body = r#"{"message":"No\u001b[2J","detail":"\u202eno\u009b31m"}"#;
+    let answer = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    tokio::io::AsyncWriteExt::write_all(&mut connection, answer.as_bytes()).await.unwrap();
+    let (_, _, errors) = command.await.unwrap();
+    assert!(errors.contains("403 Forbidden: No [2J  no 31m"), "{errors:?}");
 }

@@ -70,7 +70,7 @@ pub struct Args {
     /// Run the sync on the backend at this URL, without a bridge
     #[arg(long, value_name = "URL", conflicts_with_all = ["bridge", "detach"])]
     url: Option<BackendUrl>,
-    /// File with the API key of the backend, where backend.api_key_file is not set
+    /// File with the API key of the backend. A bridge with backend.api_key_file sends that key instead
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// How long a stream whose connection was lost is resumed
@@ -152,9 +152,8 @@ impl SyncJob {
     async fn start(args: &mut Args, mut query: Vec<String>, key: Option<ApiKey>) -> anyhow::Result<Self> {
         match &args.url {
             Some(url) => {
-                args.bridge.flags.backend = Some(url.to_string());
                 let flags = &args.bridge.flags;
-                let job = LocalJob::start(flags, args.kind, &query.join("&"), key).await?;
+                let job = LocalJob::start(flags, url, args.kind, &query.join("&"), key).await?;
                 Ok(Self::Local(Box::new(job)))
             }
             None => {
@@ -185,10 +184,15 @@ impl SyncJob {
         }
     }
 
-    /// This command leaves the job before its end.
-    fn left(&self) -> SyncError {
+    /// This command leaves the job before its end. `is_cancelling` is whether the bridge has accepted that it is cancelled.
+    fn left(&self, is_cancelling: bool) -> SyncError {
         SyncError::Left(match self {
-            Self::Remote(job) if job.is_own => format!("left job {}, which is being cancelled", job.id),
+            Self::Remote(job) if job.is_own && is_cancelling => {
+                format!("left job {}, which is being cancelled", job.id)
+            }
+            Self::Remote(job) if job.is_own => {
+                format!("left job {}, which may not have been cancelled", job.id)
+            }
             Self::Remote(job) => format!("left job {}, which was there before and goes on", job.id),
             Self::Local(_) => "the sync was cut off".to_owned(),
         })
@@ -235,20 +239,22 @@ pub async fn run(mut args: Args) -> anyhow::Result<()> {
     }
 
     let mut cancelled = pin!(Fuse::<BoxFuture<'_, _>>::terminated());
+    let mut is_cancelling = false;
     let mut is_complete = None;
     let lost = loop {
         tokio::select! {
             biased;
-            () = &mut second => return Err(job.left().into()),
+            () = &mut second => return Err(job.left(is_cancelling).into()),
             () = &mut first => {
                 if matches!(&job, SyncJob::Remote(job) if !job.is_own) {
-                    return Err(job.left().into());
+                    return Err(job.left(false).into());
                 }
                 report.note("Cancelling the sync. Ctrl-C again leaves at once.");
                 cancelled.set(job.cancel().fuse());
             }
-            result = &mut cancelled => if let Err(error) = result {
-                report.note(&format!("Cannot cancel the sync: {:#}", anyhow::Error::from(error)));
+            result = &mut cancelled => match result {
+                Ok(()) => is_cancelling = true,
+                Err(error) => report.note(&format!("Cannot cancel the sync: {:#}", anyhow::Error::from(error))),
             },
             item = job.next() => match item {
                 Ok(None) => break None,

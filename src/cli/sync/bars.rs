@@ -78,7 +78,7 @@ impl Bars {
 
     pub(super) fn step(&mut self, data: &EventData) {
         let line = text("step", data).unwrap_or_default();
-        self.last.set_message(line.clone().into_owned());
+        self.last.set_message(line.clone());
         if data.status == "failed" {
             self.print(&line);
         }
@@ -115,7 +115,7 @@ impl Bars {
     }
 
     pub(super) fn complete(&self, data: &EventData) {
-        self.last.set_message(text("complete", data).unwrap_or_default().into_owned());
+        self.last.set_message(text("complete", data).unwrap_or_default());
     }
 
     /// Ends all bars, with the final `counts` of their objects, and leaves them on the screen. Returns the last message.

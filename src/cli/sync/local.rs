@@ -9,15 +9,35 @@ use anyhow::{anyhow, bail};
 use super::{JobResult, SyncError};
 use crate::backend::{Backend, RequestIdentity};
 use crate::client::{JobEvent, MAX_EVENT_BYTES, parse_events};
-use crate::config::{Config, Flags, environment};
+use crate::config::{BackendConfig, CONFIG_VARIABLE, Config, ConfigError, Flags, environment};
 use crate::core::domain::credential::ApiKey;
 use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::domain::refusal::RefusalBody;
 use crate::core::http::query::Query;
+use crate::core::http::url::BackendUrl;
 use crate::core::text::detail::text_of_body;
 use crate::core::wire::sse::SseParser;
 use crate::job::{self, AttachOptions, Attached, EventSelection, Registry, SyncRequest, Watcher};
 use crate::ledger::{Ledger, LedgerOptions, SystemClock};
+
+/// The configuration, and in it the backend at `url`. A configured API key is sent to no other URL than its own.
+fn configured(flags: &Flags, url: &BackendUrl) -> Result<(Config, BackendConfig), ConfigError> {
+    let found = Config::load(&Flags { backend: None, ..flags.clone() }, environment());
+    let mut has_several = false;
+    if let Ok(config) = found {
+        if let Some(backend) = config.backends.iter().find(|backend| backend.url == *url).cloned() {
+            return Ok((config, backend));
+        }
+        has_several = config.backends.len() > 1;
+    }
+    // The settings of which of several backends apply to another URL is not known.
+    let file = flags.config.clone().filter(|_| !has_several);
+    let flags = Flags { config: file, backend: Some(url.to_string()), ..flags.clone() };
+    let variables = environment().into_iter().filter(|(name, _)| !has_several || name != CONFIG_VARIABLE);
+    let config = Config::load(&flags, variables)?;
+    let backend = BackendConfig { api_key: None, ..config.backends[0].clone() };
+    Ok((config, backend))
+}
 
 /// A job in this process.
 pub(super) struct LocalJob {
@@ -28,18 +48,17 @@ pub(super) struct LocalJob {
 }
 
 impl LocalJob {
-    /// Starts the sync of `kind` on the backend in `flags`.
+    /// Starts the sync of `kind` on the backend at `url`.
     pub(super) async fn start(
         flags: &Flags,
+        url: &BackendUrl,
         kind: Kind,
         query: &str,
         key: Option<ApiKey>,
     ) -> anyhow::Result<Self> {
-        let config = Config { data_dir: None, ..Config::load(flags, environment())? };
-        let [backend] = config.backends.as_slice() else {
-            bail!("--url: the configuration has several backends")
-        };
-        let backend = Arc::new(Backend::new(backend.clone())?);
+        let (config, backend) = configured(flags, url)?;
+        let config = Config { data_dir: None, backends: vec![backend.clone()], ..config };
+        let backend = Arc::new(Backend::new(backend)?);
         let ledger = Ledger::open(LedgerOptions {
             directory: None,
             retention: job::retention(&config.limits),
@@ -59,7 +78,10 @@ impl LocalJob {
             },
             over_socket: false,
             to_stream: false,
-            identity: RequestIdentity { key: backend.config().api_key.clone().or(key), ..Default::default() },
+            identity: RequestIdentity {
+                key: key.or_else(|| backend.config().api_key.clone()),
+                ..Default::default()
+            },
             address: None,
             actor: None,
             backend,
