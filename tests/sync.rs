@@ -389,7 +389,7 @@ async fn without_a_bridge_failures_have_their_exit_codes_too() {
 }
 
 #[tokio::test]
-async fn the_configured_key_is_sent_to_its_own_backend_alone_and_a_given_key_comes_first() {
+async fn the_configured_key_is_sent_to_its_own_backend_alone_and_a_given_key_to_any() {
     let backend = replayed(recordings(NEW, &[]), fast()).await;
     let url = format!("http://{}", backend.local_addr());
     let folder = tempfile::tempdir().unwrap();
@@ -408,7 +408,6 @@ async fn the_configured_key_is_sent_to_its_own_backend_alone_and_a_given_key_com
     for (config, key, code, text) in [
         (&same, None, 0, ""),
         (&same_of_several, None, 0, ""),
-        (&same, Some(&wrong), 1, "API key"),
         (&other, None, 1, "API key required."),
         (&several, None, 1, "API key required."),
         (&several, Some(&right), 0, ""),
@@ -429,6 +428,8 @@ async fn no_character_of_an_answer_controls_the_terminal() {
     let admin = listener.local_addr().unwrap();
     let command = tokio::spawn(ended(on_bridge(admin, &["devices"])));
     let (mut connection, _) = listener.accept().await.unwrap();
+    let mut request = [0; 4096];
+    tokio::io::AsyncReadExt::read(&mut connection, &mut request).await.unwrap();
     let body = r#"{"message":"No\u001b[2J","detail":"\u202eno\u009b31m"}"#;
     let answer = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     tokio::io::AsyncWriteExt::write_all(&mut connection, answer.as_bytes()).await.unwrap();

@@ -148,6 +148,15 @@ struct JobResult {
     counts: Counts,
 }
 
+/// What is known of the request to cancel a job.
+#[derive(Clone, Copy)]
+enum Cancellation {
+    /// It was not sent, or is not answered yet.
+    Unknown,
+    /// The bridge has accepted it.
+    Accepted,
+}
+
 impl SyncJob {
     async fn start(args: &mut Args, mut query: Vec<String>, key: Option<ApiKey>) -> anyhow::Result<Self> {
         match &args.url {
@@ -184,15 +193,13 @@ impl SyncJob {
         }
     }
 
-    /// This command leaves the job before its end. `is_cancelling` is whether the bridge has accepted that it is cancelled.
-    fn left(&self, is_cancelling: bool) -> SyncError {
+    /// This command leaves the job before its end.
+    fn left(&self, cancellation: Cancellation) -> SyncError {
         SyncError::Left(match self {
-            Self::Remote(job) if job.is_own && is_cancelling => {
-                format!("left job {}, which is being cancelled", job.id)
-            }
-            Self::Remote(job) if job.is_own => {
-                format!("left job {}, which may not have been cancelled", job.id)
-            }
+            Self::Remote(job) if job.is_own => match cancellation {
+                Cancellation::Accepted => format!("left job {}, which is being cancelled", job.id),
+                Cancellation::Unknown => format!("left job {}, which may not have been cancelled", job.id),
+            },
             Self::Remote(job) => format!("left job {}, which was there before and goes on", job.id),
             Self::Local(_) => "the sync was cut off".to_owned(),
         })
@@ -239,21 +246,21 @@ pub async fn run(mut args: Args) -> anyhow::Result<()> {
     }
 
     let mut cancelled = pin!(Fuse::<BoxFuture<'_, _>>::terminated());
-    let mut is_cancelling = false;
+    let mut cancellation = Cancellation::Unknown;
     let mut is_complete = None;
     let lost = loop {
         tokio::select! {
             biased;
-            () = &mut second => return Err(job.left(is_cancelling).into()),
+            () = &mut second => return Err(job.left(cancellation).into()),
             () = &mut first => {
                 if matches!(&job, SyncJob::Remote(job) if !job.is_own) {
-                    return Err(job.left(false).into());
+                    return Err(job.left(cancellation).into());
                 }
                 report.note("Cancelling the sync. Ctrl-C again leaves at once.");
                 cancelled.set(job.cancel().fuse());
             }
             result = &mut cancelled => match result {
-                Ok(()) => is_cancelling = true,
+                Ok(()) => cancellation = Cancellation::Accepted,
                 Err(error) => report.note(&format!("Cannot cancel the sync: {:#}", anyhow::Error::from(error))),
             },
             item = job.next() => match item {

@@ -15,6 +15,12 @@ const MIN_UNQUOTED: usize = 12;
 /// Names of credentials besides those of [`is_secret`].
 const NAMES: [&str; 5] = ["cookie", "csrf", "pveauthcookie", "sessionid", "ticket"];
 
+/// Whether a header with this name carries a credential: `Cookie`, `Set-Cookie`, `X-Auth-Ticket`.
+pub(super) fn is_header(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    is_secret(name) || NAMES.iter().any(|part| lower.contains(part))
+}
+
 /// `text` without its credentials, which are added to `found`.
 pub(super) fn hide(text: &[u8], found: &mut Vec<SecretString>) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
@@ -128,6 +134,14 @@ mod tests {
             found.iter().map(ExposeSecret::expose_secret).collect::<Vec<_>>(),
             ["0123", "Bearer 0123"]
         );
+    }
+
+    #[test]
+    fn headers_with_credentials_are_known_by_a_part_of_their_names() {
+        for name in ["Cookie", "Set-Cookie", "Authorization", "X-Auth-Ticket", "CSRFPreventionToken"] {
+            assert!(is_header(name), "{name}");
+        }
+        assert!(!is_header("Content-Type"));
     }
 
     #[test]

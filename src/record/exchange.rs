@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Run;
 use super::credentials;
 use crate::backend::{API_KEY, LastRelease};
-use crate::core::text::redact::{HIDDEN, Redactor, is_secret, secrets_in_query};
+use crate::core::text::redact::{HIDDEN, Redactor, secrets_in_query};
 use crate::core::upstream::dialect::Dialect;
 use crate::private;
 use crate::recording::{
@@ -20,8 +20,6 @@ use crate::recording::{
 
 /// The placeholder for an API key.
 const KEY: &str = "<api-key>";
-/// Headers that carry credentials, besides those whose names say so.
-const CREDENTIAL_HEADERS: [&str; 2] = ["cookie", "set-cookie"];
 /// The code of a close frame for a refused key.
 const KEY_REFUSED: u16 = 4001;
 /// How much of a body is held back to find credentials in it, in bytes. Beyond that, a credential that lies across a
@@ -200,11 +198,12 @@ impl Exchange {
         if !rest.is_empty() {
             self.frame(Direction::In, RecordedEvent::Body(rest.into()));
         }
-        let is_whole = event == RecordedEvent::End;
+        let content_length =
+            (event == RecordedEvent::End && self.body_length > 0).then_some(self.body_length);
         self.frame(direction, event);
         self.name_backend();
         if self.file.take().is_some() {
-            let completed = self.complete(is_whole);
+            let completed = self.complete(content_length);
             if self.checked(completed).is_some() {
                 self.run.count(self.header.protocol);
             }
@@ -212,12 +211,12 @@ impl Exchange {
     }
 
     /// Replaces the unfinished file by the recording, with the facts that were not known when it began.
-    fn complete(&self, is_whole: bool) -> io::Result<()> {
+    fn complete(&self, content_length: Option<usize>) -> io::Result<()> {
         let name = file_name(self.number, &self.method, &self.target);
         private::replace_with(&self.run.folder.join(name), |file| {
             let mut out = BufWriter::new(file);
             match self.header.protocol {
-                Protocol::Http => self.copy_to(&mut out, is_whole)?,
+                Protocol::Http => self.copy_to(&mut out, content_length)?,
                 // The end of a command is found in all frames.
                 Protocol::Websocket => {
                     let mut recording = Recording::read(self.part()).map_err(io::Error::other)?;
@@ -237,7 +236,7 @@ impl Exchange {
     }
 
     /// Copies the unfinished file line by line: a body may be too long to be held.
-    fn copy_to(&self, out: &mut impl Write, is_whole: bool) -> io::Result<()> {
+    fn copy_to(&self, out: &mut impl Write, content_length: Option<usize>) -> io::Result<()> {
         out.write_all(self.header.to_line().as_bytes())?;
         let mut part = BufReader::new(File::open(self.part())?);
         let mut line = Vec::new();
@@ -251,8 +250,8 @@ impl Exchange {
             match &self.response {
                 Some(response) if at == RESPONSE_LINE => {
                     let mut response = response.clone();
-                    if is_whole && self.body_length > 0 {
-                        response.event.set_content_length(self.body_length);
+                    if let Some(length) = content_length {
+                        response.event.set_content_length(length);
                     }
                     out.write_all(response.to_line().as_bytes())?;
                 }
@@ -300,7 +299,7 @@ impl Exchange {
         for (name, value) in headers {
             if name.eq_ignore_ascii_case(API_KEY.as_str()) {
                 self.run.learn([SecretString::from(std::mem::replace(value, KEY.to_owned()))]);
-            } else if is_secret(name) || CREDENTIAL_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+            } else if credentials::is_header(name) {
                 // The values of cookies, and what follows the scheme of an `Authorization`.
                 let parts = value.split(';').filter_map(|part| part.rsplit_once(['=', ' ']));
                 let parts =

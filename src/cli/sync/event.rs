@@ -52,6 +52,6 @@ mod tests {
     fn no_character_of_a_message_changes_the_direction_of_the_text() {
         let data =
             EventData { message: "Synced \u{202e}<b>pve1</b>\u{1b}[2J".to_owned(), ..EventData::default() };
-        assert_eq!(text("step", &data).unwrap(), "Synced  pve1 [2J");
+        assert_eq!(text("step", &data).unwrap(), "Synced   pve1 [2J");
     }
 }

@@ -33,7 +33,7 @@ fn configured(flags: &Flags, url: &BackendUrl) -> Result<(Config, BackendConfig)
     // The settings of which of several backends apply to another URL is not known.
     let file = flags.config.clone().filter(|_| !has_several);
     let flags = Flags { config: file, backend: Some(url.to_string()), ..flags.clone() };
-    let variables = environment().into_iter().filter(|(name, _)| !has_several || name != CONFIG_VARIABLE);
+    let variables = environment().filter(|(name, _)| !has_several || name != CONFIG_VARIABLE);
     let config = Config::load(&flags, variables)?;
     let backend = BackendConfig { api_key: None, ..config.backends[0].clone() };
     Ok((config, backend))

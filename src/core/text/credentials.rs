@@ -60,18 +60,21 @@ fn value_of_secret(head: &str, tail: &str) -> Option<Range<usize>> {
     if !is_secret(last_word(bare, |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))) {
         return None;
     }
-    let value = tail.trim_start_matches(' ').trim_start_matches(is_quote);
-    let mut start = tail.len() - value.len();
+    let value = tail.trim_start_matches(' ');
+    let escapes = value.len() - value.trim_start_matches('\\').len();
+    let quote = value[escapes..].chars().next().filter(|c| matches!(c, '"' | '\''));
+    let mut start = tail.len() - value.len() + if quote.is_some() { escapes + 1 } else { 0 };
     // A number or `null` of JSON.
-    if bare.len() < named.len() && !tail[..start].contains(is_quote) {
+    if bare.len() < named.len() && quote.is_none() {
         return None;
     }
+    let value = &tail[start..];
     let first = word(value);
     if is_scheme(&value[..first]) && value[first..].starts_with(' ') {
         start += first + 1;
     }
     let value = &tail[start..];
-    let length = word(value);
+    let length = quote.map_or_else(|| word(value), |quote| quoted(value, quote, escapes));
     (length > 0 && !value.starts_with(HIDDEN)).then_some(start..start + length)
 }
 
@@ -82,6 +85,22 @@ fn is_scheme(word: &str) -> bool {
 /// The longest end of `text` that has such characters alone.
 fn last_word(text: &str, is_part: impl Fn(char) -> bool) -> &str {
     &text[text.trim_end_matches(is_part).len()..]
+}
+
+/// The length of the string that `text` begins with, behind its `quote`, which has `escapes` backslashes. A string without
+/// an end is as long as its first word, or as the JSON string that it is in.
+///
+/// In JSON in JSON, a quote is written with 1 backslash, and a backslash with 4; one level deeper, with 3 and 8.
+fn quoted(text: &str, quote: char, escapes: usize) -> usize {
+    let mut run = 0;
+    for (at, c) in text.char_indices() {
+        let is_end = c == quote && run % (2 * (escapes + 1)) == escapes;
+        if is_end || c == '"' && run < escapes.max(1) {
+            return at - run.min(escapes);
+        }
+        run = if c == '\\' { run + 1 } else { 0 };
+    }
+    word(text)
 }
 
 /// The length of the word that `text` begins with.
@@ -106,6 +125,10 @@ mod tests {
             (r#"{"token":"t0ken"}"#, r#"{"token":"[hidden]"}"#),
             (r#"{"m":"{\"token_value\": \"t0ken\"}"}"#, r#"{"m":"{\"token_value\": \"[hidden]\"}"}"#),
             ("{'password': 'p4ss'}", "{'password': '[hidden]'}"),
+            ("{'password': 'correct horse battery9', 'x': 1}", "{'password': '[hidden]', 'x': 1}"),
+            (r#"{"password": "a, b\" c", "x": 1}"#, r#"{"password": "[hidden]", "x": 1}"#),
+            (r#"{"m":"{\"password\": \"a b\"}","n":"c"}"#, r#"{"m":"{\"password\": \"[hidden]\"}","n":"c"}"#),
+            (r#"{"m":"password: 'a b","n":"it's"}"#, r#"{"m":"password: '[hidden]","n":"it's"}"#),
             ("secret = abc", "secret = [hidden]"),
             ("with Token 0123456789abcdef0123", "with Token [hidden]"),
             ("with (bearer 0123456789abcdef0123)", "with (bearer [hidden])"),
