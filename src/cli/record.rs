@@ -10,7 +10,7 @@ use crate::record::{Summary, TrafficRecorder, anonymise};
 use crate::server::Server;
 
 /// Run the bridge in front of one backend, and record every exchange with it for `replay`, such as for a bug report.
-/// Credentials are never written.
+/// Credentials are hidden.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     proxbox-bridge record --backend http://127.0.0.1:8800 --listen 127.0.0.1:8900 --out recorded\n  \
