@@ -7,19 +7,12 @@ use std::ops::Range;
 
 use secrecy::SecretString;
 
-use crate::core::text::redact::{HIDDEN, is_secret};
+use crate::core::text::credentials::{is_credential, password_in_url};
+use crate::core::text::redact::HIDDEN;
 
 /// The minimum length of a credential without quotes, in bytes. Such a credential also has a digit: otherwise the text
 /// may be a sentence.
 const MIN_UNQUOTED: usize = 12;
-/// Names of credentials besides those of [`is_secret`].
-const NAMES: [&str; 5] = ["cookie", "csrf", "pveauthcookie", "sessionid", "ticket"];
-
-/// Whether a header with this name carries a credential: `Cookie`, `Set-Cookie`, `X-Auth-Ticket`.
-pub(super) fn is_header(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    is_secret(name) || NAMES.iter().any(|part| lower.contains(part))
-}
 
 /// `text` without its credentials, which are added to `found`.
 pub(super) fn hide(text: &[u8], found: &mut Vec<SecretString>) -> Vec<u8> {
@@ -28,10 +21,14 @@ pub(super) fn hide(text: &[u8], found: &mut Vec<SecretString>) -> Vec<u8> {
     while let Some(at) = memchr::memchr2(b':', b'=', &text[from..]) {
         let at = from + at;
         from = at + 1;
-        if !name_before(&text[copied..at]).is_some_and(|name| is_secret(name) || NAMES.contains(&name)) {
-            continue;
-        }
-        let Some(value) = value_after(text, at + 1) else { continue };
+        let value = if text[from..].starts_with(b"//") {
+            url_password(&text[from..]).map(|value| from + value.start..from + value.end)
+        } else if name_before(&text[copied..at]).is_some_and(is_credential) {
+            value_after(text, from)
+        } else {
+            None
+        };
+        let Some(value) = value else { continue };
         out.extend_from_slice(&text[copied..value.start]);
         out.extend_from_slice(HIDDEN.as_bytes());
         (copied, from) = (value.end, value.end);
@@ -43,6 +40,12 @@ pub(super) fn hide(text: &[u8], found: &mut Vec<SecretString>) -> Vec<u8> {
     }
     out.extend_from_slice(&text[copied..]);
     out
+}
+
+/// The password in `tail`, the part of a URL behind its scheme and the colon.
+fn url_password(tail: &[u8]) -> Option<Range<usize>> {
+    let end = tail.iter().position(|byte| byte.is_ascii_whitespace()).unwrap_or(tail.len());
+    password_in_url(std::str::from_utf8(&tail[..end]).ok()?)
 }
 
 /// The name at the end of `text`, with or without quotes.
@@ -120,6 +123,7 @@ mod tests {
             (&nested, r#"{"detail":"{\"password\":\"[hidden]\",\"x\":1}"}"#),
             (&deeper, r#"{"detail":"{\"detail\":\"{\\\"password\\\":\\\"[hidden]\\\",\\\"x\\\":1}\"}"}"#),
             ("Authorization: Token 0123456789abcdef.", "Authorization: Token [hidden]"),
+            ("at https://me:p4ss@pve:8006/x", "at https://me:[hidden]@pve:8006/x"),
             ("/x?token=0123456789ab&y=1", "/x?token=[hidden]&y=1"),
             // The end never arrived.
             (r#"{"secret": "be"#, r#"{"secret": "[hidden]"#),
@@ -139,9 +143,9 @@ mod tests {
     #[test]
     fn headers_with_credentials_are_known_by_a_part_of_their_names() {
         for name in ["Cookie", "Set-Cookie", "Authorization", "X-Auth-Ticket", "CSRFPreventionToken"] {
-            assert!(is_header(name), "{name}");
+            assert!(is_credential(name), "{name}");
         }
-        assert!(!is_header("Content-Type"));
+        assert!(!is_credential("Content-Type"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::Run;
 use super::credentials;
 use crate::backend::{API_KEY, LastRelease};
+use crate::core::text::credentials::is_credential;
 use crate::core::text::redact::{HIDDEN, Redactor, secrets_in_query};
 use crate::core::upstream::dialect::Dialect;
 use crate::private;
@@ -299,7 +300,7 @@ impl Exchange {
         for (name, value) in headers {
             if name.eq_ignore_ascii_case(API_KEY.as_str()) {
                 self.run.learn([SecretString::from(std::mem::replace(value, KEY.to_owned()))]);
-            } else if credentials::is_header(name) {
+            } else if is_credential(name) {
                 // The values of cookies, and what follows the scheme of an `Authorization`.
                 let parts = value.split(';').filter_map(|part| part.rsplit_once(['=', ' ']));
                 let parts =

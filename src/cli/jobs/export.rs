@@ -94,7 +94,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let name = format!("proxbox-bridge-job-{id}");
     let path = args.out.unwrap_or_else(|| PathBuf::from(format!("{name}.tar.gz")));
     bundle.write(&path, &name).with_context(|| format!("cannot write {}", path.display()))?;
-    note("Known keys and values that look like one are hidden, names and addresses are not. Look through it before you publish it.");
+    note(
+        "Known keys and values that look like one are hidden, names and addresses are not. Look through it before you publish it.",
+    );
     print(&path.display().to_string())
 }
 

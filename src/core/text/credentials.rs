@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use super::redact::{HIDDEN, is_secret};
 
+/// Parts of names of credentials besides those of [`is_secret`]: of sessions, such as `PVEAuthCookie`.
+const SESSION_NAMES: [&str; 4] = ["cookie", "csrf", "sessionid", "ticket"];
 /// The schemes of `Authorization` whose next word is a credential.
 const SCHEMES: [&str; 3] = ["bearer", "token", "basic"];
 /// The minimum length of a credential behind such a word without a name before it, in bytes: in a sentence, another word
@@ -36,6 +38,12 @@ pub fn hide_credentials(text: &str) -> String {
     out
 }
 
+/// Whether a field, a parameter or a header of this name has a credential.
+pub fn is_credential(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    is_secret(name) || SESSION_NAMES.iter().any(|part| lower.contains(part))
+}
+
 /// The credential in `tail` behind a scheme, with which `head` ends.
 fn after_scheme(head: &str, tail: &str) -> Option<Range<usize>> {
     let length = word(tail);
@@ -43,8 +51,8 @@ fn after_scheme(head: &str, tail: &str) -> Option<Range<usize>> {
     (is_credential && is_scheme(last_word(head, |c| c.is_ascii_alphabetic()))).then_some(0..length)
 }
 
-/// The password in `tail`, the part of a URL behind its scheme.
-fn password_in_url(tail: &str) -> Option<Range<usize>> {
+/// The password in `tail`, the part of a URL behind its scheme and the colon.
+pub fn password_in_url(tail: &str) -> Option<Range<usize>> {
     let authority = tail[2..].split(['/', '?', '#', ' ', '"', '\'', '\\']).next()?;
     let (user, _) = authority.rsplit_once('@')?;
     let (name, password) = user.split_once(':')?;
@@ -57,7 +65,7 @@ fn value_of_secret(head: &str, tail: &str) -> Option<Range<usize>> {
     let is_quote = |c: char| matches!(c, '"' | '\'' | '\\');
     let named = head.trim_end();
     let bare = named.trim_end_matches(is_quote);
-    if !is_secret(last_word(bare, |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))) {
+    if !is_credential(last_word(bare, |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))) {
         return None;
     }
     let value = tail.trim_start_matches(' ');
@@ -134,6 +142,8 @@ mod tests {
             ("with (bearer 0123456789abcdef0123)", "with (bearer [hidden])"),
             ("PVEAPIToken=root@pam!x=1234-5678", "PVEAPIToken=[hidden]"),
             ("https://me:p4ss@pve:8006/x", "https://me:[hidden]@pve:8006/x"),
+            ("PVEAuthCookie=PVE:root@pam:68F0::c2ln+bmF0dXJl/==; x", "PVEAuthCookie=[hidden]; x"),
+            (r#"{"ticket": "PVE:root@pam:68F0::c2ln"}"#, r#"{"ticket": "[hidden]"}"#),
             ("é token=abc", "é token=[hidden]"),
         ] {
             assert_eq!(hide_credentials(text), hidden, "{text}");
