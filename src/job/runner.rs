@@ -437,9 +437,8 @@ impl Runner {
         }
         // A command is small: a backend that does not accept it accepts nothing.
         let limit = self.request.backend.limits().probe;
-        let sent = timeout(limit, self.connection.send(&send)).await;
-        match sent.unwrap_or_else(|_| Err("it does not take what it is sent".to_owned())) {
-            Ok(has_command) => {
+        match timeout(limit, self.connection.send(&send)).await {
+            Ok(Ok(has_command)) => {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.record_sent(&send);
                 }
@@ -448,7 +447,14 @@ impl Runner {
                 }
                 None
             }
-            Err(broken) => Some(broken),
+            Ok(Err(broken)) => Some(broken),
+            Err(_) => {
+                // What was written may still arrive.
+                if let Some(work) = &mut self.work {
+                    work.has_begun = true;
+                }
+                Some("it does not take what it is sent".to_owned())
+            }
         }
     }
 
