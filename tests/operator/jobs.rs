@@ -193,7 +193,7 @@ async fn tables_fit_and_have_no_colours_where_there_is_no_terminal() {
     let place = Place::of(&bridge, backend.local_addr());
     let id = synced(&bridge, FULL_UPDATE).await;
     for command in [&["list"][..], &["show", &id], &["failed", &id], &["failed", &id, "--group", "error"]] {
-        for columns in [50, 80, 200] {
+        for columns in [40, 50, 80, 200] {
             let mut program = place.command(command);
             if columns != 80 {
                 program.env("COLUMNS", columns.to_string());
@@ -203,6 +203,10 @@ async fn tables_fit_and_have_no_colours_where_there_is_no_terminal() {
             let longest = output.lines().map(|line| line.chars().count()).max().unwrap();
             assert!(longest <= columns, "{longest} in {columns}: {output}");
             assert!(!output.contains('\u{1b}'), "{output:?}");
+            if command == ["list"] {
+                assert!(output.lines().count() <= 3, "the row has one line: {output}");
+                assert!(output.contains("full-update ") && output.contains(" completed "), "{output}");
+            }
         }
     }
     for (no_color, is_coloured) in [("", true), ("1", false)] {

@@ -70,7 +70,7 @@ fn fields(job: &JobRecord) -> Table {
         let shown = if name == "State" { cell(&value).fg(state_color(&value)) } else { cell(&value) };
         table.add_row(vec![cell(name), shown]);
     }
-    keep_width(&mut table, 1);
+    keep_width(&mut table, &[0]);
     table
 }
 
@@ -106,6 +106,6 @@ fn log(entries: &[LogEntry]) -> Option<Table> {
         let time = readable_time(timestamp);
         table.add_row(vec![cell(time.get(11..).unwrap_or(&time)), level, cell(message)]);
     }
-    keep_width(&mut table, 2);
+    keep_width(&mut table, &[0, 1]);
     (!entries.is_empty()).then_some(table)
 }

@@ -14,6 +14,8 @@ use crate::core::text::printable;
 const DEFAULT_WIDTH: u16 = 80;
 /// The width from which on there is room for the users of jobs, and for two spaces between columns.
 const WIDE: u16 = 100;
+/// The width below which the columns that are needed least are left out.
+const NARROW: u16 = 60;
 /// The lengths of abbreviated ids. The first has the time in milliseconds.
 const ID_LENGTHS: [usize; 3] = [13, 18, 36];
 /// The part of a time from the month to the minute.
@@ -129,24 +131,31 @@ pub(super) fn jobs(jobs: &[JobRecord]) -> Table {
         add_row(&mut table, cells);
     }
     // Columns that tell the jobs apart.
+    let width = size().0;
     for (column, is_hidden) in [
-        (3, jobs.windows(2).all(|pair| pair[0].backend == pair[1].backend)),
+        (1, width < NARROW),
+        (3, width < NARROW || jobs.windows(2).all(|pair| pair[0].backend == pair[1].backend)),
+        (5, width < NARROW),
+        (6, width < NARROW),
         (7, jobs.iter().all(|job| job.failed_total == 0)),
-        (8, jobs.iter().all(|job| job.unconfirmed_total == 0)),
-        (9, size().0 < WIDE || jobs.iter().all(|job| job.user.is_none())),
+        (8, width < NARROW || jobs.iter().all(|job| job.unconfirmed_total == 0)),
+        (9, width < WIDE || jobs.iter().all(|job| job.user.is_none())),
     ] {
         if let Some(column) = table.column_mut(column).filter(|_| is_hidden) {
             column.set_constraint(ColumnConstraint::Hidden);
         }
     }
-    keep_width(&mut table, 1);
+    // Id, sync and state.
+    keep_width(&mut table, &[0, 2, 4]);
     table
 }
 
-/// Keeps the text of the first columns, `count` of them, on one line.
-pub(super) fn keep_width(table: &mut Table, count: usize) {
-    for column in table.column_iter_mut().take(count) {
-        column.set_constraint(ColumnConstraint::ContentWidth);
+/// Keeps the text of these columns on one line.
+pub(super) fn keep_width(table: &mut Table, columns: &[usize]) {
+    for column in columns {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
 }
 
