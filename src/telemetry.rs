@@ -46,3 +46,7 @@ pub use process::{
     RestartSeen, StateNotWritten, SupervisorUnreachable,
 };
 pub use stream::{FramesMissed, HeartbeatSent, JobAttached, StreamResumed, WatcherClosed, WatcherOpened};
+
+/// Is held by unit tests that set the backends: the series of all backends are in one registry.
+#[cfg(test)]
+pub(crate) static BACKENDS_IN_TEST: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -28,6 +28,7 @@ async fn request(stream: &mut TcpStream) -> String {
 
 #[tokio::test]
 async fn a_connection_to_a_netbox_listener_gets_nothing_once_its_address_is_not_allowed_any_more() {
+    let _backends = crate::telemetry::BACKENDS_IN_TEST.lock().await;
     let server = Server::bind(config("192.0.2.7")).await.unwrap();
     let wanted: SocketAddr = WANTED.parse().unwrap();
     let (close, closing) = watch::channel(false);

@@ -48,6 +48,7 @@ fn every_label_knows_its_place() {
 
 #[test]
 fn every_series_is_there_from_the_start_and_there_are_few() {
+    let _backends = crate::telemetry::BACKENDS_IN_TEST.blocking_lock();
     let mut backends =
         ["one", "two", "three"].map(|name| BackendMetrics::new(Remote::Backend, name)).to_vec();
     backends.push(BackendMetrics::with_netbox_listener("old"));
