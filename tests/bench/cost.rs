@@ -4,6 +4,9 @@
 //! for one is the inverse. Budget: under 150 ns for an event of the parser, under 1 µs from the bytes of
 //! a legacy frame to its encoded step.
 
+#[path = "session.rs"]
+mod session;
+
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -11,10 +14,8 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::{Kind, SyncEndpoint};
-use proxbox_bridge::core::run::normalizer::NormalizerOptions;
-use proxbox_bridge::core::run::plan::{Leg, RunPlan};
-use proxbox_bridge::core::run::session::PendingRun;
-use proxbox_bridge::core::run::session::{Session, SessionEvent, SessionLimits, SessionOutput, SessionSetup};
+use proxbox_bridge::core::run::plan::Leg;
+use proxbox_bridge::core::run::session::{Session, SessionEvent, SessionOutput};
 use proxbox_bridge::core::upstream::dialect::Dialect;
 use proxbox_bridge::core::wire::sse::parser::SseParser;
 
@@ -26,37 +27,10 @@ fn main() {
 
 fn session(channel: Channel) -> Session {
     let kind = Kind::VirtualMachines;
-    let endpoint = SyncEndpoint::for_kind(kind);
     let command = kind.row().command.filter(|_| channel == Channel::Websocket);
-    let long = Duration::from_secs(3600);
+    let leg = Leg { endpoint: SyncEndpoint::for_kind(kind), kinds: vec![kind], channel, command };
     let mut out = SessionOutput::default();
-    let mut session = PendingRun::new(kind, NormalizerOptions::default()).drive(
-        SessionSetup {
-            endpoint,
-            plan: RunPlan {
-                legs: vec![Leg { endpoint, kinds: vec![kind], channel, command }],
-                skipped: Vec::new(),
-            },
-            options: NormalizerOptions::default(),
-            limits: SessionLimits {
-                accept_wait: long,
-                response_head: long,
-                idle: long,
-                total: long,
-                settle: long,
-                settle_total: long,
-                retry_after: 30,
-                event_bytes: 1 << 20,
-            },
-            release: None,
-            dialect: Some(Dialect::V0_0_4),
-            credential: None,
-            run_id: "0123456789".to_owned(),
-            notices: Vec::new(),
-            guests: Vec::new(),
-        },
-        &mut out,
-    );
+    let mut session = session::start(leg, Dialect::V0_0_4, &mut out);
     session.handle(Duration::ZERO, SessionEvent::Opened, &mut out);
     if channel == Channel::Websocket {
         session.handle(Duration::ZERO, SessionEvent::Text("Connected!"), &mut out);

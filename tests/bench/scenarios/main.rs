@@ -6,6 +6,8 @@
 
 mod job;
 mod parts;
+#[path = "../session.rs"]
+mod session;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -7,17 +7,15 @@ use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::event::{Step, StepStatus};
 use proxbox_bridge::core::domain::kind::{Kind, SyncEndpoint, WsCommand};
 use proxbox_bridge::core::run::normalizer::{Normalizer, NormalizerOptions};
-use proxbox_bridge::core::run::plan::{Leg, RunPlan};
-use proxbox_bridge::core::run::session::{
-    CloseReason, PendingRun, SessionEvent, SessionLimits, SessionOutput, SessionSetup,
-};
+use proxbox_bridge::core::run::plan::Leg;
+use proxbox_bridge::core::run::session::{CloseReason, SessionEvent, SessionOutput};
 use proxbox_bridge::core::upstream::dialect::{Dialect, parse_frame};
 use proxbox_bridge::core::upstream::native::parse_event;
 use proxbox_bridge::core::wire::sse::encoder::SseEncoder;
 use proxbox_bridge::core::wire::sse::parser::{SseItem, SseParser};
 use proxbox_bridge::recording::{Direction, RecordedEvent};
 
-use super::{native_stream, recording};
+use super::{native_stream, recording, session};
 
 /// Full updates of two vocabularies of events.
 const NATIVE: [&str; 2] = ["0.0.11.post2/sse/full-update.ndjson", "0.0.30.post2/sse/full-update.ndjson"];
@@ -124,35 +122,13 @@ pub fn encoder(rounds: u64) {
 fn session(
     kind: Kind,
     (channel, dialect): (Channel, Dialect),
-    events: &mut dyn FnMut(&mut dyn FnMut(SessionEvent<'_>)),
+    events: impl FnOnce(&mut dyn FnMut(SessionEvent<'_>)),
 ) {
     let endpoint = SyncEndpoint::for_kind(kind);
     let command = Some(WsCommand::FullUpdate).filter(|_| channel == Channel::Websocket);
     let kinds = if command.is_some() { vec![Kind::Devices, Kind::VirtualMachines] } else { vec![kind] };
-    let long = Duration::from_secs(3600);
     let mut out = SessionOutput::default();
-    let setup = SessionSetup {
-        endpoint,
-        plan: RunPlan { legs: vec![Leg { endpoint, kinds, channel, command }], skipped: Vec::new() },
-        options: NormalizerOptions::default(),
-        limits: SessionLimits {
-            accept_wait: long,
-            response_head: long,
-            idle: long,
-            total: long,
-            settle: long,
-            settle_total: long,
-            retry_after: 30,
-            event_bytes: 1 << 20,
-        },
-        release: None,
-        dialect: Some(dialect),
-        credential: None,
-        run_id: "0123456789".to_owned(),
-        notices: Vec::new(),
-        guests: Vec::new(),
-    };
-    let mut session = PendingRun::new(kind, NormalizerOptions::default()).drive(setup, &mut out);
+    let mut session = session::start(Leg { endpoint, kinds, channel, command }, dialect, &mut out);
     let mut handle = |event: SessionEvent<'_>| {
         session.handle(Duration::ZERO, event, &mut out);
         black_box(out.frames.len());
@@ -167,7 +143,7 @@ pub fn native_session(rounds: u64) {
     let streams = NATIVE.map(native_stream);
     for _ in 0..rounds {
         for stream in &streams {
-            session(Kind::FullUpdate, (Channel::Native, Dialect::V0_0_7), &mut |handle| {
+            session(Kind::FullUpdate, (Channel::Native, Dialect::V0_0_7), |handle| {
                 for piece in stream.chunks(PIECE) {
                     handle(SessionEvent::Bytes(black_box(piece)));
                 }
@@ -180,7 +156,7 @@ pub fn websocket_session(rounds: u64) {
     let conversations = WEBSOCKET.map(|(name, dialect)| (websocket_frames(name), dialect));
     for _ in 0..rounds {
         for (frames, dialect) in &conversations {
-            session(Kind::FullUpdate, (Channel::Websocket, *dialect), &mut |handle| {
+            session(Kind::FullUpdate, (Channel::Websocket, *dialect), |handle| {
                 for frame in frames {
                     handle(SessionEvent::Text(black_box(frame)));
                 }
