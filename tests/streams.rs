@@ -363,6 +363,13 @@ async fn the_admin_listener_says_that_the_process_lives_and_what_it_did() {
     assert_eq!((answer.status, &answer.json()["live"]), (200, &serde_json::Value::Bool(true)));
 }
 
+/// A bridge whose backend is this listener, over `/ws`.
+async fn bridged_listener() -> (TcpListener, TestBridge) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backend = listener.local_addr().unwrap();
+    (listener, TestBridge::start(config(backend, &[("backend.channel", "websocket")])).await)
+}
+
 /// Accepts the next socket. Other requests get a 404, in `probes`.
 async fn accept_socket(listener: &TcpListener, probes: &mut JoinSet<()>) -> WebSocketStream<TcpStream> {
     loop {
@@ -381,9 +388,7 @@ async fn accept_socket(listener: &TcpListener, probes: &mut JoinSet<()>) -> WebS
 
 #[tokio::test(start_paused = true)]
 async fn pings_of_the_backend_are_answered_while_no_client_reads() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let backend = listener.local_addr().unwrap();
-    let front = TestBridge::start(config(backend, &[("backend.channel", "websocket")])).await;
+    let (listener, front) = bridged_listener().await;
     // A client that never reads.
     let _client = front.open(DEVICES, &[]).await;
     let mut probes = JoinSet::new();
@@ -406,9 +411,7 @@ async fn pings_of_the_backend_are_answered_while_no_client_reads() {
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_greets_and_ends_its_side_at_once_gets_the_command() {
     for has_close_frame in [false, true] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let backend = listener.local_addr().unwrap();
-        let front = TestBridge::start(config(backend, &[("backend.channel", "websocket")])).await;
+        let (listener, front) = bridged_listener().await;
         let _client = front.open(DEVICES, &[]).await;
         let mut probes = JoinSet::new();
         let mut socket = accept_socket(&listener, &mut probes).await;
@@ -424,9 +427,7 @@ async fn a_backend_that_greets_and_ends_its_side_at_once_gets_the_command() {
 
 #[tokio::test(start_paused = true)]
 async fn a_command_that_could_not_be_sent_leaves_no_cooldown() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let backend = listener.local_addr().unwrap();
-    let front = TestBridge::start(config(backend, &[("backend.channel", "websocket")])).await;
+    let (listener, front) = bridged_listener().await;
     let mut probes = JoinSet::new();
     let (answer, ()) = tokio::join!(front.get(DEVICES, &[]), async {
         let mut socket = accept_socket(&listener, &mut probes).await;
