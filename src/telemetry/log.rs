@@ -70,8 +70,7 @@ pub fn start(filter: &str, format: Option<LogFormat>) -> Result<(), FilterError>
     // The hint lets tracing skip the events below it without calling the filter.
     let filter = filter.or(filter_fn(ours).with_max_level_hint(LevelFilter::INFO));
     let is_terminal = io::stderr().is_terminal();
-    // https://no-color.org
-    let is_colored = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let is_colored = is_terminal && allows_color();
     let lines = format.unwrap_or(if is_terminal { LogFormat::Text } else { LogFormat::Json });
     let log = fmt::layer().with_writer(io::stderr).with_ansi(is_colored);
     let log = match lines {
@@ -172,6 +171,11 @@ pub(super) fn current_redactor() -> Redactor {
         span.extensions().get::<Redactor>().cloned()
     };
     Span::current().with_subscriber(known).flatten().unwrap_or_default()
+}
+
+/// Whether the user wants colors on a terminal: the variable `NO_COLOR` is not set or empty (<https://no-color.org>).
+pub fn allows_color() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Writes lines as `format` does, with secrets redacted, and identical ones once a second.

@@ -9,6 +9,7 @@ use terminal_size::{Height, Width, terminal_size};
 use super::record::{JobRecord, readable_time};
 use crate::core::domain::outcome::Outcome;
 use crate::core::text::printable;
+use crate::telemetry::log::allows_color;
 
 /// The width of the output where there is no terminal.
 const DEFAULT_WIDTH: u16 = 80;
@@ -39,9 +40,9 @@ pub(super) fn size() -> (u16, Option<u16>) {
     }
 }
 
-/// Whether colours are shown: on a terminal, unless the variable `NO_COLOR` is set.
+/// Whether colours are shown.
 pub(super) fn is_coloured() -> bool {
-    is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    is_terminal() && allows_color()
 }
 
 /// An empty table.
