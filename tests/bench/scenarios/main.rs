@@ -20,6 +20,8 @@ use toml::{Table, Value};
 const ROUNDS: [u64; 2] = [5, 25];
 /// How far a count may rise, and how far it may fall before it should be renewed.
 const TOLERANCE: f64 = 0.03;
+/// How often a scenario is measured.
+const MEASUREMENTS: usize = 3;
 
 /// A scenario, which does its work so many times.
 type Scenario = (&'static str, fn(u64));
@@ -53,7 +55,11 @@ fn main() -> ExitCode {
         println!("Not compared: the counts are recorded with {recorded_with}. Here is {tools}.");
         return ExitCode::SUCCESS;
     }
-    let counts: BTreeMap<&str, i64> = SCENARIOS.iter().map(|(name, _)| (*name, instructions(name))).collect();
+    let before = |name: &str| recorded.get("instructions").and_then(|counts| counts.get(name)?.as_integer());
+    let counts: BTreeMap<&str, i64> = SCENARIOS
+        .iter()
+        .map(|(name, _)| (*name, least_instructions(name, before(name).filter(|_| !is_update))))
+        .collect();
     if is_update {
         let counts: Table =
             counts.iter().map(|(name, count)| ((*name).to_owned(), Value::from(*count))).collect();
@@ -67,13 +73,12 @@ fn main() -> ExitCode {
     }
     let mut status = ExitCode::SUCCESS;
     for (name, count) in counts {
-        let before = recorded.get("instructions").and_then(|counts| counts.get(name)?.as_integer());
-        let Some(before) = before else {
+        let Some(before) = before(name) else {
             println!("{name:<18}{:>12}{count:>12}  not recorded: renew with UPDATE=1", "");
             status = ExitCode::FAILURE;
             continue;
         };
-        let change = count as f64 / before as f64 - 1.0;
+        let change = change(before, count);
         let verdict = match change {
             change if change > TOLERANCE => "too many",
             change if change < -TOLERANCE => "fewer: renew with UPDATE=1",
@@ -105,7 +110,25 @@ fn tools() -> String {
     .join("; ")
 }
 
-/// The instructions of one round of a scenario.
+/// The change from `before` to `count`, as a fraction.
+fn change(before: i64, count: i64) -> f64 {
+    count as f64 / before as f64 - 1.0
+}
+
+/// The instructions of one round of a scenario: the least of several measurements, unless the first is not above what is
+/// tolerated beside `before`. The bridge waits for sockets, and a wait that is interrupted more often takes more.
+fn least_instructions(name: &str, before: Option<i64>) -> i64 {
+    let mut least = instructions(name);
+    for _ in 1..MEASUREMENTS {
+        if before.is_some_and(|before| change(before, least) <= TOLERANCE) {
+            break;
+        }
+        least = least.min(instructions(name));
+    }
+    least
+}
+
+/// The instructions of one round of a scenario, measured once.
 fn instructions(name: &str) -> i64 {
     let [few, many] = ROUNDS.map(|rounds| {
         let program = std::env::current_exe().expect("this program");
