@@ -223,6 +223,11 @@ impl Config {
         Ok(Self::new(common, Vec::new(), None, Vec::new(), Vec::new()))
     }
 
+    /// The name of the backend with this URL.
+    pub fn backend_name(&self, url: &BackendUrl) -> Option<&str> {
+        self.backends.iter().find(|backend| backend.url == *url).map(|backend| backend.name.as_str())
+    }
+
     /// The first key whose value in `newer` needs a restart, with its value here and there.
     pub fn restart_needed<'a>(&'a self, newer: &'a Self) -> Option<(&'static str, &'a str, &'a str)> {
         let pairs = self.needing_restart.iter().zip(&newer.needing_restart);

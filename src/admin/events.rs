@@ -113,7 +113,7 @@ impl AdminEvents {
         loop {
             self.ticks.tick().await;
             let config = Arc::clone(&self.app.state().config);
-            let mut out = self.changes();
+            let mut out = self.changes(&config);
             if out.is_empty() && self.is_over(&auth_settings(&config)) {
                 return None;
             }
@@ -135,7 +135,7 @@ impl AdminEvents {
         is_closed || leaves || self.access != *access || self.began.elapsed() >= MAX_DURATION
     }
 
-    fn changes(&mut self) -> BytesMut {
+    fn changes(&mut self, config: &Config) -> BytesMut {
         let mut out = BytesMut::new();
         self.push_bridge(&mut out);
         let jobs = self.app.registry.all();
@@ -153,7 +153,7 @@ impl AdminEvents {
         sent.open.retain(|id, (job, before)| {
             // Read before the record, so that the record of an ended job is final.
             let has_ended = job.log.has_ended();
-            let object = jobs::object(&job.public_record());
+            let object = jobs::object(&job.public_record(), config);
             if *before != object {
                 event("job", &object, &mut out);
                 *before = object;

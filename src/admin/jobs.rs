@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::Requester;
 use crate::app::App;
-use crate::config::written;
+use crate::config::{Config, written};
 use crate::core::domain::error_code::ErrorCode;
 use crate::core::domain::refusal::Refusal;
 use crate::job::Job;
@@ -75,7 +75,7 @@ pub(super) async fn list(app: &App, query: &str) -> Response<Body> {
     records.sort_unstable_by_key(|record| std::cmp::Reverse(record.id));
     let next = page.next(&records);
     records.truncate(page.size);
-    let results = records.iter().map(JobObject::new).collect();
+    let results = records.iter().map(|record| JobObject::new(record, &state.config)).collect();
     respond::object(StatusCode::OK, &JobList { next, results, warning })
 }
 
@@ -91,7 +91,9 @@ pub(super) fn invalid_query(invalid: &QueryError) -> Response<Body> {
 /// Answers `GET /jobs/{id}`: one job with its log.
 pub(super) async fn get(app: &App, id: &str) -> Response<Body> {
     match record_with_log(app, id).await {
-        Ok((record, entries)) => respond::object(StatusCode::OK, &JobObject::new(&record).with_log(entries)),
+        Ok((record, entries)) => {
+            respond::object(StatusCode::OK, &JobObject::new(&record, &app.state().config).with_log(entries))
+        }
         Err(missing) => missing.answer(app),
     }
 }
@@ -178,9 +180,10 @@ pub(super) async fn end_cooldown(app: &App, id: &str, requester: &Requester) -> 
 /// The answer 202 with the job.
 pub(super) fn accepted(app: &App, job: &Arc<Job>) -> Response<Body> {
     let record = job.public_record();
-    let object = JobObject::new(&record);
+    let state = app.state();
+    let object = JobObject::new(&record, &state.config);
     let mut response = respond::object(StatusCode::ACCEPTED, &object);
-    if let Ok(url) = HeaderValue::from_str(&app.state().config.admin_base_path.join(&object.url)) {
+    if let Ok(url) = HeaderValue::from_str(&state.config.admin_base_path.join(&object.url)) {
         response.headers_mut().insert(LOCATION, url);
     }
     with_job_header(response, job.id)
@@ -222,7 +225,7 @@ impl JobLookupError {
 }
 
 /// A job as JSON, without its log.
-pub(super) fn object(record: &Record) -> Vec<u8> {
+pub(super) fn object(record: &Record, config: &Config) -> Vec<u8> {
     // Serializing this type does not fail.
-    serde_json::to_vec(&JobObject::new(record)).unwrap_or_default()
+    serde_json::to_vec(&JobObject::new(record, config)).unwrap_or_default()
 }

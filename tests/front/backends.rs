@@ -1,5 +1,7 @@
 //! Several backends behind one bridge, selected by listening address or host name.
 
+use std::net::SocketAddr;
+
 use serde_json::json;
 
 use crate::support::bridge::{Client, KEY, TestBridge, configured, fast, recordings, replayed};
@@ -101,9 +103,10 @@ async fn each_backend_has_its_own_jobs_key_and_channel_and_one_that_is_down_harm
         assert_eq!(answer.status, 200, "{host}: {}", answer.text());
     }
     let jobs = front.admin_request("GET", "/jobs", &[]).await.json()["results"].clone();
-    let of = |index: usize| (jobs[index]["backend"].clone(), jobs[index]["channels"].clone());
-    assert_eq!(of(0), (json!(format!("http://{}", new.local_addr())), json!(["native"])));
-    assert_eq!(of(1), (json!(format!("http://{}", old.local_addr())), json!(["websocket"])));
+    let of = |index: usize| ["backend", "backend_name", "channels"].map(|field| jobs[index][field].clone());
+    let url = |backend: SocketAddr| json!(format!("http://{backend}"));
+    assert_eq!(of(0), [url(new.local_addr()), json!("new"), json!(["native"])]);
+    assert_eq!(of(1), [url(old.local_addr()), json!("old"), json!(["websocket"])]);
 
     for backend in [format!("http://{}", old.local_addr()), "old".to_owned()] {
         let listed =

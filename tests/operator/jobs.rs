@@ -157,6 +157,42 @@ async fn the_ledger_of_a_stopped_bridge_shows_what_its_api_showed() {
 }
 
 #[tokio::test]
+async fn a_backend_is_listed_by_its_name_and_one_that_is_no_longer_configured_by_its_url() {
+    let replay = async || replayed(recordings("0.0.11.post2", &[]), fast()).await;
+    let (former, backend) = (replay().await, replay().await);
+    let [former_url, url] = [&former, &backend].map(|replay| format!("http://{}", replay.local_addr()));
+    let settings = [("backend.name", "lab")];
+    let bridge = RunningBridge::start(former.local_addr(), &settings);
+    synced(&bridge, DEVICES).await;
+    let RunningBridge { process, _data: data } = bridge;
+    process.terminate();
+    assert_eq!(process.ended().0, Some(0));
+
+    let bridge = RunningBridge::with_data(data, backend.local_addr(), &settings);
+    let id = synced(&bridge, DEVICES).await;
+    let place = Place::of(&bridge, backend.local_addr());
+    let check = async || {
+        let (table, _) = place.run(&["list"]).await;
+        assert!(table.contains(" lab ") && !table.contains(&url), "{table}");
+        assert!(table.contains(&former_url), "{table}");
+        let (csv, _) = place.run(&["list", "--csv"]).await;
+        for fields in [format!(",{url},lab,"), format!(",{former_url},,")] {
+            assert!(csv.contains(&fields), "no {fields}: {csv}");
+        }
+        let listed = place.json(&["list"]).await;
+        let names = [0, 1].map(|index| listed["results"][index]["backend_name"].clone());
+        assert_eq!(names, [json!("lab"), Value::Null], "{listed}");
+        let (shown, _) = place.run(&["show", &id]).await;
+        assert!(shown.contains(&format!("lab, {url}, ")), "{shown}");
+    };
+    check().await;
+    let RunningBridge { process, _data } = bridge;
+    process.terminate();
+    assert_eq!(process.ended().0, Some(0));
+    check().await;
+}
+
+#[tokio::test]
 async fn a_job_is_found_by_the_beginning_of_its_id_if_no_other_has_that() {
     let backend = replayed(recordings("0.0.11.post2", &[]), fast()).await;
     let bridge = RunningBridge::start(backend.local_addr(), &[]);

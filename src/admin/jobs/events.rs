@@ -101,9 +101,8 @@ async fn stored(app: &App, record: &Record, last: Option<&str>, view: Subscriber
             let endpoint = SyncEndpoint { kind: record.kind, vm: record.vm.map(VmId) };
             let state = app.state();
             let url = record.backend.to_string();
-            let name = state.backends.iter().find(|backend| backend.url().to_string() == url);
-            let name = name.map_or(url.as_str(), |backend| &backend.config().name);
-            let span = telemetry::job_span(id, name, endpoint);
+            let name = record.backend.known().and_then(|url| state.config.backend_name(url));
+            let span = telemetry::job_span(id, name.unwrap_or(&url), endpoint);
             let body = subscriber::stored(record.kind, Replay { id, missed, frames, notice }, view, &span);
             with_job_header(respond::stream(body), id)
         }

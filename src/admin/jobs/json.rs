@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::failed::left_out;
 use super::log::LogEntry;
+use crate::config::Config;
 use crate::core::domain::channel::Channel;
 use crate::core::domain::counts::Count;
 use crate::core::domain::object::Object;
@@ -35,6 +36,8 @@ pub(super) struct JobObject<'a> {
     kind: &'static str,
     vm: Option<u64>,
     backend: &'a Stored<BackendUrl>,
+    /// `None` if no configured backend has this URL.
+    backend_name: Option<&'a str>,
     channels: &'a [Stored<Channel>],
     dialect: Option<&'a Stored<Dialect>>,
     query: &'a str,
@@ -74,8 +77,8 @@ struct JobData<'a> {
 }
 
 impl<'a> JobObject<'a> {
-    /// The job with this record, without its log.
-    pub(super) fn new(record: &'a Record) -> Self {
+    /// The job with this record, without its log. Its backend has the name that it has in `config`.
+    pub(super) fn new(record: &'a Record, config: &'a Config) -> Self {
         let Record { kind, vm, requester: who, progress, .. } = record;
         let end = record.end.as_ref();
         let failure = end.and_then(|end| end.failure.as_ref());
@@ -104,6 +107,7 @@ impl<'a> JobObject<'a> {
             kind: kind.as_str(),
             vm: *vm,
             backend: &record.backend,
+            backend_name: record.backend.known().and_then(|url| config.backend_name(url)),
             channels: &record.channels,
             dialect: record.dialect.as_ref(),
             query: &record.query,

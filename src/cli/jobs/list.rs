@@ -96,7 +96,7 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<()> {
 
 /// `jobs` as comma-separated values.
 pub(super) fn csv(jobs: &[JobRecord]) -> String {
-    let mut out = "id,kind,vm,backend,status,outcome,cause,created,started,completed,duration_seconds,user,seen,completed_objects,\
+    let mut out = "id,kind,vm,backend,backend_name,status,outcome,cause,created,started,completed,duration_seconds,user,seen,completed_objects,\
                    failed,unconfirmed,error\r\n"
         .to_owned();
     for job in jobs {
@@ -107,6 +107,7 @@ pub(super) fn csv(jobs: &[JobRecord]) -> String {
             job.kind.clone(),
             job.vm.map(|vm| vm.to_string()).unwrap_or_default(),
             job.backend.clone(),
+            option(&job.backend_name),
             job.status.clone(),
             option(&job.outcome),
             option(&job.cause),

@@ -25,7 +25,9 @@ pub(super) struct JobRecord {
     pub(super) user: Option<String>,
     pub(super) who: Requester,
     pub(super) cancelled_by: Option<String>,
+    /// The URL of the backend.
     pub(super) backend: String,
+    pub(super) backend_name: Option<String>,
     pub(super) channels: Vec<String>,
     pub(super) dialect: Option<String>,
     pub(super) query: String,
@@ -100,6 +102,11 @@ impl JobRecord {
             None => self.kind.clone(),
             Some(vm) => format!("{} of VM {vm}", self.kind),
         }
+    }
+
+    /// The name of the backend, or its URL if no configured backend has that.
+    pub(super) fn backend(&self) -> &str {
+        self.backend_name.as_ref().unwrap_or(&self.backend)
     }
 
     /// The sum of the counts of all object types.

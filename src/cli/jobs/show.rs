@@ -44,7 +44,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
 /// The fields of a job, without those that are not set.
 fn fields(job: &JobRecord) -> Table {
     let end = [&job.cause, &job.source].into_iter().flatten().cloned().collect::<Vec<_>>().join(", ");
-    let backend = [Some(&job.backend), job.dialect.as_ref()].into_iter().flatten().chain(&job.channels);
+    let backend = [job.backend_name.as_ref(), Some(&job.backend), job.dialect.as_ref()];
+    let backend = backend.into_iter().flatten().chain(&job.channels);
     let user =
         [&job.user, &job.who.address].into_iter().flatten().cloned().collect::<Vec<_>>().join(", from ");
     let time = |time: &Option<String>| time.as_deref().map(readable_time).unwrap_or_default();

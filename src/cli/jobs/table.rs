@@ -121,7 +121,7 @@ pub(super) fn jobs(jobs: &[JobRecord]) -> Table {
             cell(job.id.get(..length).unwrap_or(&job.id)),
             cell(readable_time(&job.created).get(MINUTES).unwrap_or_default()),
             cell(job.sync()),
-            cell(&job.backend),
+            cell(job.backend()),
             cell(job.state()).fg(state_color(job.state())),
             cell(job.duration(now)).set_alignment(CellAlignment::Right),
             cell(format!("{}/{}", total.completed, total.seen)).set_alignment(CellAlignment::Right),
