@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::core::domain::kind::KNOWN_RELEASES;
+use crate::core::upstream::dialect::Dialect;
 use crate::ledger;
 
 /// The version with the commit and the date of the build.
@@ -31,6 +33,10 @@ pub(super) struct VersionInfo {
     rustc: &'static str,
     /// The version of the tables of the ledger. An older bridge cannot open a newer ledger.
     ledger: i64,
+    /// The first and the last release of the backend that it knows. A newer one is driven as the last.
+    backends: [&'static str; 2],
+    /// The dialects of `/ws` that it speaks, named after the first release of each.
+    dialects: [&'static str; Dialect::NAMES.len()],
 }
 
 impl VersionInfo {
@@ -43,6 +49,8 @@ impl VersionInfo {
             target: env!("BUILD_TARGET"),
             rustc: env!("BUILD_RUSTC"),
             ledger: ledger::VERSION,
+            backends: KNOWN_RELEASES,
+            dialects: Dialect::NAMES,
         }
     }
 }
@@ -57,6 +65,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if args.json {
         return super::print(&serde_json::to_string_pretty(&info)?);
     }
-    let VersionInfo { target, rustc, ledger, .. } = info;
-    super::print(&format!("proxbox-bridge {VERSION}\ntarget: {target}\nrustc: {rustc}\nledger: {ledger}"))
+    let VersionInfo { target, rustc, ledger, backends: [first, last], dialects, .. } = info;
+    super::print(&format!(
+        "proxbox-bridge {VERSION}\ntarget: {target}\nrustc: {rustc}\nledger: {ledger}\n\
+         backends: {first} to {last}, newer ones as {last}\ndialects of /ws: {}",
+        dialects.join(", ")
+    ))
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use proxbox_bridge::core::upstream::dialect::Dialect;
+use serde_json::{Value, json};
 
 use super::command;
 
@@ -133,10 +134,21 @@ fn the_version_names_the_commit_and_its_date() {
     let text = |field: &str| info[field].as_str().unwrap_or_else(|| panic!("{field}: {info}"));
     let line = format!("proxbox-bridge {} ({} {})\n", text("version"), text("commit"), text("date"));
     assert_eq!(printed(&mut command(&["--version"])), line);
-    assert!(printed(&mut command(&["version"])).starts_with(&line));
+    let long = printed(&mut command(&["version"]));
+    assert!(long.starts_with(&line), "{long}");
+    // The newest recordings are of the last release that is known.
+    let [first, last] = [0, 1].map(|end| info["backends"][end].as_str().unwrap());
+    assert!(
+        fs::exists(format!("{}/fixtures/recordings/{last}", env!("CARGO_MANIFEST_DIR"))).unwrap(),
+        "{info}"
+    );
+    for part in [&format!("\nbackends: {first} to {last}, "), "\ndialects of /ws: 0.0.1, 0.0.2, "] {
+        assert!(long.contains(part), "{long}");
+    }
     assert_eq!(text("version"), env!("CARGO_PKG_VERSION"));
     assert!(text("target").contains('-') && text("rustc").starts_with("1."), "{info}");
     assert!(info["ledger"].as_u64().unwrap() > 0, "{info}");
+    assert_eq!(info["dialects"], json!(Dialect::NAMES));
 
     // The sources may have come without their repository.
     if !std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.git")).exists() {

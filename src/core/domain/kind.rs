@@ -1,7 +1,7 @@
 //! The table of kinds: what can be synchronised, and how backends offer it.
 //!
 //! Paths, commands and the releases in which a plain endpoint works were derived from the source of every published
-//! release of `proxbox-api` (0.0.1 to 0.0.30.post2).
+//! release of `proxbox-api` in [`KNOWN_RELEASES`].
 
 mod table;
 
@@ -9,6 +9,9 @@ use super::object::Object;
 use super::release::Release;
 use crate::core::text::string_enum::string_enum;
 use table::TABLE;
+
+/// The first and the last release of the backend that the table was derived from. A newer one is driven as the last.
+pub const KNOWN_RELEASES: [&str; 2] = ["0.0.1", "0.0.30.post2"];
 
 string_enum! {
     /// A kind of sync.
