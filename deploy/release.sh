@@ -116,6 +116,7 @@ for processor in "$host" "$other"; do
     fi
     mkdir -p "$work/$name"
     cp "$target/$triple/release/proxbox-bridge" README.md deploy/LICENSE "$work/$name"
+    deploy/licenses.py >"$work/$name/THIRD-PARTY-LICENSES"
     cp -R deploy "$work/$name/deploy"
     if [ "$processor" = "$host" ]; then
         export HOST_PROGRAM=$target/$triple/release/proxbox-bridge

@@ -28,10 +28,11 @@ for shell in bash zsh fish; do
     "$host" completions "$shell" >"$files/$shell"
 done
 "$host" man --out "$files"
+deploy/licenses.py >"$files/THIRD-PARTY-LICENSES"
 # Debian has the text of the licence already.
 sed 's|deploy/LICENSE|/usr/share/common-licenses/Apache-2.0|g' README.md >"$files/README.md"
 # cargo-deb does not compress files of the target directory.
-gzip -9 --no-name "$files"/*.1
+gzip -9 --no-name "$files"/*.1 "$files/THIRD-PARTY-LICENSES"
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(date +%s)}
 
 # Debian's changelog, which package managers show.

@@ -27,6 +27,8 @@ DOCKER = DEPLOY / "docker"
 DOCKERFILE = DOCKER / "Dockerfile"
 COMPOSE = DOCKER / "compose.yaml"
 PROGRAM = "/usr/local/bin/proxbox-bridge"
+# The licences of the crates in the program.
+LICENSES = "usr/share/doc/proxbox-bridge/THIRD-PARTY-LICENSES"
 # The user of the image, `nonroot` in distroless images.
 USER = "65532"
 # Fails on an error status.
@@ -223,11 +225,16 @@ mkdir -p target/{TARGET}/release
 cp /substitute/proxbox-bridge target/{TARGET}/release/
 """
 
+# The substitute for Python, which runs a script that needs the sources of all crates.
+PYTHON = """#!/bin/sh
+test "$*" = deploy/licenses.py && echo licences
+"""
+
 
 def sources():
     """The sources of the program, relative to the repository."""
     manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())
-    paths = {"Cargo.toml", "Cargo.lock", ".cargo/config.toml", DOCKER.relative_to(ROOT) / "proxbox-bridge.toml"}
+    paths = {"Cargo.toml", "Cargo.lock", ".cargo/config.toml", "deploy/licenses.py", DOCKER.relative_to(ROOT) / "proxbox-bridge.toml"}
     paths |= {target["path"] for target in manifest["bin"] + manifest["bench"]}
     for top in ["src", "tests/bench"]:
         paths |= {path.relative_to(ROOT) for path in (ROOT / top).rglob("*") if path.is_file()}
@@ -260,6 +267,7 @@ def with_image():
         [
             ("bin/sh", pathlib.Path("/bin/dash")),
             *[(f"usr/local/bin/{name}", CARGO) for name in ["cargo", "rustup"]],
+            ("usr/local/bin/python3", PYTHON),
             ("substitute/proxbox-bridge", BRIDGE),
             ("substitute/sources", "\n".join(sorted(sources() - {"deploy/docker/proxbox-bridge.toml"})) + "\n"),
         ],
@@ -361,8 +369,9 @@ class Image(unittest.TestCase):
         self.assertEqual(self.podman.owners(kept, ".", "ledger.sqlite3"), [f"{USER} 700", f"{USER} 600"])
         # The directories around it belong to root.
         image = self.podman("image", "mount", "localhost/proxbox-bridge").strip()
-        around = ["var/lib", "etc/proxbox-bridge", PROGRAM[1:]]
-        self.assertEqual(self.podman.owners(image, *around), ["0 755"] * len(around))
+        around = ["var/lib", "etc/proxbox-bridge", LICENSES, PROGRAM[1:]]
+        modes = ["0 644" if path == LICENSES else "0 755" for path in around]
+        self.assertEqual(self.podman.owners(image, *around), modes)
 
         self.podman("stop", "--time", "60", "bridge")
         self.assertEqual(self.podman.state("bridge")["ExitCode"], 0)

@@ -4,6 +4,7 @@ Needs cargo-deb. The tests in containers need root, mmdebstrap, lintian, and wha
 with the sources of this machine.
 """
 
+import gzip
 import os
 import pathlib
 import re
@@ -96,6 +97,7 @@ class Package(Directory):
                 "/usr/lib/sysusers.d/proxbox-bridge.sysusers.conf",
                 "/usr/share/bash-completion/completions/proxbox-bridge",
                 "/usr/share/doc/proxbox-bridge/README.md",
+                "/usr/share/doc/proxbox-bridge/THIRD-PARTY-LICENSES.gz",
                 "/usr/share/doc/proxbox-bridge/changelog.Debian.gz",
                 "/usr/share/doc/proxbox-bridge/copyright",
                 "/usr/share/fish/vendor_completions.d/proxbox-bridge.fish",
@@ -105,6 +107,20 @@ class Package(Directory):
         )
         # Only root reads the variables, which may have secrets.
         self.assertEqual(self.files["/etc/proxbox-bridge/proxbox-bridge.env"], "-rw-------")
+
+    def test_the_licences_of_what_is_compiled_in_are_there_with_their_texts(self):
+        tree = self.directory / "licences"
+        run("dpkg-deb", "--extract", self.package, tree)
+        packed = tree / "usr/share/doc/proxbox-bridge/THIRD-PARTY-LICENSES.gz"
+        text = gzip.decompress(packed.read_bytes()).decode()
+        for name in ["tokio", "hyper", "libsqlite3-sys"]:
+            self.assertRegex(text, rf"(?m)^{name} [\d.]+: MIT, https://")
+        self.assertIn("SQLite, in libsqlite3-sys, is in the public domain", text)
+        for part in ["Copyright (c) 2014-2026 Sean McArthur", "Copyright (c) Tokio Contributors", "jemalloc"]:
+            self.assertIn(part, text)
+        # Neither tests nor macros are in the program.
+        for name in ["insta", "serde_derive"]:
+            self.assertNotRegex(text, rf"(?m)^{name} ")
 
     def test_files_in_etc_are_configuration_that_upgrades_keep(self):
         configuration = {path for path in self.files if path.startswith("/etc/")}
