@@ -16,6 +16,7 @@ use crate::support::bridge::{
 };
 use crate::support::manual::ManualBackend;
 use crate::support::process::Process;
+use crate::support::scripted::{Backend, answer};
 
 const OLD: &str = "0.0.2.post1";
 const NEW: &str = "0.0.30.post2";
@@ -426,6 +427,33 @@ async fn the_configured_key_is_sent_to_its_own_backend_alone_and_a_given_key_to_
         let (ended, output, errors) = ended(command).await;
         assert_eq!(ended, Some(code), "{config}{output}{errors}");
         assert!(errors.contains(text), "{config}{errors}");
+    }
+}
+
+#[tokio::test]
+async fn a_given_key_comes_before_the_configured_key_of_the_same_backend() {
+    let backend = Backend::start(|_| async { answer(404, &[], "{}") }).await;
+    let url = format!("http://{}", backend.address);
+    let folder = tempfile::tempdir().unwrap();
+    let [configured, given] = ["configured", "given"].map(|name| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("{name}-{KEY}")).unwrap();
+        path
+    });
+    for (key, sent) in [(None, "configured"), (Some(&given), "given")] {
+        let before = backend.requests().len();
+        let mut command = command(&["devices", "--url", &url]);
+        command
+            .env("PROXBOX_BRIDGE_BACKEND_URL", &url)
+            .env("PROXBOX_BRIDGE_BACKEND_API_KEY_FILE", &configured);
+        command.args(key.map(|key| format!("--key-file={}", key.display())));
+        let (code, _, errors) = ended(command).await;
+        assert_eq!(code, Some(1), "{errors}");
+        let requests = backend.requests().split_off(before);
+        let keys: Vec<&str> =
+            requests.iter().filter_map(|request| request.header("x-proxbox-api-key")).collect();
+        assert!(!keys.is_empty(), "{requests:?}");
+        assert!(keys.iter().all(|key| *key == format!("{sent}-{KEY}")), "{keys:?}");
     }
 }
 

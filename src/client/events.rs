@@ -164,3 +164,42 @@ pub fn parse_events(parser: &mut SseParser, bytes: &[u8]) -> Vec<JobEvent> {
     });
     events
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::client::{AccessToken, BridgeUrl};
+
+    #[tokio::test]
+    async fn a_stream_is_lost_after_the_longest_silence_and_a_comment_ends_a_silence() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = BridgeUrl::local(listener.local_addr().unwrap());
+        let token = AccessToken { token: None, origin: String::new() };
+        let client = BridgeClient::new(url, token, None, Duration::from_secs(30));
+        let mut events = JobEvents::new(client, "1", "", Duration::ZERO);
+        let (first, mut bridge) = tokio::join!(events.next(), async {
+            let mut bridge = listener.accept().await.unwrap().0;
+            let _ = bridge.read(&mut [0; 4096]).await.unwrap();
+            bridge.write_all(b"HTTP/1.1 200 OK\r\n\r\nevent: step\ndata: {}\n\n").await.unwrap();
+            bridge
+        });
+        assert!(matches!(first, Ok(Some(StreamItem::Event(_)))), "{first:?}");
+
+        tokio::time::pause();
+        let began = Instant::now();
+        let silence = MAX_SILENCE - Duration::from_secs(1);
+        let (next, ()) = tokio::join!(timeout(10 * MAX_SILENCE, events.next()), async {
+            sleep(silence).await;
+            bridge.write_all(b": keepalive\n\n").await.unwrap();
+        });
+        let error = next.unwrap().unwrap_err();
+        assert!(
+            matches!(&error, BridgeError::Broken { source, .. } if source.to_string() == "the bridge sent nothing")
+        );
+        assert_eq!(began.elapsed().as_secs(), (silence + MAX_SILENCE).as_secs());
+    }
+}

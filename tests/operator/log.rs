@@ -6,6 +6,7 @@ use super::{OLD, RunningBridge};
 use crate::support::bridge::{Client, DEVICES, FULL_UPDATE, fast, poll_until, recordings, replayed};
 use crate::support::manual::ManualBackend;
 use crate::support::process::Process;
+use crate::support::pty::Program;
 use proxbox_bridge::replay::ReplayOptions;
 
 #[tokio::test]
@@ -173,6 +174,22 @@ async fn the_log_has_the_configured_format_and_its_json_is_flat() {
                 assert_eq!(line.matches(&format!(" {key}=")).count(), 1, "{line}");
             }
         }
+    }
+}
+
+#[test]
+fn the_log_on_a_terminal_is_text_on_whole_lines_with_colours_unless_no_color_is_set() {
+    for (no_color, is_coloured) in [("", true), ("1", false)] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_proxbox-bridge"));
+        command.args(["serve", "--backend", "http://127.0.0.1:1", "--listen", "127.0.0.1:0"]);
+        command.args(["--admin-listen", "127.0.0.1:0"]).env_clear().env("NO_COLOR", no_color);
+        let mut program = Program::in_terminal(command, 40, 24);
+        program.read_to("Listening.");
+        program.read_to("\r\n");
+        let text = program.forget();
+        assert_eq!(text.contains("\u{1b}["), is_coloured, "{text:?}");
+        let line = text.lines().find(|line| line.contains("Backend configured.")).unwrap();
+        assert!(line.contains(" INFO") && line.contains("http://127.0.0.1:1"), "{text:?}");
     }
 }
 
