@@ -15,9 +15,16 @@ use crate::core::http::url::InvalidBackendUrl;
 
 /// The flags that find a running bridge, and the token for it.
 ///
-/// A subcommand that selects a backend by its name takes it from `--backend`, and describes it with `mut_arg`.
+/// Flags for a bridge that is to be started are accepted and not shown. A subcommand that uses one describes it with
+/// `mut_arg`, such as `--backend` for the name of a backend.
 #[derive(Debug, clap::Args)]
-#[command(mut_arg("listen", |listen| listen.hide(true)))]
+#[command(
+    mut_arg("listen", |listen| listen.hide(true)),
+    mut_arg("admin_token_file", |file| file.hide(true)),
+    mut_arg("backend", |backend| backend.hide(true)),
+    mut_arg("data_dir", |data_dir| data_dir.hide(true)),
+    mut_arg("channel", |channel| channel.hide(true))
+)]
 pub(super) struct BridgeArgs {
     #[command(flatten)]
     pub(super) flags: Flags,

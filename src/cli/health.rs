@@ -18,7 +18,7 @@ use crate::core::text::string_enum::string_enum;
 /// Check whether the bridge that runs with this configuration is ready. Exit code 0 if it is, 1 if not.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("backend", |backend| {
-    backend.value_name("NAME").help("With --fresh: check this backend alone").requires("fresh").conflicts_with("backends")
+    backend.hide(false).value_name("NAME").help("With --fresh: check this backend alone").requires("fresh").conflicts_with("backends")
 }))]
 #[command(mut_arg("timeout", |timeout| timeout.default_value("5s")))]
 #[command(after_help = "Examples:\n  \

@@ -51,6 +51,9 @@ enum JobsCommand {
     Export(export::Args),
 }
 
+/// The help of `--data-dir` where the ledger may be read.
+const DATA_DIR: &str = "Directory of the ledger, which is read while no bridge runs";
+
 /// The format of the output; a table without either.
 #[derive(Debug, clap::Args)]
 struct FormatArgs {
@@ -65,7 +68,6 @@ struct FormatArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     proxbox-bridge jobs cancel 01a22f78-e567")]
-#[command(mut_arg("backend", |backend| backend.hide(true)))]
 struct CancelArgs {
     /// Its id
     job: String,

@@ -42,7 +42,10 @@ use report::Report;
 /// without a bridge. On a terminal it is shown as progress bars, elsewhere as lines.
 #[derive(Debug, clap::Args)]
 #[command(
-    mut_arg("backend", |backend| backend.value_name("NAME").help("The backend, if the bridge has several").conflicts_with("url")),
+    mut_arg("backend", |backend| {
+        backend.hide(false).value_name("NAME").help("The backend, if the bridge has several").conflicts_with("url")
+    }),
+    mut_arg("channel", |channel| channel.hide(false).help("With --url: auto, native, websocket or json [default: auto]")),
     after_help = HELP
 )]
 pub struct Args {

@@ -67,6 +67,28 @@ fn help_fits_a_narrow_terminal() {
 }
 
 #[test]
+fn help_of_a_command_for_a_running_bridge_has_only_flags_that_it_uses() {
+    for (args, shown) in [
+        (&["log"][..], &[][..]),
+        (&["reload"], &[]),
+        (&["jobs", "watch"], &[]),
+        (&["jobs", "show"], &["--data-dir"]),
+        (&["jobs", "list"], &["--backend", "--data-dir"]),
+        (&["health"], &["--backend"]),
+        (&["sync"], &["--backend", "--channel"]),
+    ] {
+        let help = printed(command(args).arg("--help"));
+        for flag in ["--listen", "--admin-token-file", "--backend", "--data-dir", "--channel"] {
+            assert_eq!(
+                help.contains(&format!(" {flag} <")),
+                shown.contains(&flag),
+                "{args:?} {flag}: {help}"
+            );
+        }
+    }
+}
+
+#[test]
 fn output_that_nobody_reads_on_is_no_error() {
     for args in [
         &["--help"][..],

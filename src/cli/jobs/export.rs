@@ -29,9 +29,9 @@ use super::super::bridge::BridgeArgs;
 use super::super::version::VersionInfo;
 use super::super::{note, print};
 use super::events::BridgeEvents;
-use super::parse;
 use super::record::JobRecord;
 use super::source::JobSource;
+use super::{DATA_DIR, parse};
 use crate::client::BridgeClient;
 use crate::config::{Config, EffectiveConfig, environment};
 use crate::core::text::credentials::hide_credentials;
@@ -41,7 +41,7 @@ use crate::core::text::redact::Redactor;
 #[command(after_help = "Examples:\n  \
     proxbox-bridge jobs export 01a22f78-e567\n  \
     proxbox-bridge jobs export 01a22f78-e567 --data-dir /var/lib/proxbox-bridge --out bundle.tar.gz")]
-#[command(mut_arg("backend", |backend| backend.hide(true)))]
+#[command(mut_arg("data_dir", |data_dir| data_dir.hide(false).help(DATA_DIR)))]
 pub(super) struct Args {
     /// Its id
     job: String,

@@ -6,13 +6,13 @@ use super::super::bridge::BridgeArgs;
 use super::super::{note, print};
 use super::source::{JobSource, parameter};
 use super::table::{add_row, cell, number, with_header};
-use super::{FormatArgs, parse, table, text};
+use super::{DATA_DIR, FormatArgs, parse, table, text};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     proxbox-bridge jobs failed 01a22f78-e567 --group error\n  \
     proxbox-bridge jobs failed 01a22f78-e567 --csv > failed.csv")]
-#[command(mut_arg("backend", |backend| backend.hide(true)))]
+#[command(mut_arg("data_dir", |data_dir| data_dir.hide(false).help(DATA_DIR)))]
 pub(super) struct Args {
     /// Its id
     job: String,

@@ -6,7 +6,7 @@ use super::super::bridge::BridgeArgs;
 use super::super::{note, print};
 use super::record::JobRecord;
 use super::source::{JobSource, parameter};
-use super::{FormatArgs, parse, table, text};
+use super::{DATA_DIR, FormatArgs, parse, table, text};
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Outcome;
 use crate::core::text::csv_field;
@@ -16,12 +16,13 @@ use crate::core::text::csv_field;
     proxbox-bridge jobs list --outcome errored --outcome timed_out --since 7days\n  \
     proxbox-bridge jobs list --failed --backend lab --csv > jobs.csv")]
 #[command(mut_arg("backend", |backend| {
-    backend.value_name("NAME|URL").help("Only jobs on this backend: its name, or its URL")
+    backend.hide(false).value_name("NAME|URL").help("Only jobs on this backend: its name, or its URL")
 }))]
+#[command(mut_arg("data_dir", |data_dir| data_dir.hide(false).help(DATA_DIR)))]
 pub(super) struct Args {
     #[command(flatten)]
     bridge: BridgeArgs,
-    /// Only jobs of this kind
+    /// Only jobs of this kind, such as full-update
     #[arg(long, value_parser = PossibleValuesParser::new(Kind::all().map(Kind::as_str)), hide_possible_values = true)]
     kind: Option<String>,
     /// Only jobs with this outcome. May be repeated

@@ -9,13 +9,13 @@ use super::super::print;
 use super::record::{JobRecord, LogEntry, readable_time};
 use super::source::JobSource;
 use super::table::{add_row, cell, keep_width, number, problem, state_color, with_header};
-use super::{FormatArgs, list, parse, table, text};
+use super::{DATA_DIR, FormatArgs, list, parse, table, text};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     proxbox-bridge jobs show 01a22f78-e567\n  \
     proxbox-bridge jobs show 01a22f78-e567 --json | jq .data.counts")]
-#[command(mut_arg("backend", |backend| backend.hide(true)))]
+#[command(mut_arg("data_dir", |data_dir| data_dir.hide(false).help(DATA_DIR)))]
 pub(super) struct Args {
     /// Its id
     job: String,

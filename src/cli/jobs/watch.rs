@@ -24,7 +24,6 @@ use crate::core::text::printable;
 #[command(after_help = "Examples:\n  \
     proxbox-bridge jobs watch\n  \
     proxbox-bridge jobs watch 01a22f78-e567")]
-#[command(mut_arg("backend", |backend| backend.hide(true)))]
 pub(super) struct Args {
     /// The id of a job: follow its log to its end. Without it, all jobs
     job: Option<String>,
