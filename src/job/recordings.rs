@@ -1,7 +1,8 @@
 //! The files of recordings: one for each leg of a job.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use tokio::task::spawn_blocking;
@@ -9,6 +10,10 @@ use tokio::task::spawn_blocking;
 use super::registry::Registry;
 use crate::ledger::{Cleaning, CleaningResult, JobId};
 use crate::private;
+use crate::recording::{Direction, RecordedEvent, RecordedFrame, Recording};
+
+/// The length of the end of a file that has the last line of a recording that has ended, in bytes.
+const END: u64 = 4096;
 
 /// The directory of the recordings.
 pub(super) fn directory(data_dir: &Path) -> PathBuf {
@@ -37,6 +42,54 @@ pub(super) async fn restrict_permissions(data_dir: PathBuf) {
         }
     };
     let _ = spawn_blocking(narrow).await;
+}
+
+/// Ends the recordings that an earlier process was writing when it was killed, at their last whole line.
+pub(super) async fn end_unfinished(data_dir: PathBuf) {
+    let end = move || {
+        for file in files(&directory(&data_dir)) {
+            // A file that cannot be read or written stays as it is.
+            let _ = end_recording(&file);
+        }
+    };
+    let _ = spawn_blocking(end).await;
+}
+
+/// Ends the recording in `path`, unless it has an end. A file without a request is removed.
+fn end_recording(path: &Path) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(END)))?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end)?;
+    if has_end(&end) {
+        return Ok(());
+    }
+    let mut bytes = fs::read(path)?;
+    bytes.truncate(memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1));
+    let recording = std::str::from_utf8(&bytes).ok().and_then(|text| Recording::parse(text).ok());
+    match recording.filter(|recording| recording.request().is_some()) {
+        Some(recording) => {
+            let t_ms = recording.frames.last().map_or(0.0, |frame| frame.t_ms);
+            if !has_end(&bytes) {
+                let open = RecordedFrame { t_ms, direction: Direction::Ctl, event: RecordedEvent::Open };
+                bytes.extend_from_slice(open.to_line().as_bytes());
+            }
+            private::replace(path, &bytes)
+        }
+        None => fs::remove_file(path),
+    }
+}
+
+/// Whether `bytes`, the end of a recording, ends with the last frame of one.
+fn has_end(bytes: &[u8]) -> bool {
+    let Some(lines) = bytes.strip_suffix(b"\n") else { return false };
+    let last = lines.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    serde_json::from_slice::<RecordedFrame>(last).is_ok_and(|frame| match frame.event {
+        RecordedEvent::End | RecordedEvent::Cut | RecordedEvent::Open => true,
+        RecordedEvent::Close { .. } => frame.direction == Direction::In,
+        _ => false,
+    })
 }
 
 impl Registry {
@@ -77,4 +130,37 @@ fn by_job(folder: &Path) -> BTreeMap<JobId, Vec<PathBuf>> {
 fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "ndjson"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::{Protocol, RecordedKey};
+
+    #[test]
+    fn a_recording_that_was_cut_at_any_byte_ends_at_its_last_whole_line() {
+        let whole = Recording::new("0.0.11.post2", Protocol::Http, RecordedKey::Sent)
+            .with(0.0, Direction::Out, RecordedEvent::get("/version"))
+            .with(1.5, Direction::In, RecordedEvent::Response { status: 200, headers: vec![] })
+            .with(1.6, Direction::In, RecordedEvent::Body("x".repeat(5000).into()))
+            .with(1.7, Direction::In, RecordedEvent::End)
+            .to_ndjson();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.1.ndjson");
+        let is_kept = whole.match_indices('\n').nth(1).unwrap().0 + 1;
+        for length in (0..whole.len()).filter(|length| length % 97 == 0).chain([is_kept, whole.len()]) {
+            fs::write(&path, &whole[..length]).unwrap();
+            end_recording(&path).unwrap();
+            assert_eq!(path.exists(), length >= is_kept, "{length}");
+            if path.exists() {
+                let ended = fs::read(&path).unwrap();
+                assert!(
+                    Recording::problems(&ended).is_empty(),
+                    "{length}: {:?}",
+                    Recording::problems(&ended)
+                );
+                assert_eq!(length == whole.len(), ended == whole.as_bytes(), "{length}");
+            }
+        }
+    }
 }

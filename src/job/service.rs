@@ -153,8 +153,12 @@ impl Registry {
     }
 
     /// Restores the state of an earlier process: the history of backends, and a permit for every job that one of
-    /// `backends` may still run. If the ledger does not answer, this is done once it does.
+    /// `backends` may still run. If the ledger does not answer, this is done once it does. Ends the recordings of that process.
     pub async fn restore(self: &Arc<Self>, backends: &[Arc<Backend>]) {
+        let data_dir = self.config.load().data_dir.clone();
+        if let Some(data_dir) = data_dir {
+            recordings::end_unfinished(data_dir).await;
+        }
         let (mut closing, mut health) = (self.closing(), self.ledger().health());
         if self.try_restore(backends).await.is_ok() {
             return;

@@ -6,6 +6,7 @@ use std::path::Path;
 use futures::future::join_all;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::ledger::JobId;
+use proxbox_bridge::recording::Recording;
 use proxbox_bridge::replay::{ReplayHandle, ReplayOptions, Speed};
 
 use super::file;
@@ -23,6 +24,8 @@ const SEED: &str = "CRASH_SEED";
 const PATIENT: (&str, &str) = ("limits.ledger", "5m");
 /// These backends do no work after a disconnect, so the next round may begin at once.
 const AT_ONCE: (&str, &str) = ("limits.cooldown", "0s");
+
+const RECORDED: (&str, &str) = ("jobs.recording", "failed");
 
 /// Backends, the requests to them, and their outcomes.
 const CASES: [CrashCase; 6] = [
@@ -216,6 +219,23 @@ impl Expected {
     }
 }
 
+/// Checks that all recordings in `data` are whole, and that none is of a job that completed.
+fn check_recordings(data: &Path, round: usize) {
+    let query = "SELECT id FROM jobs WHERE outcome = 'completed'";
+    let ledger = file(data);
+    let mut rows = ledger.prepare(query).unwrap();
+    let completed: Vec<String> =
+        rows.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    for entry in std::fs::read_dir(data.join("recordings")).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        let problems = Recording::problems(&std::fs::read(&path).unwrap());
+        assert!(problems.is_empty(), "round {round}: {}: {problems:?}", path.display());
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let is_completed = completed.iter().any(|id| name.starts_with(id.as_str()));
+        assert!(!is_completed, "round {round}: {name} is of a job that completed");
+    }
+}
+
 /// Kills and restarts the bridge on `data`, and after some rounds compares the ledger with what readers received.
 async fn run_rounds(stages: &[MeasuredBackend], data: &Path, mut chance: SplitMix64) -> Expected {
     let mut expected = Expected::default();
@@ -227,13 +247,14 @@ async fn run_rounds(stages: &[MeasuredBackend], data: &Path, mut chance: SplitMi
         let point = chance.point(stage.events[(first + watched) % 2]);
         let concurrency = if chance.below(2) == 0 { "1" } else { "2" };
         let CrashCase { version, paths, ends, .. } = stage.case;
-        let settings = [PATIENT, AT_ONCE, ("backend.concurrency", concurrency)];
+        let settings = [PATIENT, AT_ONCE, RECORDED, ("backend.concurrency", concurrency)];
         let bridge = Process::start(data, stage.backend.local_addr(), &settings);
         if round > 0 {
             // The bridge itself has closed the jobs of the round before: no other process has opened the ledger.
             let count = "SELECT count(*) FROM jobs WHERE finished IS NULL";
             let running: i64 = file(data).query_row(count, [], |row| row.get(0)).unwrap();
             assert_eq!(running, 0, "round {round}: jobs of a bridge that is dead");
+            check_recordings(data, round);
         }
         let mut readers = Vec::new();
         for path in [paths[first], paths[1 - first]].into_iter().take(1 + usize::from(both)) {
