@@ -11,7 +11,6 @@
 mod anonymise;
 mod body;
 mod connection;
-mod credentials;
 mod exchange;
 mod message;
 mod names;
@@ -23,11 +22,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::backend::{BackendObserver, ConnectionObserver, LastRelease};
 use crate::core::domain::release::Release;
-use crate::core::text::redact::Redactor;
+use crate::core::text::credentials::CredentialFilter;
+use crate::core::text::redact::{MIN_SECRET, Redactor, is_among};
 use crate::private;
 use crate::recording::Protocol;
 
@@ -50,6 +50,9 @@ pub struct Summary {
     pub release: Option<Release>,
 }
 
+/// The minimum length of a secret that is hidden wherever it is a whole word, in bytes. A shorter one is hidden by its name.
+const MIN_WORD: usize = 4;
+
 /// A run of the recorder.
 #[derive(Debug)]
 struct Run {
@@ -62,6 +65,8 @@ struct RunState {
     /// The exchanges that have begun.
     begun: usize,
     redactor: Redactor,
+    /// The short secrets that clients sent: [`MIN_WORD`] to [`MIN_SECRET`] bytes.
+    words: Vec<SecretString>,
     connections: Vec<Weak<Mutex<Connection>>>,
     summary: Summary,
     /// The first error in writing a file.
@@ -134,6 +139,47 @@ impl Run {
     fn learn(&self, secrets: impl IntoIterator<Item = SecretString>) {
         let mut state = self.state.lock();
         state.redactor = state.redactor.with(secrets);
+    }
+
+    /// Hides `secrets`, which a client sent, from now on, short ones included.
+    fn learn_sent(&self, secrets: impl IntoIterator<Item = SecretString>) {
+        let is_word = |secret: &SecretString| (MIN_WORD..MIN_SECRET).contains(&secret.expose_secret().len());
+        let (words, secrets): (Vec<_>, Vec<_>) = secrets.into_iter().partition(is_word);
+        self.learn(secrets);
+        let mut state = self.state.lock();
+        for word in words {
+            if !is_among(&state.words, &word) {
+                state.words.push(word);
+            }
+        }
+    }
+
+    /// `bytes` without credentials, which are hidden from now on.
+    fn without_credentials(&self, bytes: &[u8]) -> Vec<u8> {
+        let (redactor, words) = self.secrets();
+        let mut filter = CredentialFilter::new(&redactor).with_words(&words);
+        let hidden = filter.hide(bytes);
+        let found = filter.into_found();
+        if found.is_empty() {
+            return hidden;
+        }
+        self.learn(found);
+        // What was found may also stand before the place where it was found.
+        CredentialFilter::new(&self.redactor()).hide(&hidden)
+    }
+
+    /// Learns the credentials in what a client sent.
+    fn learn_from(&self, sent: &[u8]) {
+        let known = Redactor::default();
+        let mut filter = CredentialFilter::new(&known);
+        filter.hide(sent);
+        self.learn_sent(filter.into_found());
+    }
+
+    /// The secrets known so far, and the short ones.
+    fn secrets(&self) -> (Redactor, Vec<SecretString>) {
+        let state = self.state.lock();
+        (state.redactor.clone(), state.words.clone())
     }
 
     /// The release of the backend, which `last` may have.

@@ -15,6 +15,7 @@
 //! assert_eq!(Recording::parse(&recording.to_ndjson()).unwrap(), recording);
 //! ```
 
+mod bodies;
 mod check;
 mod envelope;
 mod line;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::credentials::{has, quoted_forms, word_forms};
 use crate::support::session::drive::{Drive, setup};
 use crate::support::session::events::{self, native_run, sse};
 use crate::support::session::stream;
@@ -15,6 +16,8 @@ use proxbox_bridge::core::domain::object::Object;
 use proxbox_bridge::core::domain::outcome::Cause;
 use proxbox_bridge::core::domain::refusal::ErrorResponse;
 use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
+use proxbox_bridge::core::text::credentials::CredentialFilter;
+use proxbox_bridge::core::text::redact::Redactor;
 use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use proxbox_bridge::recording::{RecordedEvent, Recording};
 use serde_json::json;
@@ -312,5 +315,45 @@ proptest! {
             rest = more;
         }
         prop_assert_eq!(open_native(&pieces), open_native(&[whole.as_bytes()]));
+    }
+}
+
+/// `text` without credentials.
+fn hidden(text: &str) -> String {
+    String::from_utf8(CredentialFilter::new(&Redactor::default()).hide(text.as_bytes())).unwrap()
+}
+
+/// Checks that each form of `secret` hides it, and stays JSON if it is.
+fn check_forms(secret: &str, forms: fn(&str) -> Vec<String>) -> Result<(), TestCaseError> {
+    for (form, template) in forms(secret).iter().zip(forms("")) {
+        // It may be a part of what is around it.
+        prop_assume!(!template.contains(secret));
+        let hidden = hidden(form);
+        prop_assert!(!has(&hidden, secret), "{form:?} became {hidden:?}");
+        let is_json = |text: &str| serde_json::from_str::<serde_json::Value>(text).is_ok();
+        prop_assert_eq!(is_json(form), is_json(&hidden), "{:?} became {:?}", form, hidden);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_form_of_any_secret_leaves_it(
+        any in "[^\\x00-\\x1f\\x7f*<\\[]\\PC{2,24}[^\\x00-\\x1f\\x7f*>]",
+        word in "[A-Za-z][A-Za-z0-9_.~+/-]{3,24}[0-9]",
+    ) {
+        check_forms(&any, quoted_forms)?;
+        check_forms(&word, quoted_forms)?;
+        check_forms(&word, word_forms)?;
+    }
+
+    #[test]
+    fn json_without_its_credentials_is_json(text in ".{0,60}", token in "[a-z]{0,9}") {
+        for json in [json!({ "m": &text, "token": &text }), json!([&token, &text]), json!(format!("{token}={text}"))] {
+            let hidden = hidden(&json.to_string());
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&hidden).is_ok(), "{json} became {hidden}");
+        }
     }
 }

@@ -10,7 +10,6 @@ use super::body::BodyDecoder;
 use super::exchange::Exchange;
 use super::message::MessageReader;
 use crate::backend::{ConnectionObserver, LastRelease};
-use crate::core::text::redact::secrets_in_json;
 use crate::recording::{Direction, Headers, RecordedEvent};
 
 /// The maximum number of headers of a message; hyper accepts 100.
@@ -119,8 +118,7 @@ impl Connection {
             if let MessageState::Body(decoder) = &self.sent
                 && decoder.is_done()
             {
-                let body = serde_json::from_slice(&mem::take(&mut self.request_body)).unwrap_or_default();
-                self.run.learn(secrets_in_json(&body));
+                self.run.learn_from(&mem::take(&mut self.request_body));
                 self.sent = MessageState::Head(Vec::new());
             }
         }

@@ -9,9 +9,8 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::Run;
-use super::credentials;
 use crate::backend::{API_KEY, LastRelease};
-use crate::core::text::credentials::is_credential;
+use crate::core::text::credentials::{is_credential, last_boundary};
 use crate::core::text::redact::{HIDDEN, Redactor, secrets_in_query};
 use crate::core::upstream::dialect::Dialect;
 use crate::private;
@@ -23,8 +22,7 @@ use crate::recording::{
 const KEY: &str = "<api-key>";
 /// The code of a close frame for a refused key.
 const KEY_REFUSED: u16 = 4001;
-/// How much of a body is held back to find credentials in it, in bytes. Beyond that, a credential that lies across a
-/// boundary is found only if it is known.
+/// How much of a body is held back to find credentials in it, in bytes. A longer body is cut where no credential lies across.
 const MAX_HELD: usize = 16 << 20;
 /// The line of the head of the response in a file, counted from 0: the header and the request are before it.
 const RESPONSE_LINE: usize = 2;
@@ -38,8 +36,8 @@ enum BodyKind {
     Events,
     /// As a whole.
     Whole,
-    /// It is left out.
-    Compressed,
+    /// It is left out, or the rest of it.
+    LeftOut,
 }
 
 /// An exchange that has not ended.
@@ -99,12 +97,12 @@ impl Exchange {
             unwritten: Vec::new(),
             file: None,
         };
-        run.learn(target.split_once('?').map(|(_, query)| secrets_in_query(query)).unwrap_or_default());
+        run.learn_sent(target.split_once('?').map(|(_, query)| secrets_in_query(query)).unwrap_or_default());
         exchange.redact_headers(&mut headers);
         exchange.file = exchange.checked(private::open(&exchange.part()));
         exchange.name_backend();
         exchange.write(&exchange.header.to_line());
-        let target = run.redactor().target(target);
+        let target = exchange.redacted(&run.redactor().target(target));
         exchange.target.clone_from(&target);
         exchange.frame(Direction::Out, RecordedEvent::Request { method, target, headers });
         exchange
@@ -127,7 +125,7 @@ impl Exchange {
         };
         let is_coded = !matches!(value("content-encoding").as_str(), "" | "identity");
         self.body = match value("content-type").starts_with("text/event-stream") {
-            _ if is_coded => BodyKind::Compressed,
+            _ if is_coded => BodyKind::LeftOut,
             true => BodyKind::Events,
             false => BodyKind::Whole,
         };
@@ -140,16 +138,23 @@ impl Exchange {
 
     /// Records bytes of the body.
     pub(super) fn body(&mut self, bytes: &[u8]) {
-        if self.body == BodyKind::Compressed {
+        if self.body == BodyKind::LeftOut {
             return;
         }
         self.held.extend_from_slice(bytes);
         let end = match self.body {
-            _ if self.held.len() > MAX_HELD => self.held.len(),
             BodyKind::Events => memchr::memrchr(b'\n', &self.held).map_or(0, |at| at + 1),
+            _ if self.held.len() > MAX_HELD => last_boundary(&self.held),
             _ => 0,
         };
         self.flush(end);
+        if self.held.len() > MAX_HELD {
+            self.body = BodyKind::LeftOut;
+            self.held = Vec::new();
+            self.header.note = Some(format!(
+                "the rest of the body is left out: in {MAX_HELD} bytes without a break, credentials cannot be found"
+            ));
+        }
     }
 
     /// Writes the first `end` bytes that are held back.
@@ -320,12 +325,7 @@ impl Exchange {
     }
 
     fn without_credentials(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut found = Vec::new();
-        let bytes = credentials::hide(bytes, &mut found);
-        if !found.is_empty() {
-            self.run.learn(found);
-        }
-        bytes
+        self.run.without_credentials(bytes)
     }
 }
 

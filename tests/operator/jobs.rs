@@ -5,17 +5,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use http::Response;
 use serde_json::{Value, json};
 
-use super::secrets::{SECRETS, files, hides_all, repeating, request_with_key};
+use super::secrets::{SECRETS, files, hides_all, in_pieces, repeating, request_with_key};
 use super::{RunningBridge, ledger};
 use crate::support::bridge::{
     Client, DEVICES, FULL_UPDATE, Forwarder, NOWHERE, STORAGE, WITH_KEY, fast, poll_until, recordings,
     replayed,
 };
+use crate::support::credentials::{assert_hidden, planted};
 use crate::support::manual::ManualBackend;
 use crate::support::pty::Program;
-use crate::support::scripted::{Backend, answer};
+use crate::support::scripted::{Backend, Body, answer};
 
 /// Where the command finds a bridge, or its ledger.
 struct Place {
@@ -432,6 +434,7 @@ async fn an_export_has_all_of_a_job_and_no_key() {
         match request.uri().path() {
             "/version" => answer(200, &[], "{\"version\": \"0.0.30.post2\"}"),
             DEVICES => repeating(&KNOWN),
+            FULL_UPDATE => planted_stream(),
             STORAGE => {
                 let [token, password, key] = UNKNOWN;
                 let message = format!(
@@ -469,6 +472,11 @@ async fn an_export_has_all_of_a_job_and_no_key() {
     };
     request_with_key(&bridge, &format!("{DEVICES}?api_key={}", SECRETS[1])).await;
     request_with_key(&bridge, STORAGE).await;
+    let planted = planted();
+    let (in_query, in_header) = (&planted[0].0, &planted[1].0);
+    let headers = [("X-Proxbox-Actor", &*format!("token={in_header}"))];
+    let target = format!("{FULL_UPDATE}?api_key={in_query}");
+    Client::send(bridge.process.address, "GET", &target, &headers).await.answer().await;
     let ids = poll_until(async || {
         let jobs = bridge.admin("GET", "/jobs").await.json()["results"].as_array()?.clone();
         let ended = jobs.iter().all(|job| job["completed"].is_string());
@@ -497,13 +505,17 @@ async fn an_export_has_all_of_a_job_and_no_key() {
             assert_eq!(names, expected.map(|name| format!("proxbox-bridge-job-{id}/{name}")));
             for (name, text) in &files {
                 hides_all(&[&KNOWN[..], &UNKNOWN, &[READ, SIGNING, HOOK]].concat(), name, text);
+                assert_hidden(planted.iter().map(|(secret, _)| secret.as_str()), name, text);
                 assert!(!text.contains("hook-path"), "{name}: {text}");
             }
             let text = |at: usize| files[at].1.as_str();
             let job: Value = serde_json::from_str(text(0)).unwrap();
             assert_eq!(job["id"], **id);
             assert!(text(1).contains(" failure ") && text(2).contains("event: complete"), "{}", text(1));
-            assert!(text(4).lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{}", text(4));
+            for file in [3, 4] {
+                let is_json = |line: &str| serde_json::from_str::<Value>(line).is_ok();
+                assert!(text(file).lines().all(is_json), "{}", text(file));
+            }
             let versions: Value = serde_json::from_str(text(5)).unwrap();
             assert_eq!(versions["backend"]["version"], "0.0.30.post2", "{versions}");
             assert_eq!(versions["bridge"]["version"].is_string(), is_running, "{versions}");
@@ -524,6 +536,18 @@ async fn an_export_has_all_of_a_job_and_no_key() {
     let taken = folder.path().join("key");
     let error = newer.failure(&["export", &ids[0], "--out", taken.to_str().unwrap()]).await;
     assert!(error.contains("File exists"), "{error}");
+}
+
+/// A stream with every form of a credential, in pieces that split them.
+fn planted_stream() -> Response<Body> {
+    let mut text = String::new();
+    for (number, (_, message)) in planted().iter().enumerate() {
+        let step = json!({ "step": "device", "status": "failed", "message": message, "error": message,
+            "rowid": format!("pve{number}"), "payload": { "note": message } });
+        text.push_str(&format!("event: step\ndata: {step}\n\n"));
+    }
+    text.push_str("event: complete\ndata: {\"ok\": false, \"message\": \"no\"}\n\n");
+    in_pieces(&text)
 }
 
 /// The files in a bundle.

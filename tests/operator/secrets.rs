@@ -95,8 +95,12 @@ pub(super) fn repeating(secrets: &[&str]) -> Response<Body> {
     let detail = format!("{long} and {CLIENT}");
     say("error", json!({ "step": "devices", "status": "failed", "error": &detail, "detail": &detail }));
     say("complete", json!({ "ok": false, "message": &long, "errors": [{ "detail": detail }] }));
-    // In chunks that split every event.
-    let pieces = text.into_bytes().chunks(7).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+    in_pieces(&text)
+}
+
+/// A stream in chunks that split every event.
+pub(super) fn in_pieces(text: &str) -> Response<Body> {
+    let pieces = text.as_bytes().chunks(7).map(Bytes::copy_from_slice).collect::<Vec<_>>();
     let frames = pieces.into_iter().map(|piece| Ok(http_body::Frame::data(piece)));
     let body = http_body_util::StreamBody::new(futures::stream::iter(frames));
     let response = Response::builder().header("content-type", "text/event-stream");

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod bridge;
+pub mod credentials;
 pub mod hostile;
 pub mod manual;
 pub mod netbox;

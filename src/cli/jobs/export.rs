@@ -12,7 +12,7 @@
 //! | `versions.json` | the versions of this program, of the running bridge and of the backend |
 //! | `configuration.toml` | the configuration in force |
 //!
-//! No file has a secret: those of the configuration are replaced, and so is what looks like another one.
+//! No file has a key: those of the configuration are replaced, and so is all that may be another one, wherever it was found.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -23,6 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::super::bridge::BridgeArgs;
@@ -34,8 +35,9 @@ use super::source::JobSource;
 use super::{DATA_DIR, parse};
 use crate::client::BridgeClient;
 use crate::config::{Config, EffectiveConfig, environment};
-use crate::core::text::credentials::hide_credentials;
+use crate::core::text::credentials::CredentialFilter;
 use crate::core::text::redact::Redactor;
+use crate::recording::Recording;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -52,11 +54,18 @@ pub(super) struct Args {
     out: Option<PathBuf>,
 }
 
-/// The files of a bundle, without secrets.
+/// The files of a bundle, without the credentials that were found in each.
 struct Bundle {
     redactor: Redactor,
-    files: Vec<(&'static str, String)>,
+    /// Those, which may be elsewhere, too.
+    found: Vec<SecretString>,
+    files: Vec<(&'static str, Vec<u8>)>,
 }
+
+/// The file with the recordings of all legs.
+const RECORDING: &str = "recording.ndjson";
+/// The beginning of a recording.
+const FIRST_LINE: &str = "{\"recording\":";
 
 /// Writes the bundle.
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
@@ -67,7 +76,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     // Another bridge has its own configuration. Without a valid one, the patterns remain.
     let config = Config::load(&args.bridge.flags, environment()).ok().filter(|_| !args.bridge.is_remote());
     let redactor = Redactor::new(config.iter().flat_map(Config::secrets));
-    let mut bundle = Bundle { redactor, files: Vec::new() };
+    let mut bundle = Bundle { redactor, found: Vec::new(), files: Vec::new() };
     bundle.add("job.json", &body);
     let lines = job
         .log_entries
@@ -76,9 +85,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     bundle.add("log.txt", lines.collect::<String>().as_bytes());
     // The stream of a job that runs has no end.
     let events = job.outcome.is_some().then_some(("events.txt", "events?bridge.events=all"));
-    let others = [("failed.ndjson", "failed?format=ndjson"), ("recording.ndjson", "recording")];
+    let others = [("failed.ndjson", "failed?format=ndjson"), (RECORDING, "recording")];
     for (name, target) in events.into_iter().chain(others) {
         match source.find(&format!("/jobs/{id}/{target}")).await {
+            Ok(Some(body)) if name == RECORDING => bundle.add(name, joined(&body).as_bytes()),
             Ok(body) => body.iter().for_each(|body| bundle.add(name, body)),
             Err(error) => note(&format!("{name} is left out: {error:#}")),
         }
@@ -88,15 +98,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         let shown = EffectiveConfig::load(&args.bridge.flags, environment());
         let text = shown
             .map_or_else(|error| format!("# {error}\n").replace('\n', "\n# "), |config| config.to_string());
-        let text = bundle.redactor.text(&text).into_owned();
-        bundle.files.push(("configuration.toml", text));
+        bundle.add("configuration.toml", text.as_bytes());
     }
     let name = format!("proxbox-bridge-job-{id}");
     let path = args.out.unwrap_or_else(|| PathBuf::from(format!("{name}.tar.gz")));
     bundle.write(&path, &name).with_context(|| format!("cannot write {}", path.display()))?;
-    note(
-        "Known keys and values that look like one are hidden, names and addresses are not. Look through it before you publish it.",
-    );
+    note("There is no key in it, but names and addresses. Look through it before you publish it.");
     print(&path.display().to_string())
 }
 
@@ -132,10 +139,27 @@ async fn bridge_state(client: &BridgeClient) -> Option<Value> {
     }
 }
 
+/// Recordings without a credential that lies across two frames. What cannot be read stays as it is.
+fn joined(recordings: &[u8]) -> String {
+    let text = String::from_utf8_lossy(recordings);
+    let starts = text.match_indices(FIRST_LINE).map(|(at, _)| at);
+    let starts: Vec<usize> = starts.filter(|at| *at == 0 || text.as_bytes()[at - 1] == b'\n').collect();
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    let one = |(start, end): (&usize, usize)| match Recording::parse(&text[*start..end]) {
+        Ok(mut recording) => {
+            recording.join_bodies();
+            recording.to_ndjson()
+        }
+        Err(_) => text[*start..end].to_owned(),
+    };
+    starts.iter().zip(ends).map(one).collect()
+}
+
 impl Bundle {
     fn add(&mut self, name: &'static str, body: &[u8]) {
-        let text = String::from_utf8_lossy(body);
-        self.files.push((name, hide_credentials(&self.redactor.text(&text))));
+        let mut filter = CredentialFilter::new(&self.redactor);
+        self.files.push((name, filter.hide(body)));
+        self.found.extend(filter.into_found());
     }
 
     /// Writes the archive to `path`, with the files in the directory `name`.
@@ -143,12 +167,14 @@ impl Bundle {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::default()));
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let found = Redactor::new(self.found);
         for (file, text) in self.files {
+            let text = CredentialFilter::new(&found).hide(&text);
             let mut header = tar::Header::new_gnu();
             header.set_size(text.len() as u64);
             header.set_mode(0o600);
             header.set_mtime(time);
-            archive.append_data(&mut header, format!("{name}/{file}"), text.as_bytes())?;
+            archive.append_data(&mut header, format!("{name}/{file}"), text.as_slice())?;
         }
         archive.into_inner()?.finish()?.flush()
     }

@@ -1,41 +1,123 @@
-//! Hides what looks like a credential in a text that may hold secrets the bridge does not know.
+//! Hides credentials in text that may have some the bridge does not know.
+//!
+//! A [`CredentialFilter`] finds them by the names before them (`"password": "…"`, `token=…`), by the place they stand in (a URL,
+//! behind `Bearer`) and by their form (a JSON Web Token, a private key). JSON is read as JSON, wherever in a text it stands, and
+//! stays JSON. Of other text it rather hides a harmless word than it leaves a credential.
+
+mod json;
+mod prose;
+mod value;
 
 use std::ops::Range;
 
-use super::redact::{HIDDEN, is_secret};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::redact::{HIDDEN, Redactor, is_among, is_secret};
+
+pub use json::last_boundary;
 
 /// Parts of names of credentials besides those of [`is_secret`]: of sessions, such as `PVEAuthCookie`.
 const SESSION_NAMES: [&str; 4] = ["cookie", "csrf", "sessionid", "ticket"];
-/// The schemes of `Authorization` whose next word is a credential.
-const SCHEMES: [&str; 3] = ["bearer", "token", "basic"];
-/// The minimum length of a credential behind such a word without a name before it, in bytes: in a sentence, another word
-/// may follow.
-const MIN_BARE: usize = 16;
+/// The maximum length of a name, in bytes.
+const MAX_NAME: usize = 64;
+/// The maximum nesting depth of texts in texts: JSON in JSON, percent-encoded text in a URL.
+const MAX_NESTING: usize = 6;
+/// Values that are no credentials, whatever their names.
+const HARMLESS: [&str; 11] =
+    ["null", "none", "nil", "undefined", "true", "false", "on", "off", "yes", "no", "auto"];
+/// The first integer that may be a credential. A smaller one is a counter or a version.
+const FIRST_SECRET_NUMBER: u64 = 1000;
+/// The minimum length of a value that is kept in [`CredentialFilter::into_found`], in bytes.
+const MIN_FOUND: usize = 4;
+/// The same for a value without quotes, which may be a word of a sentence.
+const MIN_BARE_FOUND: usize = 8;
 
-/// `text` with the values of what is named like a secret (`"password": "…"`, `api_key=…`, `Authorization: Bearer …`), the
-/// word behind a scheme such as `Bearer`, and the passwords in URLs replaced. JSON stays JSON.
-pub fn hide_credentials(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut done = 0;
-    for (at, delimiter) in text.match_indices([':', '=', ' ']) {
-        let behind = at + 1;
-        if behind < done {
-            continue;
+/// Hides the credentials in texts, and collects them.
+#[derive(Debug)]
+pub struct CredentialFilter<'a> {
+    known: &'a Redactor,
+    /// Secrets that are too short for a [`Redactor`]. They are hidden where they are whole words.
+    words: &'a [SecretString],
+    found: Vec<SecretString>,
+}
+
+/// A part of a text that is a credential.
+#[derive(Debug)]
+struct Credential {
+    range: Range<usize>,
+    /// Whether it is one for certain, and not a word of a sentence.
+    is_certain: bool,
+}
+
+/// A part of a text and its replacement.
+type Edit = (Range<usize>, Vec<u8>);
+
+impl<'a> CredentialFilter<'a> {
+    /// Creates a filter that hides the secrets of `known`, too.
+    pub fn new(known: &'a Redactor) -> Self {
+        Self { known, words: &[], found: Vec::new() }
+    }
+
+    /// Also hides `words` where they are whole words of text, but not numbers of JSON.
+    #[must_use]
+    pub fn with_words(mut self, words: &'a [SecretString]) -> Self {
+        self.words = words;
+        self
+    }
+
+    /// `text` without credentials.
+    pub fn hide(&mut self, text: &[u8]) -> Vec<u8> {
+        self.document(text, 0).unwrap_or_else(|| text.to_vec())
+    }
+
+    /// What it has hidden, as far as it is long enough and certain enough to be hidden elsewhere, too.
+    pub fn into_found(self) -> Vec<SecretString> {
+        self.found
+    }
+
+    /// `text` without credentials, if it has any.
+    fn document(&mut self, text: &[u8], depth: usize) -> Option<Vec<u8>> {
+        if depth >= MAX_NESTING {
+            return self.flat(text);
         }
-        let (head, tail) = (&text[..at], &text[behind..]);
-        let found = match delimiter {
-            " " => after_scheme(head, tail),
-            ":" if tail.starts_with("//") => password_in_url(tail),
-            _ => value_of_secret(head, tail),
-        };
-        if let Some(Range { start, end }) = found {
-            out.push_str(&text[done..behind + start]);
-            out.push_str(HIDDEN);
-            done = behind + end;
+        let edits = if json::is_json(text) { self.in_json(text, depth) } else { self.in_text(text, depth) };
+        edited(text, edits)
+    }
+
+    /// Keeps `value` for [`Self::into_found`].
+    fn keep(&mut self, value: &[u8], is_certain: bool) {
+        let Ok(text) = std::str::from_utf8(value) else { return };
+        let has_digit = text.bytes().any(|byte| byte.is_ascii_digit());
+        let is_sentence = text.contains(' ') && !has_digit;
+        let is_word = !is_certain && (text.len() < MIN_BARE_FOUND || !has_digit || text.contains(' '));
+        if text.len() < MIN_FOUND || is_sentence || is_word || is_harmless(value) {
+            return;
+        }
+        if let Some((scheme, rest)) = text.split_once(' ')
+            && value::is_scheme(scheme.as_bytes())
+        {
+            self.keep(rest.as_bytes(), is_certain);
+        }
+        let secret = SecretString::from(text);
+        if !is_among(&self.found, &secret) {
+            self.found.push(secret);
         }
     }
-    out.push_str(&text[done..]);
-    out
+
+    /// The places of the short secrets in `text`.
+    fn words_in(&self, text: &[u8]) -> Vec<Credential> {
+        let is_word = |at: Option<usize>| {
+            at.and_then(|at| text.get(at)).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80)
+        };
+        let of = |word: &'a SecretString| {
+            let word = word.expose_secret();
+            let places = memchr::memmem::find_iter(text, word).map(|at| at..at + word.len());
+            places.collect::<Vec<_>>()
+        };
+        let places = self.words.iter().flat_map(of);
+        let places = places.filter(|it| !is_word(it.start.checked_sub(1)) && !is_word(Some(it.end)));
+        places.map(|range| Credential { range, is_certain: true }).collect()
+    }
 }
 
 /// Whether a field, a parameter or a header of this name has a credential.
@@ -44,126 +126,44 @@ pub fn is_credential(name: &str) -> bool {
     is_secret(name) || SESSION_NAMES.iter().any(|part| lower.contains(part))
 }
 
-/// The credential in `tail` behind a scheme, with which `head` ends.
-fn after_scheme(head: &str, tail: &str) -> Option<Range<usize>> {
-    let length = word(tail);
-    let is_credential = length >= MIN_BARE && tail[..length].bytes().any(|byte| byte.is_ascii_digit());
-    (is_credential && is_scheme(last_word(head, |c| c.is_ascii_alphabetic()))).then_some(0..length)
+/// Whether `name` is short enough for a name and [`is_credential`].
+fn is_credential_name(name: &[u8]) -> bool {
+    let is_name = name.len() <= MAX_NAME && !name.contains(&b' ');
+    is_name && std::str::from_utf8(name).is_ok_and(is_credential)
 }
 
-/// The password in `tail`, the part of a URL behind its scheme and the colon.
-pub fn password_in_url(tail: &str) -> Option<Range<usize>> {
-    let authority = tail[2..].split(['/', '?', '#', ' ', '"', '\'', '\\']).next()?;
-    let (user, _) = authority.rsplit_once('@')?;
-    let (name, password) = user.split_once(':')?;
-    let start = "//:".len() + name.len();
-    (!password.is_empty()).then_some(start..start + password.len())
+/// Whether `value` is no credential: empty, a word such as `null`, or a placeholder.
+fn is_harmless(value: &[u8]) -> bool {
+    let is_placeholder = |inside: &[u8]| inside.iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'-');
+    value == HIDDEN.as_bytes()
+        || value.iter().all(|byte| *byte == b'*')
+        || HARMLESS.iter().any(|word| value.eq_ignore_ascii_case(word.as_bytes()))
+        || value.strip_prefix(b"<").and_then(|it| it.strip_suffix(b">")).is_some_and(is_placeholder)
 }
 
-/// The value in `tail` of the name with which `head` ends, if that denotes a secret.
-fn value_of_secret(head: &str, tail: &str) -> Option<Range<usize>> {
-    let is_quote = |c: char| matches!(c, '"' | '\'' | '\\');
-    let named = head.trim_end();
-    let bare = named.trim_end_matches(is_quote);
-    if !is_credential(last_word(bare, |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))) {
+/// Whether `value` is an integer below [`FIRST_SECRET_NUMBER`], as counters and versions are.
+fn is_small_integer(value: &[u8]) -> bool {
+    let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());
+    number.is_some_and(|number| number < FIRST_SECRET_NUMBER)
+}
+
+/// `text` with `edits`. Of edits that overlap, the first and longest one is made. `None` without any.
+fn edited(text: &[u8], mut edits: Vec<Edit>) -> Option<Vec<u8>> {
+    if edits.is_empty() {
         return None;
     }
-    let value = tail.trim_start_matches(' ');
-    let escapes = value.len() - value.trim_start_matches('\\').len();
-    let quote = value[escapes..].chars().next().filter(|c| matches!(c, '"' | '\''));
-    let mut start = tail.len() - value.len() + if quote.is_some() { escapes + 1 } else { 0 };
-    // A number or `null` of JSON.
-    if bare.len() < named.len() && quote.is_none() {
-        return None;
-    }
-    let value = &tail[start..];
-    let first = word(value);
-    if is_scheme(&value[..first]) && value[first..].starts_with(' ') {
-        start += first + 1;
-    }
-    let value = &tail[start..];
-    let length = quote.map_or_else(|| word(value), |quote| quoted(value, quote, escapes));
-    (length > 0 && !value.starts_with(HIDDEN)).then_some(start..start + length)
-}
-
-fn is_scheme(word: &str) -> bool {
-    SCHEMES.iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
-}
-
-/// The longest end of `text` that has such characters alone.
-fn last_word(text: &str, is_part: impl Fn(char) -> bool) -> &str {
-    &text[text.trim_end_matches(is_part).len()..]
-}
-
-/// The length of the string that `text` begins with, behind its `quote`, which has `escapes` backslashes. A string without
-/// an end is as long as its first word, or as the JSON string that it is in.
-///
-/// In JSON in JSON, a quote is written with 1 backslash, and a backslash with 4; one level deeper, with 3 and 8.
-fn quoted(text: &str, quote: char, escapes: usize) -> usize {
-    let mut run = 0;
-    for (at, c) in text.char_indices() {
-        let is_end = c == quote && run % (2 * (escapes + 1)) == escapes;
-        if is_end || c == '"' && run < escapes.max(1) {
-            return at - run.min(escapes);
+    edits.sort_by(|(one, _), (other, _)| one.start.cmp(&other.start).then(other.end.cmp(&one.end)));
+    let (mut out, mut done) = (Vec::with_capacity(text.len()), 0);
+    for (range, replacement) in edits {
+        if range.start >= done {
+            out.extend_from_slice(&text[done..range.start]);
+            out.extend_from_slice(&replacement);
+            done = range.end;
         }
-        run = if c == '\\' { run + 1 } else { 0 };
     }
-    word(text)
-}
-
-/// The length of the word that `text` begins with.
-fn word(text: &str) -> usize {
-    let ends = |c: char| {
-        c.is_whitespace() || matches!(c, '"' | '\'' | '\\' | '&' | ',' | ';' | ')' | '}' | ']' | '<' | '>')
-    };
-    text.find(ends).unwrap_or(text.len())
+    out.extend_from_slice(&text[done..]);
+    Some(out)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_of_secret_names_and_words_behind_a_scheme_are_hidden() {
-        for (text, hidden) in [
-            ("api_key=abc&x=1", "api_key=[hidden]&x=1"),
-            ("Authorization: Bearer abc, more", "Authorization: Bearer [hidden], more"),
-            ("Authorization: Token abc", "Authorization: Token [hidden]"),
-            (r#"{"password": "p4ss", "port": 8006}"#, r#"{"password": "[hidden]", "port": 8006}"#),
-            (r#"{"token":"t0ken"}"#, r#"{"token":"[hidden]"}"#),
-            (r#"{"m":"{\"token_value\": \"t0ken\"}"}"#, r#"{"m":"{\"token_value\": \"[hidden]\"}"}"#),
-            ("{'password': 'p4ss'}", "{'password': '[hidden]'}"),
-            ("{'password': 'correct horse battery9', 'x': 1}", "{'password': '[hidden]', 'x': 1}"),
-            (r#"{"password": "a, b\" c", "x": 1}"#, r#"{"password": "[hidden]", "x": 1}"#),
-            (r#"{"m":"{\"password\": \"a b\"}","n":"c"}"#, r#"{"m":"{\"password\": \"[hidden]\"}","n":"c"}"#),
-            (r#"{"m":"password: 'a b","n":"it's"}"#, r#"{"m":"password: '[hidden]","n":"it's"}"#),
-            ("secret = abc", "secret = [hidden]"),
-            ("with Token 0123456789abcdef0123", "with Token [hidden]"),
-            ("with (bearer 0123456789abcdef0123)", "with (bearer [hidden])"),
-            ("PVEAPIToken=root@pam!x=1234-5678", "PVEAPIToken=[hidden]"),
-            ("https://me:p4ss@pve:8006/x", "https://me:[hidden]@pve:8006/x"),
-            ("PVEAuthCookie=PVE:root@pam:68F0::c2ln+bmF0dXJl/==; x", "PVEAuthCookie=[hidden]; x"),
-            (r#"{"ticket": "PVE:root@pam:68F0::c2ln"}"#, r#"{"ticket": "[hidden]"}"#),
-            ("é token=abc", "é token=[hidden]"),
-        ] {
-            assert_eq!(hide_credentials(text), hidden, "{text}");
-        }
-    }
-
-    #[test]
-    fn other_text_stays_as_it_is() {
-        for text in [
-            "Token expired for a very long-sentenced reason",
-            "The token is refused: try again",
-            r#"{"token": null, "token_version": "v2", "tokens": 3, "token_name": "proxbox"}"#,
-            "http://pve:8006/x?a=b:c@d",
-            "token=",
-            "api_key=[hidden]&x=1",
-            "api_key:",
-            "2026-11-24T17:06:59.050Z [info] a = b",
-            "",
-        ] {
-            assert_eq!(hide_credentials(text), text);
-        }
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use aho_corasick::{AhoCorasick, Match, MatchKind};
@@ -41,7 +42,7 @@ const NAMES: [&str; 9] = [
     "privatekey",
 ];
 /// Suffixes of such names if they only describe a secret.
-const DESCRIPTIONS: [&str; 5] = ["name", "version", "id", "type", "label"];
+const DESCRIPTIONS: [&str; 6] = ["name", "version", "id", "type", "label", "file"];
 
 /// Replaces secrets in text by [`HIDDEN`]. Cloning is cheap. The default has no secrets.
 #[derive(Clone, Default)]
@@ -185,6 +186,13 @@ impl Redactor {
     pub fn rest(held: &mut Vec<u8>) -> Vec<u8> {
         let rest = std::mem::take(held);
         if rest.len() > MIN_CUT { HIDDEN.as_bytes().to_vec() } else { rest }
+    }
+
+    /// The places of the secrets in `bytes`, and of the beginnings of secrets before `...`.
+    pub(super) fn places(&self, bytes: &[u8]) -> impl Iterator<Item = Range<usize>> {
+        let cut = |end| Some(self.partial_secret_at(&bytes[..end])..end).filter(|it| it.len() > MIN_CUT);
+        let cuts = if self.forms.is_empty() { None } else { Some(memmem::find_iter(bytes, "...")) };
+        self.find(bytes).map(|found| found.range()).chain(cuts.into_iter().flatten().filter_map(cut))
     }
 
     fn contains_secret(&self, value: &str) -> bool {

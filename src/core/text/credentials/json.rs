@@ -1,0 +1,264 @@
+//! Credentials in JSON: by the names of its fields, and in the text of its strings.
+
+use std::ops::Range;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::IgnoredAny;
+
+use super::{CredentialFilter, Edit, is_credential_name, is_harmless, is_small_integer};
+use crate::core::text::redact::{HIDDEN, escaped, escaped_ascii};
+
+/// Fields with the name of another field, parameter or header.
+const LABELS: [&str; 7] = ["name", "key", "field", "header", "param", "parameter", "setting"];
+/// Fields with the value that a label, or the `loc` of an error of FastAPI, belongs to.
+const VALUES: [&str; 4] = ["input", "value", "input_value", "default"];
+/// The field with the place of an error of FastAPI.
+const PLACE: &str = "loc";
+/// The field with bytes of a recording.
+const BASE64: &str = "base64";
+
+/// An object or a list that has not ended.
+#[derive(Debug, Default)]
+struct Container {
+    is_object: bool,
+    start: usize,
+    /// Whether all its values are credentials.
+    hides: bool,
+    /// Whether the next string is a name.
+    expects_name: bool,
+    /// The current name.
+    name: Vec<u8>,
+    /// Whether it has the name of a credential where it names another field.
+    has_label: bool,
+    /// The values of an object that may belong to a label.
+    values: Vec<Range<usize>>,
+    /// Whether the first item of a list is the name of a credential.
+    begins_with_label: bool,
+    /// The items of a list that are strings, as long as all are.
+    strings: Vec<Range<usize>>,
+    /// The number of values that have ended.
+    count: usize,
+}
+
+/// Whether `text` is JSON.
+pub(super) fn is_json(text: &[u8]) -> bool {
+    let begins = text.trim_ascii_start().first().is_some_and(|byte| b"{[\"".contains(byte));
+    begins && serde_json::from_slice::<IgnoredAny>(text).is_ok()
+}
+
+impl CredentialFilter<'_> {
+    /// The edits of `text`, which is JSON.
+    pub(super) fn in_json(&mut self, text: &[u8], depth: usize) -> Vec<Edit> {
+        let (mut edits, mut stack, mut at) = (Vec::new(), Vec::<Container>::new(), 0);
+        while let Some(byte) = text.get(at) {
+            match byte {
+                b'{' | b'[' => {
+                    let is_object = *byte == b'{';
+                    let hides = hides(stack.last());
+                    stack.push(Container {
+                        is_object,
+                        start: at,
+                        hides,
+                        expects_name: is_object,
+                        ..Container::default()
+                    });
+                    at += 1;
+                }
+                b'}' | b']' => {
+                    at += 1;
+                    if let Some(closed) = stack.pop() {
+                        self.close(&closed, text, &mut edits);
+                        let has_label = !closed.is_object && closed.has_label;
+                        end_value(stack.last_mut(), closed.start..at, has_label);
+                    }
+                }
+                b',' => {
+                    if let Some(top) = stack.last_mut() {
+                        top.expects_name = top.is_object;
+                    }
+                    at += 1;
+                }
+                b':' => {
+                    if let Some(top) = stack.last_mut() {
+                        top.expects_name = false;
+                    }
+                    at += 1;
+                }
+                b'"' => {
+                    let range = at..string_end(text, at);
+                    at = range.end;
+                    self.string(text, range, stack.last_mut(), depth, &mut edits);
+                }
+                byte if byte.is_ascii_whitespace() => at += 1,
+                _ => {
+                    let ends = |byte: &u8| b",]}".contains(byte) || byte.is_ascii_whitespace();
+                    let length = text[at..].iter().position(ends).unwrap_or(text.len() - at);
+                    let range = at..at + length;
+                    at = range.end;
+                    self.scalar(&text[range.clone()], range.clone(), stack.last(), &mut edits);
+                    end_value(stack.last_mut(), range, false);
+                }
+            }
+        }
+        edits
+    }
+
+    /// Reads a string, which is a name or a value.
+    fn string(
+        &mut self,
+        text: &[u8],
+        range: Range<usize>,
+        top: Option<&mut Container>,
+        depth: usize,
+        edits: &mut Vec<Edit>,
+    ) {
+        let decoded = serde_json::from_slice::<String>(&text[range.clone()]);
+        let inside = range.start + 1..range.end - 1;
+        // A string that is not Unicode is read as it stands there.
+        let content = decoded.as_ref().map_or(&text[inside.clone()], |decoded| decoded.as_bytes());
+        let hides = hides(top.as_deref()) && top.as_deref().is_none_or(|top| !top.expects_name);
+        if hides && !is_harmless(content) {
+            self.keep(content, true);
+            edits.push((inside, HIDDEN.into()));
+        } else if top.as_deref().is_some_and(|top| !top.expects_name && top.name == BASE64.as_bytes())
+            && let Ok(bytes) = STANDARD.decode(content)
+        {
+            let hidden = self.document(&bytes, depth + 1);
+            edits.extend(hidden.map(|bytes| (inside, STANDARD.encode(bytes).into_bytes())));
+        } else if let Some(hidden) = self.document(content, depth + 1) {
+            let hidden = String::from_utf8_lossy(&hidden);
+            let is_ascii = text[inside.clone()].is_ascii();
+            let written = if is_ascii { escaped_ascii(&hidden) } else { escaped(&hidden) };
+            edits.push((inside, written.as_bytes().to_vec()));
+        }
+        let Some(top) = top else { return };
+        if top.is_object && top.expects_name {
+            top.name = content.to_vec();
+            return;
+        }
+        let is_name = is_credential_name(content);
+        let is_label = if top.is_object { LABELS.iter().any(|it| top.name == it.as_bytes()) } else { true };
+        top.has_label |= is_name && is_label;
+        top.begins_with_label |= !top.is_object && top.count == 0 && is_name;
+        top.strings.push(range.clone());
+        end_value(Some(top), range, false);
+    }
+
+    /// Reads a number, `true`, `false` or `null`.
+    fn scalar(&mut self, shown: &[u8], range: Range<usize>, top: Option<&Container>, edits: &mut Vec<Edit>) {
+        let is_item = top.is_some_and(|top| !top.is_object);
+        let is_secret = hides(top) && !is_harmless(shown) && (is_item || !is_small_integer(shown));
+        let is_known = self.known.places(shown).next().is_some();
+        if is_secret || is_known {
+            self.keep(shown, true);
+            edits.push((range, format!("\"{HIDDEN}\"").into_bytes()));
+        }
+    }
+
+    /// Hides what belongs to the label in an object or a pair.
+    fn close(&mut self, closed: &Container, text: &[u8], edits: &mut Vec<Edit>) {
+        let labelled = match closed {
+            Container { is_object: true, has_label: true, values, .. } => values.as_slice(),
+            Container { is_object: false, begins_with_label: true, count: 2, strings, .. }
+                if strings.len() == 2 =>
+            {
+                &strings[1..]
+            }
+            _ => &[],
+        };
+        for range in labelled {
+            let shown = &text[range.clone()];
+            let decoded = serde_json::from_slice::<String>(shown);
+            let value = decoded.as_ref().map_or(shown, |decoded| decoded.as_bytes());
+            if is_harmless(value) || (decoded.is_err() && is_small_integer(value)) {
+                continue;
+            }
+            self.keep_all(shown);
+            edits.push((range.clone(), format!("\"{HIDDEN}\"").into_bytes()));
+        }
+    }
+
+    /// Keeps the strings in `value`, which is JSON.
+    fn keep_all(&mut self, value: &[u8]) {
+        let mut at = 0;
+        while let Some(open) = memchr::memchr(b'"', &value[at..]) {
+            let range = at + open..string_end(value, at + open);
+            at = range.end;
+            if let Ok(text) = serde_json::from_slice::<String>(&value[range]) {
+                self.keep(text.as_bytes(), true);
+            }
+        }
+    }
+}
+
+/// The last place at which `text` can be cut in two parts whose credentials are found: between two objects or lists of JSON, or
+/// behind a line of other text. 0 if there is none.
+pub fn last_boundary(text: &[u8]) -> usize {
+    if !text.trim_ascii_start().first().is_some_and(|byte| b"{[".contains(byte)) {
+        let key = memchr::memmem::rfind(text, b"-----BEGIN ");
+        let key = key.filter(|at| memchr::memmem::find(&text[*at..], b"-----END ").is_none());
+        return memchr::memrchr(b'\n', &text[..key.unwrap_or(text.len())]).map_or(0, |at| at + 1);
+    }
+    // Whether the values of each container are credentials.
+    let (mut stack, mut name) = (Vec::<bool>::new(), 0..0);
+    let (mut boundary, mut at, mut has_ended) = (0, 0, false);
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => {
+                name = at..string_end(text, at);
+                at = name.end;
+                has_ended = false;
+                continue;
+            }
+            b'{' | b'[' => {
+                let is_inside = stack.last().copied().unwrap_or_default();
+                let is_named = text.get(name.start + 1..name.end.saturating_sub(1));
+                stack.push(is_inside || is_named.is_some_and(is_credential_name));
+            }
+            b'}' | b']' => drop(stack.pop()),
+            b',' => {
+                if has_ended && !stack.last().is_some_and(|hides| *hides) {
+                    boundary = at + 1;
+                }
+                name = 0..0;
+            }
+            _ => {}
+        }
+        if !byte.is_ascii_whitespace() {
+            has_ended = matches!(byte, b'}' | b']');
+        }
+        at += 1;
+    }
+    boundary
+}
+
+/// Whether the next value of `top` is a credential.
+fn hides(top: Option<&Container>) -> bool {
+    top.is_some_and(|top| top.hides || top.is_object && is_credential_name(&top.name))
+}
+
+/// Notes a value of `top`. `has_label` says that it is a list with the name of a credential.
+fn end_value(top: Option<&mut Container>, range: Range<usize>, has_label: bool) {
+    let Some(top) = top else { return };
+    top.count += 1;
+    if top.is_object {
+        top.has_label |= has_label && top.name == PLACE.as_bytes();
+        if VALUES.iter().any(|name| top.name == name.as_bytes()) {
+            top.values.push(range);
+        }
+    }
+}
+
+/// The end of the string that begins at `start`, with its quotes.
+pub(super) fn string_end(text: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(found) = memchr::memchr2(b'"', b'\\', &text[at.min(text.len())..]) {
+        at += found + 1;
+        if text[at - 1] == b'"' {
+            return at;
+        }
+        at += 1;
+    }
+    text.len()
+}

@@ -1,0 +1,165 @@
+use super::*;
+
+fn hidden(text: &str) -> String {
+    String::from_utf8(CredentialFilter::new(&Redactor::default()).hide(text.as_bytes())).unwrap()
+}
+
+fn found(text: &str) -> Vec<String> {
+    let known = Redactor::default();
+    let mut filter = CredentialFilter::new(&known);
+    filter.hide(text.as_bytes());
+    filter.into_found().iter().map(|secret| secret.expose_secret().to_owned()).collect()
+}
+
+#[test]
+fn values_of_secret_names_are_hidden() {
+    for (text, expected) in [
+        ("api_key=abc&x=1", "api_key=[hidden]&x=1"),
+        ("Authorization: Bearer abc, more", "Authorization: Bearer [hidden], more"),
+        ("got Authorization: Token abc", "got Authorization: Token [hidden]"),
+        ("Cookie: a=b; c=d\nAccept: e", "Cookie: [hidden]\nAccept: e"),
+        ("'Cookie': 'a=b; c=d'", "'Cookie': '[hidden]'"),
+        ("PVEAPIToken=root@pam!x=1234-5678", "PVEAPIToken=[hidden]"),
+        ("PVEAuthCookie=PVE:root@pam:68F0::c2ln+bmF0dXJl/==; x", "PVEAuthCookie=[hidden]; x"),
+        ("secret = abc", "secret = [hidden]"),
+        ("é token=abc", "é token=[hidden]"),
+        ("password: correct horse 9\nport: 1", "password: [hidden]\nport: 1"),
+        ("{'password': 'p4\\'ss, \"x', 'x': 1}", "{'password': '[hidden]', 'x': 1}"),
+        ("{u'token': u'abc', b'secret': b'def'}", "{u'token': u'[hidden]', b'secret': b'[hidden]'}"),
+        ("token=SecretStr('abc') x=1", "token=SecretStr([hidden]) x=1"),
+        ("{'tokens': ['a', 'b'], 'x': 1}", "{'tokens': [[hidden]], 'x': 1}"),
+        ("{'credentials': {'a': 'b'}, 'x': 1}", "{'credentials': {[hidden]}, 'x': 1}"),
+        ("[(b'authorization', b'Bearer abc')]", "[(b'authorization', b'[hidden]')]"),
+        ("{'password': 123456, 'tokens': 3, 'x': 4}", "{'password': [hidden], 'tokens': 3, 'x': 4}"),
+        ("headers[\"X-Token\"] = \"abc\"", "headers[\"X-Token\"] = \"[hidden]\""),
+        ("run --password abc --port 1", "run --password [hidden] --port 1"),
+        ("<password>abc</password>", "<password>[hidden]</password>"),
+        ("<a token=\"abc\" b=\"c\">", "<a token=\"[hidden]\" b=\"c\">"),
+        ("<input name=\"password\" value=\"abc\">", "<input name=\"password\" value=\"[hidden]\">"),
+        ("&quot;token&quot;: &quot;abc&quot;, x", "&quot;token&quot;: &quot;[hidden]&quot;, x"),
+        ("/x?a=token%3Dabc&b=1", "/x?a=token=[hidden]&b=1"),
+        ("api_key%3A%20x", "api_key:%20[hidden]"),
+        ("/x?a=token%253Dabc", "/x?a=token=[hidden]"),
+        // The end never arrived.
+        (r#"{"x": [1, {"secret": "be"#, r#"{"x": [1, {"secret": "[hidden]"#),
+    ] {
+        assert_eq!(hidden(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn credentials_without_a_name_are_hidden_by_their_place_or_form() {
+    const UUID: &str = "0f6c2a1e-9b7d-4c53-8e2f-1a2b3c4d5e6f";
+    for (text, expected) in [
+        ("with Token 0123456789abcdef0123", "with Token [hidden]"),
+        ("with (bearer abcdef)", "with (bearer [hidden])"),
+        ("https://me:p4ss@pve:8006/x", "https://me:[hidden]@pve:8006/x"),
+        ("https://me:p/4@ss@pve/x", "https://me:[hidden]@pve/x"),
+        ("https://ghp_0123456789abcdef@host/", "https://[hidden]@host/"),
+        ("in https%3A%2F%2Fme%3Ap4ss%40pve%2F", "in https://me:[hidden]@pve/"),
+        (&format!("root@pam!tok {UUID} failed"), "root@pam!tok [hidden] failed"),
+        (&format!("user@pve!id={UUID}"), "user@pve!id=[hidden]"),
+        (&format!("the token uuid {UUID}"), "the token uuid [hidden]"),
+        ("PVE:root@pam:68F0::c2ln+bmF0==", "[hidden]"),
+        ("as eyJhbGciOi.eyJzdWIi.c2ln-_", "as [hidden]"),
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc=\n-----END RSA PRIVATE KEY-----\nx",
+            "-----BEGIN RSA PRIVATE KEY-----[hidden]-----END RSA PRIVATE KEY-----\nx",
+        ),
+    ] {
+        assert_eq!(hidden(text), expected, "{text}");
+    }
+    let job = format!("job {UUID} on https://pve:8006/x?a=b:c@d");
+    assert_eq!(hidden(&job), job);
+}
+
+#[test]
+fn json_is_read_as_json_wherever_it_stands() {
+    let nested = serde_json::json!({ "password": r#"p"a\ss"#, "x": 1 }).to_string();
+    let nested = serde_json::json!({ "detail": format!("got {nested}") }).to_string();
+    for (text, expected) in [
+        (r#"{"password": "p4,}\" ss", "port": 8006}"#, r#"{"password": "[hidden]", "port": 8006}"#),
+        (r#"{"tokens": ["a","b"], "x": ["c"]}"#, r#"{"tokens": ["[hidden]","[hidden]"], "x": ["c"]}"#),
+        (r#"{"credentials": {"x": {"y": "z"}}}"#, r#"{"credentials": {"x": {"y": "[hidden]"}}}"#),
+        (r#"{"secret": 123456, "tokens": 3}"#, r#"{"secret": "[hidden]", "tokens": 3}"#),
+        (r#"{"secret": [1, 2]}"#, r#"{"secret": ["[hidden]", "[hidden]"]}"#),
+        (&nested, r#"{"detail":"got {\"password\":\"[hidden]\",\"x\":1}"}"#),
+        (
+            r#"{"detail":[{"input":"abc","loc":["body","token"],"msg":"no"}]}"#,
+            r#"{"detail":[{"input":"[hidden]","loc":["body","token"],"msg":"no"}]}"#,
+        ),
+        (r#"[{"name":"X-Token","value":"abc"}]"#, r#"[{"name":"X-Token","value":"[hidden]"}]"#),
+        (r#"[["cookie","a=b"],["accept","c"]]"#, r#"[["cookie","[hidden]"],["accept","c"]]"#),
+        ("event: a\ndata: {\"token\":\"abc\"}\n\n", "event: a\ndata: {\"token\":\"[hidden]\"}\n\n"),
+        (r#"no {"token": "a b", "x": "c d"} here"#, r#"no {"token": "[hidden]", "x": "c d"} here"#),
+        (r#"{"base64":"dG9rZW49YWJj"}"#, r#"{"base64":"dG9rZW49W2hpZGRlbl0="}"#),
+        (r#"{"m":"é\ntoken=abc"}"#, r#"{"m":"é\ntoken=[hidden]"}"#),
+        (r#""token=abc""#, r#""token=[hidden]""#),
+    ] {
+        assert_eq!(hidden(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn other_text_stays_as_it_is() {
+    for text in [
+        "Token expired for a very long-sentenced reason",
+        "The token is refused: try again",
+        r#"{"token": null, "token_version": "v2", "tokens": 3, "token_name": "proxbox", "has_token": true}"#,
+        r#"{"api_key": "<api-key>", "token": "", "password": "[hidden]", "secret": "**********"}"#,
+        "api_key_file = \"/etc/key\"\nsecrets = \"on\"",
+        "http://pve:8006/x?a=b:c@d",
+        "token=",
+        "api_key=[hidden]&x=1",
+        "api_key:",
+        "tokens: 3, caf%C3%A9 [info] 100%",
+        "2026-11-24T17:06:59.050Z [info] a = b",
+        "::=:",
+        "",
+    ] {
+        assert_eq!(hidden(text), text);
+    }
+}
+
+#[test]
+fn what_is_certain_to_be_a_credential_is_kept() {
+    assert_eq!(
+        found(r#"{"authorization": "Bearer 0123", "tokens": ["abcd", "abc"]}"#),
+        ["0123", "Bearer 0123", "abcd"]
+    );
+    assert_eq!(found("Invalid token: authentication_failed"), [""; 0]);
+    assert_eq!(found(r#"{"token": ["This field is required."]}"#), [""; 0]);
+    assert_eq!(found("token=0123abcd&password=012"), ["0123abcd"]);
+}
+
+#[test]
+fn known_secrets_are_hidden_in_json_and_around_it() {
+    let known = Redactor::new(["12345678", "with space"]);
+    let words = [SecretString::from("p4ss")];
+    let mut filter = CredentialFilter::new(&known).with_words(&words);
+    let text = r#"p4ss xp4ss {"a": 12345678, "b": "with space p4ss"} token=with space"#;
+    let expected = r#"[hidden] xp4ss {"a": "[hidden]", "b": "[hidden] [hidden]"} token=[hidden]"#;
+    assert_eq!(String::from_utf8(filter.hide(text.as_bytes())).unwrap(), expected);
+}
+
+#[test]
+fn names_of_headers_are_known_by_a_part_of_them() {
+    for name in ["Cookie", "Set-Cookie", "Authorization", "X-Auth-Ticket", "CSRFPreventionToken"] {
+        assert!(is_credential(name), "{name}");
+    }
+    assert!(!is_credential("Content-Type"));
+}
+
+#[test]
+fn a_text_is_cut_where_no_credential_lies_across() {
+    for (text, first) in [
+        (r#"[{"a": "},{"}, {"token": "abc"#, r#"[{"a": "},{"},"#),
+        (r#"{"x": [1], "tokens": [{"a": "b"}, {"a": "b"}, "#, r#"{"x": [1],"#),
+        (r#"{"x": [1, 2, "#, ""),
+        ("a\nb: c\nd", "a\nb: c\n"),
+        ("a\n-----BEGIN RSA PRIVATE KEY-----\nMII\n", "a\n"),
+        ("a", ""),
+    ] {
+        assert_eq!(&text[..last_boundary(text.as_bytes())], first, "{text}");
+    }
+}
