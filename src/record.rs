@@ -3,7 +3,7 @@
 //! A [`TrafficRecorder`] observes the connections to the backend. It writes one file for each exchange. An exchange that
 //! has not ended is in a hidden file with the suffix `.part`; the complete recording replaces it. Every read is written
 //! at once, so that a recorder that is killed loses nothing that it received: a file in the page cache takes
-//! microseconds.
+//! microseconds. A thread completes the recordings, which takes longer.
 //!
 //! Credentials are hidden before anything is written. Compressed bodies are left out, because their credentials cannot be
 //! found.
@@ -19,7 +19,9 @@ mod pseudonyms;
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
@@ -34,6 +36,7 @@ use crate::recording::Protocol;
 pub use anonymise::anonymise;
 
 use connection::{Connection, ObservedConnection};
+use exchange::Completion;
 
 /// Records the exchanges with one backend.
 #[derive(Clone, Debug)]
@@ -53,11 +56,22 @@ pub struct Summary {
 /// The minimum length of a secret that is hidden wherever it is a whole word, in bytes. A shorter one is hidden by its name.
 const MIN_WORD: usize = 4;
 
+/// The maximum number of exchanges that have ended and wait for the thread. A connection on which another one ends waits.
+const MAX_WAITING: usize = 8;
+
 /// A run of the recorder.
 #[derive(Debug)]
 struct Run {
     folder: PathBuf,
     state: Mutex<RunState>,
+    thread: Mutex<Option<CompletionThread>>,
+}
+
+/// The thread that completes recordings. It ends with its sender.
+#[derive(Debug)]
+struct CompletionThread {
+    sender: SyncSender<Completion>,
+    handle: JoinHandle<()>,
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +105,11 @@ impl TrafficRecorder {
             ));
         }
         let state = RunState { redactor: Redactor::new(secrets), ..RunState::default() };
-        Ok(Self(Arc::new(Run { folder: folder.to_owned(), state: Mutex::new(state) })))
+        let (sender, ended) = sync_channel(MAX_WAITING);
+        let complete = move || Receiver::into_iter(ended).for_each(Completion::run);
+        let handle = thread::Builder::new().name("record".to_owned()).spawn(complete)?;
+        let thread = Mutex::new(Some(CompletionThread { sender, handle }));
+        Ok(Self(Arc::new(Run { folder: folder.to_owned(), state: Mutex::new(state), thread })))
     }
 
     /// Completes the recordings of exchanges that have not ended.
@@ -102,6 +120,13 @@ impl TrafficRecorder {
         let connections = mem::take(&mut self.0.state.lock().connections);
         for connection in connections.iter().filter_map(Weak::upgrade) {
             connection.lock().close();
+        }
+        let thread = self.0.thread.lock().take();
+        if let Some(CompletionThread { sender, handle }) = thread {
+            drop(sender);
+            if handle.join().is_err() {
+                self.0.failed(io::Error::other("the thread that completes recordings has panicked"));
+            }
         }
         let mut state = self.0.state.lock();
         match state.error.take() {
@@ -128,6 +153,18 @@ impl Run {
         let mut state = self.state.lock();
         state.begun += 1;
         state.begun
+    }
+
+    /// Completes the recording of an exchange on the thread, or here after [`TrafficRecorder::finish`].
+    fn complete(&self, completion: Completion) {
+        let sender = self.thread.lock().as_ref().map(|thread| thread.sender.clone());
+        let rest = match sender {
+            Some(sender) => sender.send(completion).err().map(|SendError(completion)| completion),
+            None => Some(completion),
+        };
+        if let Some(completion) = rest {
+            completion.run();
+        }
     }
 
     /// The secrets known so far.

@@ -3,17 +3,21 @@
 use std::borrow::Cow;
 use std::fs;
 use std::io;
+use std::mem;
 use std::net::IpAddr;
 use std::path::Path;
 
 use aho_corasick::{AhoCorasick, Anchored, Input, MatchKind, StartKind};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::names::Names;
 use super::pseudonyms::{NameKind, Pseudonyms};
 use crate::core::text::redact::{escaped, escaped_ascii, string_end};
 use crate::private;
-use crate::recording::{RecordedEvent, RecordedFrame, Recording, RecordingError};
+use crate::recording::{RecordedEvent, Recording, RecordingError};
 
 /// The maximum nesting depth of JSON in JSON.
 const MAX_NESTING: usize = 4;
@@ -21,6 +25,11 @@ const MAX_NESTING: usize = 4;
 const HOST_HEADERS: [&str; 2] = ["host", "x-forwarded-host"];
 /// The numbers of octets in a MAC address, and in fingerprints.
 const OCTETS: [usize; 3] = [6, 20, 32];
+/// The beginning of a fingerprint in base64, and its length behind that.
+const SHA256: &str = "SHA256:";
+const SHA256_BASE64: usize = 43;
+/// The beginning of the id of a task.
+const UPID: &str = "UPID:";
 /// The header with the user of the client.
 const USER_HEADER: &str = "x-proxbox-actor";
 
@@ -119,34 +128,17 @@ impl Anonymiser {
     }
 
     fn recording(&mut self, mut recording: Recording) -> Recording {
-        let mut held = Vec::new();
-        let mut is_stream = false;
-        let mut frames: Vec<RecordedFrame> = Vec::new();
-        for mut frame in std::mem::take(&mut recording.frames) {
-            if let RecordedEvent::Body(bytes) = &frame.event {
-                held.extend_from_slice(bytes);
-                // A name may lie across two frames, but not across two lines of a stream.
-                let end = if is_stream { memchr::memrchr(b'\n', &held).map_or(0, |at| at + 1) } else { 0 };
-                let rest = held.split_off(end);
-                frames.extend(self.body(frame.t_ms, std::mem::replace(&mut held, rest)));
-                continue;
-            }
-            frames.extend(self.body(frame.t_ms, std::mem::take(&mut held)));
-            if let RecordedEvent::Response { headers, .. } = &frame.event {
-                is_stream = headers.iter().any(|(_, value)| value.starts_with("text/event-stream"));
-            }
-            frame.event = self.event(frame.event);
-            frames.push(frame);
+        // A name may lie across two frames, but not across two lines of a stream.
+        recording.join_bodies();
+        for frame in &mut recording.frames {
+            let event = mem::replace(&mut frame.event, RecordedEvent::End);
+            frame.event = self.event(event);
         }
-        recording.frames = frames;
+        recording
+            .frames
+            .retain(|frame| !matches!(&frame.event, RecordedEvent::Body(bytes) if bytes.is_empty()));
         recording.correct_content_length();
         recording
-    }
-
-    fn body(&mut self, t_ms: f64, bytes: Vec<u8>) -> Option<RecordedFrame> {
-        let text = String::from_utf8(bytes).ok().filter(|text| !text.is_empty())?;
-        let event = RecordedEvent::Body(self.text(&text).into());
-        Some(RecordedFrame { t_ms, direction: crate::recording::Direction::In, event })
     }
 
     fn event(&mut self, event: RecordedEvent) -> RecordedEvent {
@@ -162,15 +154,19 @@ impl Anonymiser {
                 RecordedEvent::Response { status, headers: all(headers) }
             }
             RecordedEvent::Text(text) => RecordedEvent::Text(self.text(&text)),
-            RecordedEvent::Binary(bytes) => {
-                let text = String::from_utf8(bytes.into()).unwrap_or_default();
-                RecordedEvent::Binary(self.text(&text).into())
-            }
+            RecordedEvent::Body(bytes) => RecordedEvent::Body(self.bytes(bytes)),
+            RecordedEvent::Binary(bytes) => RecordedEvent::Binary(self.bytes(bytes)),
             RecordedEvent::Close { code, reason } => {
                 RecordedEvent::Close { code, reason: self.text(&reason) }
             }
             event => event,
         }
+    }
+
+    /// Bytes that are not text are left out.
+    fn bytes(&mut self, bytes: Bytes) -> Bytes {
+        let text = String::from_utf8(bytes.into()).unwrap_or_default();
+        self.text(&text).into()
     }
 
     /// A target, whose parts may be percent-encoded.
@@ -228,13 +224,17 @@ impl Anonymiser {
         out
     }
 
-    /// Replaces names and then addresses.
+    /// Replaces names, fingerprints and then addresses.
     fn plain(&mut self, text: &str) -> String {
         let text = self.without_names(text);
         let mut out = String::with_capacity(text.len());
         let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-');
         let mut rest = &*text;
         while !rest.is_empty() {
+            if let Some((replaced, length)) = self.base64_fingerprint(rest) {
+                out.push_str(&replaced);
+                rest = &rest[length..];
+            }
             let end = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
             out.push_str(&self.address(&rest[..end]));
             rest = &rest[end..];
@@ -243,6 +243,14 @@ impl Anonymiser {
             rest = &rest[end..];
         }
         out
+    }
+
+    /// The pseudonym of the fingerprint in base64 that `text` begins with, as OpenSSH writes it, and its length.
+    fn base64_fingerprint(&mut self, text: &str) -> Option<(String, usize)> {
+        let encoded = text.strip_prefix(SHA256)?.get(..SHA256_BASE64)?;
+        let octets = STANDARD_NO_PAD.decode(encoded).ok()?;
+        let replaced = hex_octets(&self.pseudonyms.octets(&octets_of(&to_hex(&octets)), ':'))?;
+        Some((format!("{SHA256}{}", STANDARD_NO_PAD.encode(replaced)), SHA256.len() + encoded.len()))
     }
 
     fn without_names<'a>(&self, text: &'a str) -> Cow<'a, str> {
@@ -273,19 +281,42 @@ impl Anonymiser {
         Cow::Owned(out)
     }
 
-    /// `word` with its pseudonym if it is an address, with or without a port.
+    /// `word` with its pseudonym if it is an address, with or without a port, a fingerprint or the id of a task.
     fn address(&mut self, word: &str) -> String {
         let trimmed = word.trim_end_matches(['.', ':', '-']);
         let end = &word[trimmed.len()..];
+        if let Some(task) = word.strip_prefix(UPID) {
+            return format!("{UPID}{}", self.task(task));
+        }
         let replaced = match trimmed.rsplit_once(':') {
             _ if is_octets(trimmed, ':') => Some(self.pseudonyms.octets(trimmed, ':')),
             _ if is_octets(trimmed, '-') => Some(self.pseudonyms.octets(trimmed, '-')),
+            _ if is_fingerprint(trimmed) => {
+                Some(self.pseudonyms.octets(&octets_of(trimmed), ':').replace(':', ""))
+            }
             Some((address, port)) if address.parse::<std::net::Ipv4Addr>().is_ok() => {
                 Some(format!("{}:{port}", self.address(address)))
             }
-            _ => trimmed.parse::<IpAddr>().ok().map(|address| self.pseudonyms.address(address)),
+            _ => match trimmed.split_once(':') {
+                // The name of its hash.
+                Some((hash, octets)) if is_octets(octets, ':') || is_fingerprint(octets) => {
+                    Some(format!("{hash}:{}", self.address(octets)))
+                }
+                _ => trimmed.parse::<IpAddr>().ok().map(|address| self.pseudonyms.address(address)),
+            },
         };
         replaced.map_or_else(|| word.to_owned(), |replaced| format!("{replaced}{end}"))
+    }
+
+    /// The rest of the id of a task, `NODE:PID:PSTART:STARTTIME:TYPE:ID:USER:`, with pseudonyms for its numbers. Its names have
+    /// theirs.
+    fn task(&mut self, task: &str) -> String {
+        let is_number = |part: &str| part.len() >= 8 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let part = |(at, part): (usize, &str)| match at {
+            1..=3 if is_number(part) => self.pseudonyms.number(part),
+            _ => part.to_owned(),
+        };
+        task.split(':').enumerate().map(part).collect::<Vec<_>>().join(":")
     }
 }
 
@@ -293,6 +324,27 @@ impl Anonymiser {
 fn is_octets(text: &str, separator: char) -> bool {
     let is_octet = |octet: &str| octet.len() == 2 && octet.bytes().all(|byte| byte.is_ascii_hexdigit());
     OCTETS.contains(&text.split(separator).count()) && text.split(separator).all(is_octet)
+}
+
+/// Whether `text` is a fingerprint without separators.
+fn is_fingerprint(text: &str) -> bool {
+    OCTETS[1..].contains(&(text.len() / 2))
+        && text.len() % 2 == 0
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Hexadecimal digits, in pairs with colons between them.
+fn octets_of(digits: &str) -> String {
+    digits.as_bytes().chunks(2).map(String::from_utf8_lossy).collect::<Vec<_>>().join(":")
+}
+
+fn to_hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// The bytes of hexadecimal pairs with colons between them.
+fn hex_octets(text: &str) -> Option<Vec<u8>> {
+    text.split(':').map(|octet| u8::from_str_radix(octet, 16).ok()).collect()
 }
 
 #[cfg(test)]
@@ -338,9 +390,36 @@ mod tests {
         let fingerprint = ["AB:CD:EF:01"; 8].join(":");
         let replaced = anonymiser.text(&fingerprint);
         assert!(!replaced.contains("AB:CD") && replaced.len() == fingerprint.len(), "{replaced}");
+        let colons = anonymiser.text(&fingerprint);
+        let bare = fingerprint.replace(':', "");
+        assert_eq!(anonymiser.text(&bare), colons.replace(':', ""));
+        assert_eq!(
+            anonymiser.text(&format!("sha256:{bare}.")),
+            format!("sha256:{}.", colons.replace(':', ""))
+        );
+        assert_eq!(anonymiser.text(&format!("SHA256:{fingerprint}")), format!("SHA256:{colons}"));
+        let base64 = |text: &str| format!("SHA256:{}", STANDARD_NO_PAD.encode(hex_octets(text).unwrap()));
+        let both = format!("a {} ({})", base64(&fingerprint), base64(&fingerprint));
+        assert_eq!(anonymiser.text(&both), format!("a {0} ({0})", base64(&colons)));
         for text in ["0.0.11.post2", "9.0.10", "12:34:56", "127.0.0.1:80", "255.255.255.0", "..."] {
             assert_eq!(anonymiser.text(text), text);
         }
+    }
+
+    #[test]
+    fn the_id_of_a_task_has_pseudonyms_in_all_its_parts() {
+        let task = "UPID:pve01:0003A1B2:0A1B2C3D:65F1A2B3:imgcopy:web01:alice@acme!ci:";
+        let mut names = Names::default();
+        names.find_in(task);
+        let mut anonymiser = Anonymiser::new(&names).unwrap();
+        let replaced = anonymiser.text(task);
+        for part in ["pve01", "0003A1B2", "0A1B2C3D", "65F1A2B3", "web01", "alice", "acme", "!ci:"] {
+            assert!(!replaced.contains(part), "{part} in {replaced}");
+        }
+        let parts = |text: &str| text.split(':').map(str::len).collect::<Vec<_>>();
+        assert_eq!(parts(&replaced)[2..5], parts(task)[2..5], "{replaced}");
+        assert!(replaced.starts_with("UPID:node-") && replaced.contains(":imgcopy:"), "{replaced}");
+        assert_eq!(anonymiser.text(&format!("is {task} done")), format!("is {replaced} done"));
     }
 
     #[test]

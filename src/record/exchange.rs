@@ -24,6 +24,10 @@ const KEY: &str = "<api-key>";
 const KEY_REFUSED: u16 = 4001;
 /// How much of a body is held back to find credentials in it, in bytes. A longer body is cut where no credential lies across.
 const MAX_HELD: usize = 16 << 20;
+/// The maximum length of a body that is redacted as a whole on the thread that reads the connection, in bytes.
+const MAX_HIDDEN_AT_ONCE: usize = 64 << 10;
+/// The length at which the recording of a WebSocket ends, in bytes: it is read again to find the ends of its commands.
+const MAX_SOCKET: usize = 64 << 20;
 /// The line of the head of the response in a file, counted from 0: the header and the request are before it.
 const RESPONSE_LINE: usize = 2;
 /// The maximum length of the part of a file name that is made of a path.
@@ -51,6 +55,10 @@ pub(super) struct Exchange {
     target: String,
     header: RecordingHeader,
     began: Instant,
+    /// The time of the end, in milliseconds, once there was one.
+    ended: Option<f64>,
+    /// The number of bytes in the file.
+    written: usize,
     /// The head of the response, once it was written.
     response: Option<RecordedFrame>,
     /// The number of bytes of the body that were written.
@@ -62,6 +70,21 @@ pub(super) struct Exchange {
     unwritten: Vec<u8>,
     /// `None` once it could not be written.
     file: Option<File>,
+}
+
+/// An exchange that has ended, and its end.
+#[derive(Debug)]
+pub(super) struct Completion {
+    exchange: Exchange,
+    direction: Direction,
+    event: RecordedEvent,
+}
+
+impl Completion {
+    /// Completes the file.
+    pub(super) fn run(self) {
+        self.exchange.finish(self.direction, self.event);
+    }
 }
 
 impl Exchange {
@@ -90,6 +113,8 @@ impl Exchange {
             target: String::new(),
             header,
             began: Instant::now(),
+            ended: None,
+            written: 0,
             response: None,
             body_length: 0,
             body: BodyKind::Whole,
@@ -197,8 +222,18 @@ impl Exchange {
         self.frame(direction, event);
     }
 
-    /// Records the end, and completes the file.
+    /// Records the end, and has the file completed.
     pub(super) fn end(mut self, direction: Direction, event: RecordedEvent) {
+        self.ended = Some(self.elapsed());
+        // In order: what is found in this body may be in the next one.
+        if self.held.len() <= MAX_HIDDEN_AT_ONCE {
+            self.flush(self.held.len());
+        }
+        let run = Arc::clone(&self.run);
+        run.complete(Completion { exchange: self, direction, event });
+    }
+
+    fn finish(mut self, direction: Direction, event: RecordedEvent) {
         self.flush(self.held.len());
         let rest = Redactor::rest(&mut self.unwritten);
         if !rest.is_empty() {
@@ -276,20 +311,39 @@ impl Exchange {
         self.header.backend = release.map_or_else(|| "unknown".to_owned(), |release| release.to_string());
     }
 
-    fn frame(&mut self, direction: Direction, event: RecordedEvent) {
+    /// The time since the request, in milliseconds.
+    fn elapsed(&self) -> f64 {
         let t_ms = self.began.elapsed().as_secs_f64() * 1000.0;
-        let t_ms = (t_ms * 10.0).round() / 10.0;
+        (t_ms * 10.0).round() / 10.0
+    }
+
+    fn frame(&mut self, direction: Direction, event: RecordedEvent) {
+        if self.written > MAX_SOCKET && self.header.protocol == Protocol::Websocket {
+            self.stop();
+            return;
+        }
         self.body_length += event.body_length();
-        let frame = RecordedFrame { t_ms, direction, event };
+        let frame = RecordedFrame { t_ms: self.ended.unwrap_or_else(|| self.elapsed()), direction, event };
         self.write(&frame.to_line());
         if matches!(frame.event, RecordedEvent::Response { .. }) {
             self.response = Some(frame);
         }
     }
 
+    /// Ends a recording that is too long to be read again.
+    fn stop(&mut self) {
+        if self.header.note.is_none() {
+            self.header.note = Some(format!("the recording ends here: it has more than {MAX_SOCKET} bytes"));
+            let t_ms = self.ended.unwrap_or_else(|| self.elapsed());
+            let open = RecordedFrame { t_ms, direction: Direction::Ctl, event: RecordedEvent::Open };
+            self.write(&open.to_line());
+        }
+    }
+
     fn write(&mut self, line: &str) {
         let Some(file) = &mut self.file else { return };
         let written = file.write_all(line.as_bytes());
+        self.written += line.len();
         if self.checked(written).is_none() {
             self.file = None;
         }
@@ -382,4 +436,34 @@ fn file_name(number: usize, method: &str, target: &str) -> String {
     let mut slug = [method.as_str()].into_iter().chain(words).collect::<Vec<_>>().join("-");
     slug.truncate(MAX_SLUG);
     format!("{number:05}-{slug}.ndjson")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::TrafficRecorder;
+
+    #[test]
+    fn the_recording_of_a_long_websocket_ends_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = TrafficRecorder::new(folder.path(), [""; 0]).unwrap();
+        let upgrade = vec![("upgrade".to_owned(), "websocket".to_owned())];
+        let release = LastRelease::default();
+        let mut exchange = Exchange::begin(&recorder.0, &release, "GET".to_owned(), "/ws", upgrade);
+        exchange.respond(101, Vec::new());
+        let message = RecordedEvent::Binary(vec![0xFF; MAX_SOCKET / 8].into());
+        for _ in 0..8 {
+            exchange.message(Direction::In, message.clone());
+        }
+        exchange.end(Direction::In, RecordedEvent::Cut);
+        recorder.finish().unwrap();
+        let bytes = fs::read(folder.path().join("00001-get-ws.ndjson")).unwrap();
+        assert!(Recording::problems(&bytes).is_empty());
+        let recording = Recording::parse(std::str::from_utf8(&bytes).unwrap()).unwrap();
+        let note = recording.header.note.unwrap();
+        assert!(note.contains("the recording ends here"), "{note}");
+        // In base64, six messages have that length.
+        let kept = recording.frames.iter().filter(|frame| frame.event == message).count();
+        assert_eq!((kept, &recording.frames.last().unwrap().event), (6, &RecordedEvent::Open));
+    }
 }

@@ -69,6 +69,8 @@ const VOCABULARY: [&str; 36] = [
     "netbox", "node", "none", "null", "offline", "online", "proxbox", "proxmox", "qemu", "root", "rootdir",
     "running", "stage", "stopped", "sync", "undefined",
 ];
+/// The realms of every Proxmox.
+const REALMS: [&str; 3] = ["pam", "pbs", "pve"];
 /// Beginnings of names that ProxBox gives to its own objects.
 const OWN: [&str; 6] = ["Proxmox ", "Proxbox", "QEMU ", "LXC ", "Synced from Proxmox", "proxbox-"];
 /// Beginnings of names of network interfaces.
@@ -205,9 +207,15 @@ impl Names {
             self.add_host(text[at + 6..].split('\'').next().unwrap_or_default());
         }
         for (at, prefix) in text.match_indices("UPID:") {
-            let node = text[at + prefix.len()..].split(':').next().unwrap_or_default();
-            if node.chars().all(is_name) {
-                self.add(node, NameKind::Node);
+            let parts: Vec<&str> = text[at + prefix.len()..].splitn(8, ':').collect();
+            let of_task = |at: usize| parts.get(at).filter(|part| part.chars().all(is_name));
+            of_task(0).into_iter().for_each(|node| self.add(node, NameKind::Node));
+            of_task(5).into_iter().for_each(|id| self.add(id, NameKind::Other));
+            let user = parts.get(6).copied().unwrap_or_default();
+            for part in user.split(['@', '!']).skip(1).filter(|part| part.chars().all(is_name)) {
+                if !REALMS.contains(&part) {
+                    self.add(part, NameKind::Other);
+                }
             }
         }
         for word in text.split(|c: char| is_delimiter(c) || c == ':' || c == '!') {

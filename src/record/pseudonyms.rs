@@ -84,6 +84,16 @@ impl Pseudonyms {
         if is_upper { known.to_ascii_uppercase() } else { known }
     }
 
+    /// The pseudonym of a hexadecimal number in the id of a task, with as many digits.
+    pub(super) fn number(&mut self, number: &str) -> String {
+        let (digits, is_upper) = (number.len(), number.bytes().any(|byte| byte.is_ascii_uppercase()));
+        // A name may have the same digits.
+        let known = self.unique(&format!("#{}", number.to_ascii_lowercase()), |hash| {
+            format!("{hash:016x}").chars().cycle().take(digits).collect()
+        });
+        if is_upper { known.to_ascii_uppercase() } else { known }
+    }
+
     /// The pseudonym that `make` derives from a hash, which no other original has.
     fn unique(&mut self, original: &str, make: impl Fn(u64) -> String) -> String {
         if let Some(known) = self.known.get(original) {
