@@ -6,6 +6,7 @@ mod failed;
 mod loss;
 mod notifications;
 mod read_only;
+mod upgrade;
 
 use std::fmt::{Debug, Display};
 use std::fs;

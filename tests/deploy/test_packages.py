@@ -4,11 +4,14 @@ Needs cargo-deb. The tests in containers need root, mmdebstrap, lintian, and wha
 with the sources of this machine.
 """
 
+import contextlib
 import gzip
+import json
 import os
 import pathlib
 import re
 import shutil
+import sqlite3
 import subprocess
 import tempfile
 import tomllib
@@ -36,6 +39,8 @@ CONFIG = "etc/proxbox-bridge/proxbox-bridge.toml"
 TOKEN = "etc/proxbox-bridge/admin-token"
 LEDGER = "var/lib/proxbox-bridge/ledger.sqlite3"
 PROGRAM = "usr/bin/proxbox-bridge"
+# Three jobs, the last of which was running when the bridge was killed.
+OLD_LEDGER = ROOT / "fixtures/ledger/4.sql"
 
 
 def build(package):
@@ -200,7 +205,19 @@ class BareSystem(Directory):
         bridge.admin = bridge.wait_for_line(listening("admin_listen"))
         return bridge
 
-    def test_upgrades_keep_the_ledger_removal_keeps_data_and_purge_removes_everything(self):
+    def outcomes(self, bridge):
+        """The outcomes of all jobs, the newest first."""
+        return [job["outcome"] for job in json.loads(get(bridge.admin, "/jobs")[2])["results"]]
+
+    def write_old_ledger(self):
+        """Writes the ledger of an older release with the owner of the directory."""
+        path = self.root / LEDGER
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.executescript(OLD_LEDGER.read_text())
+        directory = path.parent.stat()
+        os.chown(path, directory.st_uid, directory.st_gid)
+
+    def test_upgrades_migrate_the_ledger_removal_keeps_data_and_purge_removes_everything(self):
         self.backend = Replay("0.0.2.post1", "--speed", "50")
         self.addCleanup(self.backend.stop)
         old = older(self.package, self.directory)
@@ -213,9 +230,7 @@ class BareSystem(Directory):
         self.assertRegex(token, r"^[0-9a-f]{64}$")
         # Neither enabled nor started.
         self.assertEqual(list((self.root / "etc/systemd/system").glob("**/proxbox-bridge*")), [])
-        bridge = self.bridge()
-        self.assertRegex(get(bridge.address, "/full-update/stream")[2], r'event: complete\ndata: \{"ok": true')
-        self.assertEqual(bridge.stop(), 0)
+        self.write_old_ledger()
 
         edited = (self.root / CONFIG).read_text() + '[shims]\nversion = "off"\n'
         (self.root / CONFIG).write_text(edited)
@@ -225,7 +240,9 @@ class BareSystem(Directory):
         self.assertEqual((self.root / f"{CONFIG}.dpkg-dist").read_text(), sample)
         self.assertEqual((self.root / TOKEN).read_text(), token)
         bridge = self.bridge()
-        self.assertRegex(get(bridge.admin, "/jobs")[2], r'"outcome": ?"completed"')
+        self.assertRegex(get(bridge.address, "/full-update/stream")[2], r'event: complete\ndata: \{"ok": true')
+        wanted = ["completed", "interrupted", "completed", "completed"]
+        until(lambda: self.outcomes(bridge) == wanted)
         self.assertEqual(bridge.stop(), 0)
 
         self.dpkg("--remove", "proxbox-bridge")
