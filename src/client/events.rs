@@ -183,7 +183,7 @@ mod tests {
         let mut events = JobEvents::new(client, "1", "", Duration::ZERO);
         let (first, mut bridge) = tokio::join!(events.next(), async {
             let mut bridge = listener.accept().await.unwrap().0;
-            let _ = bridge.read(&mut [0; 4096]).await.unwrap();
+            assert!(bridge.read(&mut [0; 4096]).await.unwrap() > 0);
             bridge.write_all(b"HTTP/1.1 200 OK\r\n\r\nevent: step\ndata: {}\n\n").await.unwrap();
             bridge
         });
