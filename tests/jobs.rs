@@ -7,6 +7,7 @@ mod resumed;
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -23,7 +24,7 @@ use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::core::wire::sse::frame::{Frame, FrameName};
 use proxbox_bridge::ledger::{JobEnd, JobId, JobUpdate, LoggedFrame, Record, Stored, Timestamp};
-use proxbox_bridge::recording::{RecordedEvent, Recording};
+use proxbox_bridge::recording::{Direction, Protocol, RecordedEvent, RecordedKey, Recording};
 use proxbox_bridge::replay::{Library, ReplayOptions, Speed};
 use tokio::time::{Duration, Instant};
 
@@ -641,10 +642,14 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
     // As an earlier release of the bridge created them.
     std::fs::create_dir(&recordings).unwrap();
     std::fs::set_permissions(&recordings, Permissions::from_mode(0o755)).unwrap();
+    let recording = Recording::new("0.0.11.post2", Protocol::Http, RecordedKey::Sent)
+        .with(0.0, Direction::Out, RecordedEvent::get(DEVICES))
+        .with(1.0, Direction::In, RecordedEvent::End);
     let leg = |job: JobId| if job == cut_off { 2 } else { 1 };
     let file = |job: JobId| recordings.join(format!("{job}.{}.ndjson", leg(job)));
     for job in [unknown, without_log, cut_off, with_log] {
-        let made = std::fs::File::create(file(job)).unwrap();
+        let mut made = std::fs::File::create(file(job)).unwrap();
+        made.write_all(recording.to_ndjson().as_bytes()).unwrap();
         made.set_permissions(Permissions::from_mode(0o644)).unwrap();
         let is_young = job == without_log || job == cut_off;
         let age = Duration::from_secs(if is_young { 0 } else { 14 * 24 * 60 * 60 });

@@ -55,7 +55,8 @@ pub(super) async fn end_unfinished(data_dir: PathBuf) {
     let _ = spawn_blocking(end).await;
 }
 
-/// Ends the recording in `path`, unless it has an end. A file without a request is removed.
+/// Ends the recording in `path`, unless it has an end. A file that has only the beginning of one, without a request, is
+/// removed; one that cannot be read as a recording stays as it is.
 fn end_recording(path: &Path) -> io::Result<()> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -67,18 +68,20 @@ fn end_recording(path: &Path) -> io::Result<()> {
     }
     let mut bytes = fs::read(path)?;
     bytes.truncate(memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1));
-    let recording = std::str::from_utf8(&bytes).ok().and_then(|text| Recording::parse(text).ok());
-    match recording.filter(|recording| recording.request().is_some()) {
-        Some(recording) => {
-            let t_ms = recording.frames.last().map_or(0.0, |frame| frame.t_ms);
-            if !has_end(&bytes) {
-                let open = RecordedFrame { t_ms, direction: Direction::Ctl, event: RecordedEvent::Open };
-                bytes.extend_from_slice(open.to_line().as_bytes());
-            }
-            private::replace(path, &bytes)
-        }
-        None => fs::remove_file(path),
+    if bytes.is_empty() {
+        return fs::remove_file(path);
     }
+    let recording = std::str::from_utf8(&bytes).ok().and_then(|text| Recording::parse(text).ok());
+    let Some(recording) = recording else { return Ok(()) };
+    if recording.request().is_none() {
+        return fs::remove_file(path);
+    }
+    let t_ms = recording.frames.last().map_or(0.0, |frame| frame.t_ms);
+    if !has_end(&bytes) {
+        let open = RecordedFrame { t_ms, direction: Direction::Ctl, event: RecordedEvent::Open };
+        bytes.extend_from_slice(open.to_line().as_bytes());
+    }
+    private::replace(path, &bytes)
 }
 
 /// Whether `bytes`, the end of a recording, ends with the last frame of one.

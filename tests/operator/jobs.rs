@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use http::Response;
 use serde_json::{Value, json};
 
 use super::secrets::{SECRETS, files, hides_all, in_pieces, repeating, request_with_key};
@@ -17,7 +16,7 @@ use crate::support::bridge::{
 use crate::support::credentials::{assert_hidden, planted};
 use crate::support::manual::ManualBackend;
 use crate::support::pty::Program;
-use crate::support::scripted::{Backend, Body, answer};
+use crate::support::scripted::{Backend, answer};
 
 /// Where the command finds a bridge, or its ledger.
 struct Place {
@@ -434,7 +433,6 @@ async fn an_export_has_all_of_a_job_and_no_key() {
         match request.uri().path() {
             "/version" => answer(200, &[], "{\"version\": \"0.0.30.post2\"}"),
             DEVICES => repeating(&KNOWN),
-            FULL_UPDATE => planted_stream(),
             STORAGE => {
                 let [token, password, key] = UNKNOWN;
                 let message = format!(
@@ -442,8 +440,10 @@ async fn an_export_has_all_of_a_job_and_no_key() {
                 );
                 let step = json!({ "step": "storage", "status": "failed", "message": &message, "error": &message, "rowid": "a" });
                 let end = json!({ "ok": false, "message": message });
-                let text = format!("event: step\ndata: {step}\n\nevent: complete\ndata: {end}\n\n");
-                answer(200, &[("content-type", "text/event-stream")], &text)
+                in_pieces(&format!(
+                    "event: step\ndata: {step}\n\n{}event: complete\ndata: {end}\n\n",
+                    planted_steps()
+                ))
             }
             _ => answer(200, &[], "{}"),
         }
@@ -471,12 +471,8 @@ async fn an_export_has_all_of_a_job_and_no_key() {
         ..Place::of(&bridge, backend.address)
     };
     request_with_key(&bridge, &format!("{DEVICES}?api_key={}", SECRETS[1])).await;
-    request_with_key(&bridge, STORAGE).await;
     let planted = planted();
-    let (in_query, in_header) = (&planted[0].0, &planted[1].0);
-    let headers = [("X-Proxbox-Actor", &*format!("token={in_header}"))];
-    let target = format!("{FULL_UPDATE}?api_key={in_query}");
-    Client::send(bridge.process.address, "GET", &target, &headers).await.answer().await;
+    request_with_key(&bridge, &format!("{STORAGE}?api_key={}", planted[0].0)).await;
     let ids = poll_until(async || {
         let jobs = bridge.admin("GET", "/jobs").await.json()["results"].as_array()?.clone();
         let ended = jobs.iter().all(|job| job["completed"].is_string());
@@ -538,16 +534,14 @@ async fn an_export_has_all_of_a_job_and_no_key() {
     assert!(error.contains("File exists"), "{error}");
 }
 
-/// A stream with every form of a credential, in pieces that split them.
-fn planted_stream() -> Response<Body> {
-    let mut text = String::new();
-    for (number, (_, message)) in planted().iter().enumerate() {
-        let step = json!({ "step": "device", "status": "failed", "message": message, "error": message,
-            "rowid": format!("pve{number}"), "payload": { "note": message } });
-        text.push_str(&format!("event: step\ndata: {step}\n\n"));
-    }
-    text.push_str("event: complete\ndata: {\"ok\": false, \"message\": \"no\"}\n\n");
-    in_pieces(&text)
+/// The events of a failed object for every form of a credential.
+fn planted_steps() -> String {
+    let steps = planted().into_iter().enumerate().map(|(number, (_, message))| {
+        let step = json!({ "step": "storage", "status": "failed", "message": &message, "error": &message,
+            "rowid": format!("b{number}"), "payload": { "note": message } });
+        format!("event: step\ndata: {step}\n\n")
+    });
+    steps.collect()
 }
 
 /// The files in a bundle.

@@ -102,7 +102,7 @@ impl CredentialFilter<'_> {
                 b' ' => option(text, at).or_else(|| behind_scheme(text, at)),
                 b'-' => private_key(text, at),
                 byte if byte.is_ascii_alphanumeric() && (at == 0 || !is_word(&text[at - 1])) => {
-                    token(text, at).or_else(|| uuid(text, at))
+                    token(text, at).or_else(|| token_id(text, at))
                 }
                 _ => None,
             };
@@ -290,7 +290,7 @@ fn token(text: &[u8], at: usize) -> Option<Credential> {
 }
 
 /// The UUID at `at`, if a word for a credential or a token of Proxmox is shortly before it.
-fn uuid(text: &[u8], at: usize) -> Option<Credential> {
+fn token_id(text: &[u8], at: usize) -> Option<Credential> {
     let found = text.get(at..at + UUID)?;
     let is_uuid = found.iter().enumerate().all(|(at, byte)| match at {
         8 | 13 | 18 | 23 => *byte == b'-',

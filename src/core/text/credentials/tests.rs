@@ -59,7 +59,7 @@ fn credentials_without_a_name_are_hidden_by_their_place_or_form() {
         ("in https%3A%2F%2Fme%3Ap4ss%40pve%2F", "in https://me:[hidden]@pve/"),
         (&format!("root@pam!tok {UUID} failed"), "root@pam!tok [hidden] failed"),
         (&format!("user@pve!id={UUID}"), "user@pve!id=[hidden]"),
-        (&format!("the token uuid {UUID}"), "the token uuid [hidden]"),
+        (&format!("the token id {UUID}"), "the token id [hidden]"),
         ("PVE:root@pam:68F0::c2ln+bmF0==", "[hidden]"),
         ("as eyJhbGciOi.eyJzdWIi.c2ln-_", "as [hidden]"),
         (
