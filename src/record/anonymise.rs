@@ -329,7 +329,7 @@ fn is_octets(text: &str, separator: char) -> bool {
 /// Whether `text` is a fingerprint without separators.
 fn is_fingerprint(text: &str) -> bool {
     OCTETS[1..].contains(&(text.len() / 2))
-        && text.len() % 2 == 0
+        && text.len().is_multiple_of(2)
         && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 

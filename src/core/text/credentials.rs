@@ -84,23 +84,28 @@ impl<'a> CredentialFilter<'a> {
         edited(text, edits)
     }
 
-    /// Keeps `value` for [`Self::into_found`].
-    fn keep(&mut self, value: &[u8], is_certain: bool) {
+    /// Keeps `value`, which is a credential for certain, for [`Self::into_found`].
+    fn keep(&mut self, value: &[u8]) {
         let Ok(text) = std::str::from_utf8(value) else { return };
-        let has_digit = text.bytes().any(|byte| byte.is_ascii_digit());
-        let is_sentence = text.contains(' ') && !has_digit;
-        let is_word = !is_certain && (text.len() < MIN_BARE_FOUND || !has_digit || text.contains(' '));
-        if text.len() < MIN_FOUND || is_sentence || is_word || is_harmless(value) {
+        let is_sentence = text.contains(' ') && !has_digit(value);
+        if text.len() < MIN_FOUND || is_sentence || is_harmless(value) {
             return;
         }
         if let Some((scheme, rest)) = text.split_once(' ')
             && value::is_scheme(scheme.as_bytes())
         {
-            self.keep(rest.as_bytes(), is_certain);
+            self.keep(rest.as_bytes());
         }
         let secret = SecretString::from(text);
         if !is_among(&self.found, &secret) {
             self.found.push(secret);
+        }
+    }
+
+    /// Keeps `value`, unless it may be a word of a sentence.
+    fn keep_unlike_words(&mut self, value: &[u8]) {
+        if value.len() >= MIN_BARE_FOUND && has_digit(value) && !value.contains(&b' ') {
+            self.keep(value);
         }
     }
 
@@ -124,6 +129,10 @@ impl<'a> CredentialFilter<'a> {
 pub fn is_credential(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     is_secret(name) || SESSION_NAMES.iter().any(|part| lower.contains(part))
+}
+
+fn has_digit(value: &[u8]) -> bool {
+    value.iter().any(u8::is_ascii_digit)
 }
 
 /// Whether `name` is short enough for a name and [`is_credential`].

@@ -69,8 +69,15 @@ impl CredentialFilter<'_> {
                     at += 1;
                     if let Some(closed) = stack.pop() {
                         self.close(&closed, text, &mut edits);
-                        let has_label = !closed.is_object && closed.has_label;
-                        end_value(stack.last_mut(), closed.start..at, has_label);
+                        let top = stack.last_mut();
+                        // The list with the place of an error has the name of a credential.
+                        if !closed.is_object
+                            && closed.has_label
+                            && let Some(top) = top.filter(|top| top.is_object && top.name == PLACE.as_bytes())
+                        {
+                            top.has_label = true;
+                        }
+                        end_value(stack.last_mut(), closed.start..at);
                     }
                 }
                 b',' => {
@@ -88,7 +95,7 @@ impl CredentialFilter<'_> {
                 b'"' => {
                     let range = at..string_end(text, at);
                     at = range.end;
-                    self.string(text, range, stack.last_mut(), depth, &mut edits);
+                    edits.extend(self.string(text, range, stack.last_mut(), depth));
                 }
                 byte if byte.is_ascii_whitespace() => at += 1,
                 _ => {
@@ -97,52 +104,54 @@ impl CredentialFilter<'_> {
                     let range = at..at + length;
                     at = range.end;
                     self.scalar(&text[range.clone()], range.clone(), stack.last(), &mut edits);
-                    end_value(stack.last_mut(), range, false);
+                    end_value(stack.last_mut(), range);
                 }
             }
         }
         edits
     }
 
-    /// Reads a string, which is a name or a value.
+    /// Reads a string, which is a name or a value. Returns its edit.
     fn string(
         &mut self,
         text: &[u8],
         range: Range<usize>,
         top: Option<&mut Container>,
         depth: usize,
-        edits: &mut Vec<Edit>,
-    ) {
+    ) -> Option<Edit> {
         let decoded = serde_json::from_slice::<String>(&text[range.clone()]);
         let inside = range.start + 1..range.end - 1;
         // A string that is not Unicode is read as it stands there.
         let content = decoded.as_ref().map_or(&text[inside.clone()], |decoded| decoded.as_bytes());
         let hides = hides(top.as_deref()) && top.as_deref().is_none_or(|top| !top.expects_name);
-        if hides && !is_harmless(content) {
-            self.keep(content, true);
-            edits.push((inside, HIDDEN.into()));
+        let edit = if hides && !is_harmless(content) {
+            self.keep(content);
+            Some((inside, HIDDEN.into()))
         } else if top.as_deref().is_some_and(|top| !top.expects_name && top.name == BASE64.as_bytes())
             && let Ok(bytes) = STANDARD.decode(content)
         {
             let hidden = self.document(&bytes, depth + 1);
-            edits.extend(hidden.map(|bytes| (inside, STANDARD.encode(bytes).into_bytes())));
-        } else if let Some(hidden) = self.document(content, depth + 1) {
-            let hidden = String::from_utf8_lossy(&hidden);
-            let is_ascii = text[inside.clone()].is_ascii();
-            let written = if is_ascii { escaped_ascii(&hidden) } else { escaped(&hidden) };
-            edits.push((inside, written.as_bytes().to_vec()));
-        }
-        let Some(top) = top else { return };
+            hidden.map(|bytes| (inside, STANDARD.encode(bytes).into_bytes()))
+        } else {
+            self.document(content, depth + 1).map(|hidden| {
+                let hidden = String::from_utf8_lossy(&hidden);
+                let is_ascii = text[inside.clone()].is_ascii();
+                let written = if is_ascii { escaped_ascii(&hidden) } else { escaped(&hidden) };
+                (inside, written.as_bytes().to_vec())
+            })
+        };
+        let Some(top) = top else { return edit };
         if top.is_object && top.expects_name {
             top.name = content.to_vec();
-            return;
+            return edit;
         }
         let is_name = is_credential_name(content);
         let is_label = if top.is_object { LABELS.iter().any(|it| top.name == it.as_bytes()) } else { true };
         top.has_label |= is_name && is_label;
         top.begins_with_label |= !top.is_object && top.count == 0 && is_name;
         top.strings.push(range.clone());
-        end_value(Some(top), range, false);
+        end_value(Some(top), range);
+        edit
     }
 
     /// Reads a number, `true`, `false` or `null`.
@@ -151,7 +160,7 @@ impl CredentialFilter<'_> {
         let is_secret = hides(top) && !is_harmless(shown) && (is_item || !is_small_integer(shown));
         let is_known = self.known.places(shown).next().is_some();
         if is_secret || is_known {
-            self.keep(shown, true);
+            self.keep(shown);
             edits.push((range, format!("\"{HIDDEN}\"").into_bytes()));
         }
     }
@@ -186,7 +195,7 @@ impl CredentialFilter<'_> {
             let range = at + open..string_end(value, at + open);
             at = range.end;
             if let Ok(text) = serde_json::from_slice::<String>(&value[range]) {
-                self.keep(text.as_bytes(), true);
+                self.keep(text.as_bytes());
             }
         }
     }
@@ -238,15 +247,12 @@ fn hides(top: Option<&Container>) -> bool {
     top.is_some_and(|top| top.hides || top.is_object && is_credential_name(&top.name))
 }
 
-/// Notes a value of `top`. `has_label` says that it is a list with the name of a credential.
-fn end_value(top: Option<&mut Container>, range: Range<usize>, has_label: bool) {
+/// Notes a value of `top`.
+fn end_value(top: Option<&mut Container>, range: Range<usize>) {
     let Some(top) = top else { return };
     top.count += 1;
-    if top.is_object {
-        top.has_label |= has_label && top.name == PLACE.as_bytes();
-        if VALUES.iter().any(|name| top.name == name.as_bytes()) {
-            top.values.push(range);
-        }
+    if top.is_object && VALUES.iter().any(|name| top.name == name.as_bytes()) {
+        top.values.push(range);
     }
 }
 

@@ -27,11 +27,18 @@ const PRIVATE_KEY: (&[u8], &[u8], &[u8]) = (b"-----BEGIN ", b"PRIVATE KEY-----",
 const ENCODED: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'%').add(b'&').add(b'<').add(b'>').add(b'#').add(b'+').add(b'?');
 
+/// How a text was encoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    None,
+    Percent,
+}
+
 impl CredentialFilter<'_> {
     /// The edits of `text`, in which JSON may stand.
     pub(super) fn in_text(&mut self, text: &[u8], depth: usize) -> Vec<Edit> {
         let pieces = json_pieces(text);
-        let mut found = self.credentials(text, &pieces, false);
+        let mut found = self.credentials(text, &pieces, Coding::None);
         let piece_at = |at: usize| pieces.get(pieces.partition_point(|it| it.end <= at));
         found.retain(|it| !piece_at(it.range.start).is_some_and(|piece| piece.contains(&it.range.start)));
         let mut edits = self.replaced(text, found);
@@ -51,7 +58,7 @@ impl CredentialFilter<'_> {
 
     /// `text`, which is nested too deeply to be read as what it is.
     pub(super) fn flat(&mut self, text: &[u8]) -> Option<Vec<u8>> {
-        let found = self.credentials(text, &[], false);
+        let found = self.credentials(text, &[], Coding::None);
         edited(text, self.replaced(text, found))
     }
 
@@ -60,7 +67,12 @@ impl CredentialFilter<'_> {
         found.sort_by_key(|it| it.range.start);
         let mut edits: Vec<Edit> = Vec::new();
         for Credential { range, is_certain } in found {
-            self.keep(&text[range.clone()], is_certain);
+            let value = &text[range.clone()];
+            if is_certain {
+                self.keep(value)
+            } else {
+                self.keep_unlike_words(value)
+            }
             match edits.last_mut() {
                 Some((last, _)) if range.start < last.end => last.end = last.end.max(range.end),
                 _ => edits.push((range, HIDDEN.into())),
@@ -75,7 +87,8 @@ impl CredentialFilter<'_> {
         if decoded == text || depth >= super::MAX_NESTING {
             return None;
         }
-        let found = if is_json(&decoded) { Vec::new() } else { self.credentials(&decoded, &[], true) };
+        let found =
+            if is_json(&decoded) { Vec::new() } else { self.credentials(&decoded, &[], Coding::Percent) };
         let edits = self.replaced(&decoded, found);
         let hidden = match edited(&decoded, edits) {
             Some(hidden) => hidden,
@@ -86,7 +99,7 @@ impl CredentialFilter<'_> {
 
     /// The credentials in `text`, without those in `pieces` that have no name before them. In text that was percent-encoded,
     /// white space does not end a value.
-    fn credentials(&self, text: &[u8], pieces: &[Range<usize>], was_encoded: bool) -> Vec<Credential> {
+    fn credentials(&self, text: &[u8], pieces: &[Range<usize>], coding: Coding) -> Vec<Credential> {
         let known = self.known.places(text).map(|range| Credential { range, is_certain: true });
         let mut found: Vec<Credential> = known.chain(self.words_in(text)).collect();
         let (mut at, mut pieces) = (0, pieces.iter().peekable());
@@ -96,7 +109,7 @@ impl CredentialFilter<'_> {
                 continue;
             }
             let one = match byte {
-                b':' | b'=' => in_url(text, at).or_else(|| named(text, at, was_encoded)),
+                b':' | b'=' => in_url(text, at).or_else(|| named(text, at, coding)),
                 b',' => in_pair(text, at),
                 b'>' => in_element(text, at),
                 b' ' => option(text, at).or_else(|| behind_scheme(text, at)),
@@ -166,7 +179,7 @@ fn encoded_parts(text: &[u8]) -> Vec<Range<usize>> {
 }
 
 /// The value of the name before the `:` or `=` at `at`.
-fn named(text: &[u8], at: usize, was_encoded: bool) -> Option<Credential> {
+fn named(text: &[u8], at: usize, coding: Coding) -> Option<Credential> {
     let head = &text[..at];
     let name = name_before(head)?;
     let is_named = is_credential_name(name.text);
@@ -179,7 +192,7 @@ fn named(text: &[u8], at: usize, was_encoded: bool) -> Option<Credential> {
     let lower = name.text.to_ascii_lowercase();
     let is_header = [&b"authorization"[..], b"cookie"].iter().any(|it| memmem::find(&lower, it).is_some());
     let end = match is_colon {
-        _ if was_encoded => End::Text,
+        _ if coding == Coding::Percent => End::Text,
         true if begins_line || is_header => End::Line,
         true => End::Word,
         false => End::Parameter,
