@@ -3,6 +3,7 @@
 pub mod credentials;
 mod csv;
 pub mod detail;
+pub(crate) mod eight;
 pub mod log_format;
 pub mod redact;
 pub(crate) mod string_enum;

@@ -1,6 +1,7 @@
 //! What backends send, in every form that a release has used: events, `/ws` frames and JSON answers.
 
 pub mod dialect;
+mod event_json;
 pub mod fact;
 pub mod json;
 pub mod legacy;

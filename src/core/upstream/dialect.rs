@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::event_json::{self, read_fields};
 use super::fact::Fact;
 use super::legacy::{LegacyRow, tidy};
 use super::lenient::{LenientBool, LenientMap, LenientText};
@@ -210,6 +211,8 @@ struct FrameFields<'a> {
     data: LenientMap<LegacyRow<'a>>,
 }
 
+read_fields!(FrameFields { event, object, end, status, stages, message, data });
+
 /// Parses the text frame `text`.
 pub fn parse_frame(text: &str) -> WsMessage<'_> {
     parse(text, |_| None)
@@ -224,7 +227,7 @@ fn parse<'a>(text: &'a str, payload: impl FnOnce(&'a str) -> Option<&'a RawValue
     if !text.starts_with('{') {
         return parse_text(Cow::Borrowed(text));
     }
-    let Ok(frame) = serde_json::from_str::<FrameFields<'_>>(text) else {
+    let Ok(frame) = event_json::from_str::<FrameFields<'_>>(text) else {
         return unknown(text);
     };
     if let Some(event) = frame.event.as_str() {

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::event_json::read_fields;
 use super::fact::{Fact, ObjectState};
 use super::lenient::{LenientBool, LenientCount, LenientMap, LenientText};
 use crate::core::domain::object::Object;
@@ -40,6 +41,8 @@ pub struct LegacyFrame<'a> {
     /// The object of a step-shaped payload, or the numbers of its stage.
     pub result: Option<&'a RawValue>,
 }
+
+read_fields!(LegacyFrame { object, end, data, step, status, message, count, result });
 
 /// A NetBox record, or a placeholder for one.
 #[derive(Debug, Default, Deserialize)]
@@ -82,7 +85,27 @@ pub struct LegacyRow<'a> {
     cluster: LenientText<'a>,
 }
 
-fn deserialize_present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+read_fields!(LegacyRow {
+    rowid,
+    name,
+    completed,
+    sync_status,
+    error,
+    warning,
+    message,
+    disks,
+    snapshots_found,
+    count,
+    netbox_id,
+    ip_id,
+    address,
+    vm,
+    device,
+    cluster
+});
+
+/// Deserializes a field as present, whatever its value.
+pub(super) fn deserialize_present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)

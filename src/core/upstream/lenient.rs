@@ -38,6 +38,11 @@ impl LenientCount {
     /// The maximum count that is accepted: the largest integer that every JSON parser distinguishes from its
     /// successor.
     pub const MAX: u64 = 1 << 53;
+
+    /// A count of `number`, or of [`Self::MAX`] if that is less.
+    pub(super) fn new(number: u64) -> Self {
+        Self(Some(number.min(Self::MAX)))
+    }
 }
 
 /// An object that is parsed as a `T`. Other types become none.
@@ -159,7 +164,7 @@ impl<'de> Deserialize<'de> for LenientCount {
             }
 
             fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-                Ok(LenientCount(Some(value.min(LenientCount::MAX))))
+                Ok(LenientCount::new(value))
             }
 
             nothing_of!(LenientCount(None); visit_str: &str, visit_bool: bool, visit_i64: i64, visit_f64: f64);

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::event_json::{self, ReadFields};
 use super::fact::Fact;
 use super::legacy::{MAX_NAME, sentence, tidy};
 use super::lenient::{LenientBool, LenientText};
@@ -29,7 +30,7 @@ pub struct UnreadableEvent;
 /// [`UnreadableEvent`] if the data is not a JSON object.
 pub fn parse_event<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, UnreadableEvent> {
     if name == "step"
-        && let Ok(step) = parse::<StepEvent<'_, ParsedPayload<'_>>>(data)
+        && let Ok(step) = read::<StepEvent<'_, ParsedPayload<'_>>>(data)
     {
         return Ok(step.fact());
     }
@@ -44,14 +45,14 @@ pub fn parse_event<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, Unreadable
 /// [`UnreadableEvent`] if the data is not a JSON object.
 pub fn parse_event_with_payload<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, UnreadableEvent> {
     match name {
-        "step" => parse::<StepEvent<'_, Option<&RawValue>>>(data).map(StepEvent::fact),
+        "step" => read::<StepEvent<'_, Option<&RawValue>>>(data).map(StepEvent::fact),
         "complete" => parse::<CompleteEvent<'_>>(data).map(CompleteEvent::fact),
         "error" => parse::<ErrorEvent<'_>>(data).map(|event| Fact::Aborted(event.failure())),
-        "item_progress" => parse::<ItemProgress<'_>>(data).map(ItemProgress::fact),
+        "item_progress" => read::<ItemProgress<'_>>(data).map(ItemProgress::fact),
         "discovery" => parse::<Discovery<'_>>(data).map(Discovery::fact),
         "phase_summary" => parse::<PhaseSummary<'_>>(data).map(PhaseSummary::fact),
         "error_detail" => parse::<ErrorDetail<'_>>(data).map(ErrorDetail::fact),
-        "substep" => parse::<Substep<'_>>(data).map(Substep::fact),
+        "substep" => read::<Substep<'_>>(data).map(Substep::fact),
         "bootstrap_done" => parse::<Bootstrap<'_>>(data).map(|event| event.fact()),
         "duplicate_name_resolved" => parse::<DuplicateName<'_>>(data).map(DuplicateName::fact),
         // `hardware_discovery`, and event types of later releases.
@@ -80,9 +81,17 @@ pub fn unreadable<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, UnreadableE
 }
 
 fn parse<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, UnreadableEvent> {
-    // Serde would accept a list as the fields of `T` in order.
-    let is_object = data.trim_ascii_start().starts_with('{');
-    is_object.then(|| serde_json::from_str(data).ok()).flatten().ok_or(UnreadableEvent)
+    is_object(data).then(|| serde_json::from_str(data).ok()).flatten().ok_or(UnreadableEvent)
+}
+
+/// [`parse`] for the events of which there are many.
+fn read<'a, T: ReadFields<'a> + Deserialize<'a>>(data: &'a str) -> Result<T, UnreadableEvent> {
+    is_object(data).then(|| event_json::from_str(data).ok()).flatten().ok_or(UnreadableEvent)
+}
+
+/// Serde would accept a list as the fields of a structure in order.
+fn is_object(data: &str) -> bool {
+    data.trim_ascii_start().starts_with('{')
 }
 
 /// The value of `ok` at the beginning of a `complete` that is too large to parse. Backends write it first, before

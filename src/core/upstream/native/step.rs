@@ -11,6 +11,7 @@ use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
 use crate::core::run::tally::{EventForm, Scope};
 use crate::core::text::detail::SENTENCE;
+use crate::core::upstream::event_json::read_fields;
 use crate::core::upstream::fact::{Fact, ObjectState, Stage};
 use crate::core::upstream::legacy::{
     LegacyFrame, MAX_NAME, NamedRecord, fields_of, non_empty, object_fact, tidy,
@@ -29,6 +30,8 @@ pub(super) struct StepEvent<'a, P> {
     result: LenientMap<Box<Figures>>,
     payload: P,
 }
+
+read_fields!(StepEvent, P { step, status, message, rowid, error, result, payload });
 
 /// The payload of a step, parsed, and as JSON if it is kept.
 pub(super) struct StepPayload<'a>(Box<LegacyFrame<'a>>, Option<&'a RawValue>);

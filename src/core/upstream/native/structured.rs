@@ -12,6 +12,7 @@ use crate::core::domain::kind::Kind;
 use crate::core::run::tally::{EventForm, Scope};
 use crate::core::text::detail::{self, SENTENCE};
 use crate::core::text::plain;
+use crate::core::upstream::event_json::read_fields;
 use crate::core::upstream::fact::{Fact, ObjectState, Stage};
 use crate::core::upstream::legacy::{
     NamedRecord, fields_of, non_empty, object_fact, scope_name, sentence, tidy,
@@ -27,6 +28,8 @@ struct Item<'a> {
     cluster: LenientText<'a>,
     netbox_id: LenientCount,
 }
+
+read_fields!(Item { name, vm, device, cluster, netbox_id });
 
 impl<'a> Item<'a> {
     /// Its scope, and its name if present.
@@ -47,6 +50,8 @@ pub(super) struct ItemProgress<'a> {
     error: LenientText<'a>,
     warning: LenientText<'a>,
 }
+
+read_fields!(ItemProgress { phase, status, message, item, operation, error, warning });
 
 impl<'a> ItemProgress<'a> {
     pub(super) fn fact(self) -> Fact<'a> {
@@ -177,6 +182,8 @@ pub(super) struct Substep<'a> {
     status: LenientText<'a>,
     message: LenientText<'a>,
 }
+
+read_fields!(Substep { phase, status, message });
 
 impl<'a> Substep<'a> {
     pub(super) fn fact(self) -> Fact<'a> {
