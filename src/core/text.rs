@@ -11,6 +11,7 @@ pub(crate) mod string_enum;
 use std::borrow::Cow;
 
 pub use csv::csv_field;
+use eight::is_ascii_without;
 
 /// The maximum number of bytes of a text that are read. An error page has tens of kilobytes, and only its beginning is
 /// shown.
@@ -26,6 +27,11 @@ pub fn plain(text: &str, limit: usize) -> Cow<'_, str> {
     let stripped = if has_markup(head) { strip_markup(head) } else { head.to_owned() };
     let line = one_line(&stripped);
     Cow::Owned(if head.len() < text.len() { truncated(&line, limit) } else { shortened(&line, limit) })
+}
+
+/// Whether `text` has nothing but white space.
+pub fn is_blank(text: &str) -> bool {
+    text.chars().all(char::is_whitespace)
 }
 
 /// `text` for a terminal: control characters, and those that change the direction of the text, become spaces.
@@ -45,6 +51,10 @@ fn head(text: &str, bytes: usize) -> &str {
 
 fn is_plain(text: &str) -> bool {
     let bytes = text.as_bytes();
+    // Nearly every name.
+    if is_ascii_without(bytes, |eight| eight.below(b'!') | eight.equal(b'<') | eight.equal(0x7f)) {
+        return true;
+    }
     let edges = [bytes.first(), bytes.last()].into_iter().flatten().any(|byte| *byte == b' ');
     !edges
         && !bytes.windows(2).any(|pair| pair == b"  ")

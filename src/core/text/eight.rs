@@ -48,6 +48,18 @@ fn find_further(bytes: &[u8], search: impl Fn(Eight) -> u64) -> usize {
     found.or_else(|| Some(eights.len() * 8 + rest.iter().position(is_found)?)).unwrap_or(bytes.len())
 }
 
+/// Whether all of `bytes` are ASCII that `search` does not find.
+#[inline]
+pub(crate) fn is_ascii_without(bytes: &[u8], search: impl Fn(Eight) -> u64) -> bool {
+    let is_without = |eight: u64| (search(Eight(eight)) | eight) & (ONES << 7) == 0;
+    let (eights, rest) = bytes.as_chunks::<8>();
+    eights.iter().all(|eight| is_without(u64::from_le_bytes(*eight)))
+        && match bytes.last_chunk::<8>() {
+            Some(last) => is_without(u64::from_le_bytes(*last)),
+            None => rest.iter().all(|byte| is_without(ONES * u64::from(*byte))),
+        }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +79,8 @@ mod tests {
                     let before = std::mem::replace(&mut bytes[next], after);
                     let found = bytes.iter().position(is_found).unwrap_or(length);
                     assert_eq!(find_ascii(&bytes, search), found, "{bytes:?}");
+                    let is_without = bytes.is_ascii() && found == length;
+                    assert_eq!(is_ascii_without(&bytes, search), is_without, "{bytes:?}");
                     bytes[next] = before;
                 }
                 bytes[at] = filler;

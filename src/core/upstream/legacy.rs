@@ -12,7 +12,7 @@ use super::lenient::{LenientBool, LenientCount, LenientMap, LenientText};
 use crate::core::domain::object::Object;
 use crate::core::run::tally::{EventForm, Scope};
 use crate::core::text::detail::SENTENCE;
-use crate::core::text::plain;
+use crate::core::text::{is_blank, plain};
 
 /// The HTML that 0.0.1 sends instead of `completed`.
 const SYNCED: &str = "title='Synced VM'";
@@ -223,7 +223,7 @@ pub fn object_fact<'a>(
 
 /// The text, unless it is empty or Python's `None`, which backends send as a string for a missing name.
 pub fn non_empty(text: LenientText<'_>) -> Option<Cow<'_, str>> {
-    text.0.filter(|name| !name.trim().is_empty() && name != "None").map(|name| tidy(name, usize::MAX))
+    text.0.filter(|name| !is_blank(name) && name != "None").map(|name| tidy(name, usize::MAX))
 }
 
 /// A readable sentence, owned.

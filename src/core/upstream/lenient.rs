@@ -10,6 +10,8 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::core::text::is_blank;
+
 /// A text. Numbers and booleans become their text; other types become none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LenientText<'a>(pub Option<Cow<'a, str>>);
@@ -17,7 +19,7 @@ pub struct LenientText<'a>(pub Option<Cow<'a, str>>);
 impl LenientText<'_> {
     /// The text, if it is present and not empty.
     pub fn as_str(&self) -> Option<&str> {
-        self.0.as_deref().filter(|text| !text.trim().is_empty())
+        self.0.as_deref().filter(|text| !is_blank(text))
     }
 
     /// The text, or the empty string.

@@ -15,6 +15,7 @@ use super::frame::{Frame, FrameName};
 use crate::core::domain::counts::{Count, Counts};
 use crate::core::domain::event::{Failure, Step, StepStatus, StreamEnd};
 use crate::core::domain::figures::ResultSummary;
+use crate::core::text::eight::{Eight, is_ascii_without};
 use crate::core::text::redact::Redactor;
 
 /// The maximum JSON length of a step, in characters (R13).
@@ -324,7 +325,8 @@ fn string(out: &mut BytesMut, text: &str, limit: usize) {
     let room = limit.saturating_sub(2);
     out.put_u8(b'"');
     // Nearly every text.
-    if text.len() <= room && text.bytes().fold(true, |all, byte| all & is_verbatim(byte)) {
+    let special = |eight: Eight| eight.below(b' ') | eight.equal(b'"') | eight.equal(b'\\');
+    if text.len() <= room && is_ascii_without(text.as_bytes(), special) {
         out.put_slice(text.as_bytes());
     } else {
         put_escaped(out, &truncate_escaped(text, room));
