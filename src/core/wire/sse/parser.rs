@@ -121,7 +121,12 @@ impl SseParser {
             self.dispatch(held.take(), on_item);
             return;
         }
-        let (field, value) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));
+        let colon = match line {
+            [b'd', b'a', b't', b'a', b':', ..] => 4,
+            [b'e', b'v', b'e', b'n', b't', b':', ..] => 5,
+            _ => memchr::memchr(b':', line).unwrap_or(line.len()),
+        };
+        let (field, value) = line.split_at(colon);
         let value = value.strip_prefix(b":").unwrap_or(value);
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match field {
