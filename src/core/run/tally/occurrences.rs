@@ -15,6 +15,9 @@ const MAX_TRACKED: usize = (1 << 17) / 8 * 7;
 /// The maximum number of objects of one type and name that are distinguished.
 const MAX_PER_NAME: u16 = 64;
 
+/// How well an object that has begun in the scope of a report matches it.
+const BEST_FIT: u8 = 3;
+
 /// The reports of one object. Zero means unreported.
 #[derive(Clone, Copy, Debug, Default)]
 struct Occurrence {
@@ -96,7 +99,7 @@ impl Occurrence {
             (Some(ObjectStatus::Processing), _)
                 if self.owner == place.owner && self.cluster == place.cluster =>
             {
-                Some(3)
+                Some(BEST_FIT)
             }
             (Some(ObjectStatus::Processing), _) => Some(2),
             (None, _) => Some(1),
@@ -210,6 +213,9 @@ impl Occurrences {
             let fits = occurrence.fits(report, place);
             if let Some(fits) = fits.filter(|fits| best.is_none_or(|(best, _)| *fits > best)) {
                 best = Some((fits, identity));
+                if fits == BEST_FIT {
+                    break;
+                }
             }
         }
         match best {
