@@ -5,10 +5,13 @@ mod connection;
 mod files;
 mod h2_stall;
 mod http1_guard;
+mod http_connection;
 mod inherited;
 mod listener;
 mod reload;
 mod role;
+mod stream_response;
+mod stream_slot;
 mod supervisor;
 mod write_timeout;
 

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{Backend, ConnectError, RequestIdentity};
 use crate::client::connection::{self, ClientBody};
 use crate::core::domain::refusal::ErrorResponse;
-use crate::core::http::headers::content_encoding;
+use crate::core::http::headers::{content_encoding, is_event_stream};
 use crate::core::http::url::BackendUrl;
 use crate::core::remote::Remote;
 use crate::core::wire::sse::sniff;
@@ -83,9 +83,7 @@ impl BackendResponse {
         if self.status != StatusCode::OK || self.content_encoding().is_some() {
             return Ok(false);
         }
-        let prefix = "text/event-stream";
-        let start = self.content_type().and_then(|kind| kind.as_bytes().get(..prefix.len()));
-        if start.is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes())) {
+        if is_event_stream(&self.headers) {
             return Ok(true);
         }
         let mut start = BytesMut::new();

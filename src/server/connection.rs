@@ -10,29 +10,30 @@ use futures::FutureExt;
 use http::header::CONNECTION;
 use http::uri::Scheme;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::LINGER;
 use super::h2_stall::{ConnectionActivity, ConnectionTimeout};
+use super::http_connection::{Builders, HttpConnection, StreamExecutor};
 use super::http1_guard::{CLOSE, GuardSignals, Http1Guard};
 use super::role::ListenerRole;
+use super::stream_slot::StreamSlot;
 use super::write_timeout::WriteTimeout;
 use crate::admin;
 use crate::app::ClientListener;
 use crate::config::Limits;
 use crate::core::http::guard;
+use crate::core::http::headers::list;
 use crate::deadline;
 use crate::proxy::Proxy;
 use crate::proxy::informational::InformationalResponses;
@@ -137,19 +138,21 @@ async fn served(
     let stuck = peer.stall.clone();
     let io = WriteTimeout::new(TokioIo::new(stream), limits.client_write, stuck.clone());
     let activity = Arc::new(ConnectionActivity::default());
+    let slot = Arc::new(StreamSlot::default());
     let signals = GuardSignals {
         stopped: Arc::clone(&peer.stopped),
         interim: peer.informational.clone(),
         activity: Arc::clone(&activity),
+        slot: Arc::clone(&slot),
     };
     let io = Http1Guard::new(io, address, limits.bounds(), limits.client_head, signals);
-    let watched = Arc::clone(&activity);
+    let (watched, wrapping) = (Arc::clone(&activity), Arc::clone(&slot));
     let mut revoked = std::pin::pin!(access_revoked(Arc::clone(&proxy), role, address));
     let requests = AtomicU64::new(0);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let request_number = requests.fetch_add(1, Ordering::Relaxed) + 1;
         let peer = Peer { request: request_number, ..peer.clone() };
-        let (proxy, watched) = (Arc::clone(&proxy), Arc::clone(&watched));
+        let (proxy, watched, slot) = (Arc::clone(&proxy), Arc::clone(&watched), Arc::clone(&wrapping));
         // Boxed: hyper keeps the memory of a future until the connection closes, and this one is large.
         Box::pin(async move {
             let exchange = watched.begin();
@@ -165,6 +168,10 @@ async fn served(
                 may_upgrade = false;
                 watched.end_when_idle();
             }
+            let may_stream =
+                version == http::Version::HTTP_11 && !may_upgrade && request.body().is_end_stream();
+            let is_last =
+                list(request.headers(), &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"close"));
             let is_head = request.method() == Method::HEAD;
             if version == http::Version::HTTP_11 {
                 peer.informational.begin(request_number);
@@ -178,25 +185,11 @@ async fn served(
             if may_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response.map(|body| exchange.watch(body, version)))
+            let response = response.map(|body| exchange.watch(body, version));
+            Ok::<_, Infallible>(if may_stream { slot.wrap(response, is_last) } else { response })
         })
     });
-    let streams = StreamExecutor::default();
-    let mut builder = auto::Builder::new(streams.clone());
-    // The guard limits the time for a head. This limits the time between two requests.
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.client_idle)
-        .max_headers(limits.header_count + 1)
-        .max_buf_size(limits.head_bytes + BUFFER);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
-        .max_send_buf_size(SEND_BUFFER);
-    let mut served = std::pin::pin!(builder.serve_connection_with_upgrades(io, service));
+    let mut served = HttpConnection::new(io, service, slot, builders(&limits));
     // When the shutdown of the connection began.
     let mut closed: Option<Instant> = None;
     loop {
@@ -222,8 +215,24 @@ async fn served(
             }
         }
         closed = Some(Instant::now());
-        served.as_mut().graceful_shutdown();
+        served.graceful_shutdown();
     }
+}
+
+fn builders(limits: &Limits) -> Builders {
+    let (mut http1, mut http2) = (http1::Builder::new(), http2::Builder::new(StreamExecutor::default()));
+    // The guard limits the time for a head. This limits the time between two requests.
+    http1
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.client_idle)
+        .max_headers(limits.header_count + 1)
+        .max_buf_size(limits.head_bytes + BUFFER);
+    http2
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .max_send_buf_size(SEND_BUFFER);
+    Builders { http1, http2 }
 }
 
 async fn answer(
@@ -286,22 +295,6 @@ async fn tls_accept(
         Ok(Some(Box::new(accepted) as Box<dyn Stream>))
     });
     shaken.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-/// The streams of an HTTP/2 connection, aborted with it.
-#[derive(Clone, Debug, Default)]
-struct StreamExecutor(Arc<Mutex<JoinSet<()>>>);
-
-impl<F> Executor<F> for StreamExecutor
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, stream: F) {
-        let mut streams = self.0.lock();
-        while streams.try_join_next().is_some() {}
-        streams.spawn(stream.map(drop));
-    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::LINGER;
 use super::h2_stall::ConnectionActivity;
+use super::stream_slot::StreamSlot;
 use crate::core::http::guard::{Guard, HeadLimits, KeepAlive, Rejection};
 use crate::core::http::headers::elements;
 use crate::deadline::DeadlineTimer;
@@ -41,6 +42,7 @@ pub(super) struct GuardSignals {
     pub(super) stopped: Arc<Mutex<Option<StoppedConnection>>>,
     pub(super) interim: InformationalResponses,
     pub(super) activity: Arc<ConnectionActivity>,
+    pub(super) slot: Arc<StreamSlot>,
 }
 
 /// A connection behind a guard.
@@ -54,8 +56,6 @@ pub(super) struct Http1Guard<T> {
     signals: GuardSignals,
     /// Bytes of informational responses that are not written yet.
     pending_write: BytesMut,
-    /// hyper has flushed all that it wrote, before the data that it is about to write.
-    is_flushed: bool,
     is_rejected: bool,
     /// The next read must fail, because the body is incomplete.
     is_broken: bool,
@@ -84,7 +84,6 @@ impl<T> Http1Guard<T> {
             accepted: BytesMut::new(),
             signals,
             pending_write: BytesMut::new(),
-            is_flushed: true,
             is_rejected: false,
             is_broken: false,
             head_timeout,
@@ -94,6 +93,18 @@ impl<T> Http1Guard<T> {
             leftovers: MAX_DISCARDED,
             linger: None,
         }
+    }
+
+    /// Whether the connection began with the HTTP/2 preface.
+    pub(super) fn is_http2(&self) -> bool {
+        self.guard.is_http2()
+    }
+
+    /// Takes back the bytes that hyper has read and not used.
+    pub(super) fn unread(&mut self, bytes: &[u8]) {
+        let mut accepted = BytesMut::from(bytes);
+        accepted.extend_from_slice(&self.accepted);
+        self.accepted = accepted;
     }
 
     fn reject(&mut self, rejection: Rejection) {
@@ -125,6 +136,72 @@ impl<T> Http1Guard<T> {
 }
 
 impl<T: Read + Unpin> Http1Guard<T> {
+    /// Reads until bytes are accepted. At the end of the connection there are none.
+    pub(super) fn poll_accepted(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.accepted.is_empty() {
+            if self.is_broken {
+                self.is_broken = false;
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            if self.is_rejected {
+                // The connection stays open: closing it would lose the response.
+                let _ = self.poll_discard(cx);
+                return Poll::Pending;
+            }
+            let mut piece = [0; CHUNK_BYTES];
+            let mut read = ReadBuf::new(&mut piece);
+            if let Poll::Ready(read_now) = Pin::new(&mut self.io).poll_read(cx, read.unfilled()) {
+                read_now?;
+                if read.filled().is_empty() {
+                    break;
+                }
+                self.has_begun = true;
+                if self.guard.is_ended() {
+                    // A response may take hours, and data sent after its request is of no use.
+                    self.leftovers = self.leftovers.saturating_sub(read.filled().len());
+                    if self.leftovers == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                    }
+                    continue;
+                }
+                let taken = self.guard.feed_with(read.filled(), &mut self.accepted, &mut keep_open);
+                if let Err(rejection) = taken {
+                    self.reject(rejection);
+                }
+                for _ in 0..self.guard.take_fragments() {
+                    let Rejection { reason, detail, .. } = Rejection::fragment();
+                    telemetry::RequestRejected { reason, detail: &detail, client: self.client }.emit();
+                }
+                if self.guard.is_http2() {
+                    self.signals.activity.set_http2();
+                }
+                continue;
+            }
+            if !self.poll_overdue(cx) {
+                return Poll::Pending;
+            }
+            if !self.has_begun {
+                // There was no partial request that could be answered.
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.reject(Rejection::slow_head());
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the end of the connection during a response. A further request waits here, and nothing behind it is
+    /// read.
+    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if !self.accepted.is_empty() {
+            return Poll::Pending;
+        }
+        match ready!(self.poll_accepted(cx)) {
+            Ok(()) if self.accepted.is_empty() => Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(error),
+        }
+    }
+
     /// Reads and discards.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut piece = [0; CHUNK_BYTES];
@@ -156,8 +233,7 @@ impl<T: Write + Unpin> Http1Guard<T> {
 
     /// Writes the informational responses that precede what hyper is about to write.
     fn poll_send_before(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_flushed {
-            self.is_flushed = false;
+        if self.signals.slot.begin_write() {
             self.signals.interim.take(&mut self.pending_write);
         }
         self.poll_send(cx)
@@ -210,63 +286,14 @@ impl<T: Read + Unpin> Read for Http1Guard<T> {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        loop {
-            if !this.accepted.is_empty() {
-                let taken = this.accepted.len().min(buf.remaining());
-                buf.put_slice(&this.accepted[..taken]);
-                this.accepted.advance(taken);
-                return Poll::Ready(Ok(()));
-            }
-            if this.is_broken {
-                this.is_broken = false;
-                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-            }
-            if this.is_rejected {
-                // The connection stays open: closing it would lose the response.
-                let _ = this.poll_discard(cx);
-                return Poll::Pending;
-            }
-            if this.guard.is_opaque() {
-                return Pin::new(&mut this.io).poll_read(cx, buf);
-            }
-            let mut piece = [0; CHUNK_BYTES];
-            let mut read = ReadBuf::new(&mut piece);
-            if let Poll::Ready(read_now) = Pin::new(&mut this.io).poll_read(cx, read.unfilled()) {
-                read_now?;
-                if read.filled().is_empty() {
-                    return Poll::Ready(Ok(()));
-                }
-                this.has_begun = true;
-                if this.guard.is_ended() {
-                    // A response may take hours, and data sent after its request is of no use.
-                    this.leftovers = this.leftovers.saturating_sub(read.filled().len());
-                    if this.leftovers == 0 {
-                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-                    }
-                    continue;
-                }
-                let taken = this.guard.feed_with(read.filled(), &mut this.accepted, &mut keep_open);
-                if let Err(rejection) = taken {
-                    this.reject(rejection);
-                }
-                for _ in 0..this.guard.take_fragments() {
-                    let Rejection { reason, detail, .. } = Rejection::fragment();
-                    telemetry::RequestRejected { reason, detail: &detail, client: this.client }.emit();
-                }
-                if this.guard.is_http2() {
-                    this.signals.activity.set_http2();
-                }
-                continue;
-            }
-            if !this.poll_overdue(cx) {
-                return Poll::Pending;
-            }
-            if !this.has_begun {
-                // There was no partial request that could be answered.
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            this.reject(Rejection::slow_head());
+        if this.accepted.is_empty() && this.guard.is_opaque() {
+            return Pin::new(&mut this.io).poll_read(cx, buf);
         }
+        ready!(this.poll_accepted(cx))?;
+        let taken = this.accepted.len().min(buf.remaining());
+        buf.put_slice(&this.accepted[..taken]);
+        this.accepted.advance(taken);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -278,7 +305,7 @@ impl<T: Read + Write + Unpin> Write for Http1Guard<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.is_flushed = true;
+        this.signals.slot.flushed();
         loop {
             ready!(this.poll_send(cx))?;
             this.signals.interim.take_in_time(cx, &mut this.pending_write);

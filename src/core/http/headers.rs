@@ -1,7 +1,8 @@
 //! Headers: which ones are forwarded, and how to read them.
 
 use http::header::{
-    CONNECTION, CONTENT_ENCODING, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
+    VIA,
 };
 use http::{HeaderValue, Version};
 
@@ -83,6 +84,13 @@ pub fn text(value: &HeaderValue) -> String {
 /// The `Host`, if it is text.
 pub fn host(headers: &HeaderMap) -> Option<&str> {
     headers.get(HOST)?.to_str().ok()
+}
+
+/// Whether the `Content-Type` is that of an event stream.
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    const TYPE: &[u8] = b"text/event-stream";
+    let start = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().get(..TYPE.len()));
+    start.is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
 }
 
 /// The `Content-Encoding` of a body, except for `identity`, which the bridge requests.
