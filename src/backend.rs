@@ -13,6 +13,7 @@ mod forward;
 mod gate;
 mod id;
 mod observe;
+mod pool;
 mod probe;
 mod proxmox_endpoints;
 mod report;
@@ -49,6 +50,7 @@ pub use forward::ForwardError;
 pub use gate::{AuthFailure, RequestGate, UNSEEN_KEY};
 pub use id::BackendId;
 pub use observe::{BackendObserver, ConnectionObserver, LastRelease};
+pub use pool::PooledBody;
 pub use probe::{ProbeError, ProbeResponse};
 pub use proxmox_endpoints::{ProxmoxEndpoints, Unselectable};
 pub use response_cache::{CacheKey, CachedResponse, ResponseCache};
@@ -59,7 +61,7 @@ pub use upload::UploadError;
 use auth_backoff::{Admission, KeyHash, Throttled};
 use breaker::whole_seconds;
 use connect::Dialer;
-use forward::Pool;
+use pool::Pool;
 
 /// The header that carries the API key since 0.0.7.
 pub const API_KEY: HeaderName = HeaderName::from_static("x-proxbox-api-key");

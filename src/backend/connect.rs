@@ -3,12 +3,10 @@
 use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -27,7 +25,7 @@ use crate::core::remote::Remote;
 use crate::deadline::timeout;
 use crate::tcp::TcpOptions;
 use crate::telemetry::BackendMetrics;
-use crate::tls::{self, Certificate, ConnectionUse, FileHashes, TlsError, Trust};
+use crate::tls::{self, Certificate, FileHashes, TlsError, Trust};
 
 /// A connection to the backend.
 pub(super) type Link = Box<dyn Stream>;
@@ -257,26 +255,6 @@ fn client_config(config: &BackendConfig) -> Result<Arc<ClientConfig>, TlsError> 
 
 fn file_hashes(config: &BackendConfig) -> FileHashes {
     FileHashes::for_client(&config.trust, config.client_certificate.as_ref())
-}
-
-/// Whether a pooled connection has received a response before. Each connection has its own.
-#[derive(Clone, Debug, Default)]
-pub(super) struct HasResponded(Arc<AtomicBool>);
-
-impl HasResponded {
-    pub(super) fn note(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn connection_use(&self) -> ConnectionUse {
-        if self.0.load(Ordering::Relaxed) { ConnectionUse::Reused } else { ConnectionUse::Fresh }
-    }
-}
-
-impl Connection for Link {
-    fn connected(&self) -> Connected {
-        Connected::new().extra(HasResponded::default())
-    }
 }
 
 #[cfg(test)]

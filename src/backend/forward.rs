@@ -2,39 +2,21 @@
 
 use std::error::Error;
 use std::future::Future;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use http::header::TRANSFER_ENCODING;
-use http::{Extensions, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
-use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::capture_connection;
-use hyper_util::client::legacy::{self, Client};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::Instant;
-use tower_service::Service;
 
-use super::connect::{Dialer, HasResponded, Link};
 use super::connect_error::ConnectError;
 use super::exchange::{RequestError, describe_failure};
+use super::pool::{PoolError, PooledBody};
 use super::upload::{Upload, UploadError, UploadProgress};
 use super::{Backend, BackendResponse};
 use crate::core::remote::Remote;
 use crate::deadline::timeout_at;
-use crate::tls::ConnectionUse;
-
-/// The body of a forwarded request.
-type RequestBody = UnsyncBoxBody<Bytes, UploadError>;
-
-/// How much of a response is buffered before the client reads it, in bytes. The head must fit.
-const BUFFER: usize = 64 * 1024;
-/// The maximum number of idle connections.
-const IDLE: usize = 32;
 
 /// Why there is no response to forward.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -58,41 +40,15 @@ pub enum ForwardError {
     TimedOut(humantime::FormattedDuration),
 }
 
-/// Connections kept alive for later requests.
-#[derive(Debug)]
-pub(super) struct Pool(Client<Connector, RequestBody>);
-
-impl Pool {
-    pub(super) fn new(dialer: Arc<Dialer>) -> Self {
-        let idle = dialer.config.limits.pool_idle;
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder
-            .http1_max_buf_size(BUFFER)
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(idle)
-            .pool_max_idle_per_host(if idle.is_zero() { 0 } else { IDLE })
-            // Retries only requests that were certainly not sent, because the pooled connection was closed.
-            .retry_canceled_requests(true)
-            // The request keeps the client's `Host`, or the one from its `:authority`.
-            .set_host(false);
-        Self(builder.build(Connector(dialer)))
-    }
-}
-
 impl Backend {
     /// Forwards `request` with its path, query, headers and body unchanged, and waits for the response head.
-    pub async fn forward<B>(&self, request: Request<B>) -> Result<Response<Incoming>, ForwardError>
+    pub async fn forward<B>(&self, request: Request<B>) -> Result<Response<PooledBody>, ForwardError>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let (mut parts, body) = request.into_parts();
         // The origin form of the target, even if the client used another.
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        let scheme = if self.url().is_tls() { "https" } else { "http" };
-        let target = Uri::builder().scheme(scheme).authority(self.url().authority()).path_and_query(target);
-        let unfit =
-            |error: http::Error| ForwardError::Broken { remote: self.remote(), why: error.to_string() };
-        parts.uri = target.build().map_err(unfit)?;
+        parts.uri = origin_form(&parts.uri);
         parts.version = Version::HTTP_11;
         self.request_readable(&mut parts.headers);
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
@@ -101,18 +57,16 @@ impl Backend {
         }
         let (progress, limits) = (UploadProgress::new(Instant::now().into()), self.limits());
         let body = Upload::new(body, limits, progress.clone());
-        let mut request = Request::from_parts(parts, body.boxed_unsync());
-        let connection = capture_connection(&mut request);
+        let request = Request::from_parts(parts, body.boxed_unsync());
         let response = async {
             let sent = Instant::now();
-            let mut response = self.pool.0.request(request).await.map_err(|error| self.failure(error))?;
+            let mut response = self.pool.send(request).await.map_err(|error| self.failure(error))?;
             self.metrics.response_arrived(sent.elapsed());
             self.note_status(response.status());
-            response.extensions_mut().remove::<HasResponded>().inspect(HasResponded::note);
             if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
                 // After an unhandled exception uvicorn closes the connection without announcing it. The next request
                 // on it would be lost, and is never retried.
-                connection.connection_metadata().as_ref().inspect(|connection| connection.poison());
+                response.body_mut().close_connection();
             }
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 return Err(self.broken("it switched protocols without an upgrade request".to_owned()));
@@ -127,8 +81,7 @@ impl Backend {
 
     /// Forwards an upgrade request on a connection of its own, and waits for the response head.
     pub async fn upgrade(&self, mut request: Request<()>) -> Result<BackendResponse, ForwardError> {
-        let target = request.uri().path_and_query().cloned();
-        *request.uri_mut() = target.map_or_else(|| Uri::from_static("/"), Uri::from);
+        *request.uri_mut() = origin_form(request.uri());
         *request.version_mut() = Version::HTTP_11;
         self.request_readable(request.headers_mut());
         let response = async {
@@ -159,17 +112,15 @@ impl Backend {
         }
     }
 
-    fn failure(&self, error: legacy::Error) -> ForwardError {
-        let source = error.source();
-        if let Some(connect) = source.and_then(|source| source.downcast_ref::<ConnectError>()) {
-            return self.unreachable(connect.clone());
-        }
-        let Some(hyper) = source.and_then(|source| source.downcast_ref::<hyper::Error>()) else {
-            return self.broken(error.to_string());
-        };
-        match hyper.source().and_then(|body| body.downcast_ref::<UploadError>()) {
-            Some(upload) => ForwardError::Upload(*upload),
-            None => self.broken(describe_failure(self.remote(), hyper, self.url(), connection_use(&error))),
+    fn failure(&self, error: PoolError) -> ForwardError {
+        match error {
+            PoolError::Connect(error) => self.unreachable(error),
+            PoolError::Broken(error, connection_use) => {
+                match error.source().and_then(|body| body.downcast_ref::<UploadError>()) {
+                    Some(upload) => ForwardError::Upload(*upload),
+                    None => self.broken(describe_failure(self.remote(), &error, self.url(), connection_use)),
+                }
+            }
         }
     }
 
@@ -185,28 +136,7 @@ impl Backend {
     }
 }
 
-/// The earlier use of a failed request's connection.
-fn connection_use(error: &legacy::Error) -> ConnectionUse {
-    let mut extras = Extensions::new();
-    error.connect_info().inspect(|connected| connected.get_extras(&mut extras));
-    extras.get().map_or(ConnectionUse::Fresh, HasResponded::connection_use)
-}
-
-/// The connector of the pool.
-#[derive(Clone, Debug)]
-struct Connector(Arc<Dialer>);
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Link>;
-    type Error = ConnectError;
-    type Future = BoxFuture<'static, Result<TokioIo<Link>, ConnectError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let dialer = Arc::clone(&self.0);
-        Box::pin(async move { dialer.connect().await.map(TokioIo::new) })
-    }
+/// The path and the query of `uri`.
+fn origin_form(uri: &Uri) -> Uri {
+    uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from)
 }

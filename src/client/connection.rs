@@ -34,7 +34,7 @@ pub struct ClientBody {
 
 /// A connection, driven by the task that waits for what it receives. In a task of its own, it would pass on one chunk at a
 /// time, and each would take two task switches.
-struct Connection {
+pub struct Connection {
     /// `None` once it has ended or was upgraded.
     running: Option<BoxFuture<'static, Result<(), hyper::Error>>>,
     /// Why it ended. An error also ends the body, where it is reported.
@@ -106,19 +106,18 @@ where
     let mut connection = Connection::new(connection.with_upgrades());
     match connection.drive(sender.send_request(request)).await {
         Ok(response) => Ok(response.map(|body| ClientBody { body, connection })),
-        // The connection ended before the request was sent. Its own error is the cause.
-        Err(error) if error.is_canceled() => Err(connection.error.unwrap_or(error)),
-        Err(error) => Err(error),
+        Err(error) => Err(connection.cause(error)),
     }
 }
 
 impl Connection {
-    fn new(connection: impl Future<Output = Result<(), hyper::Error>> + Send + 'static) -> Self {
+    /// The connection that `connection` performs.
+    pub fn new(connection: impl Future<Output = Result<(), hyper::Error>> + Send + 'static) -> Self {
         Self { running: Some(connection.boxed()), error: None }
     }
 
     /// Drives the connection until `poll` is ready, which waits for what the connection receives.
-    fn poll_with<T>(
+    pub fn poll_with<T>(
         &mut self,
         cx: &mut Context<'_>,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
@@ -135,16 +134,28 @@ impl Connection {
     }
 
     /// Drives the connection until `future` is ready, which waits for what the connection receives.
-    async fn drive<T>(&mut self, future: impl Future<Output = T>) -> T {
+    pub async fn drive<T>(&mut self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         poll_fn(|cx| self.poll_with(cx, |cx| future.as_mut().poll(cx))).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) {
+    /// Drives the connection as far as it gets.
+    pub fn poll(&mut self, cx: &mut Context<'_>) {
         if let Some(Poll::Ready(ended)) = self.running.as_mut().map(|running| running.poll_unpin(cx)) {
             self.running = None;
             self.error = ended.err();
         }
+    }
+
+    /// Whether it has not ended.
+    pub fn is_open(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// The cause of `error`, with which a request failed: if the connection ended before the request was sent, its own
+    /// error.
+    pub fn cause(self, error: hyper::Error) -> hyper::Error {
+        if error.is_canceled() { self.error.unwrap_or(error) } else { error }
     }
 }
 

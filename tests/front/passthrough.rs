@@ -267,6 +267,58 @@ async fn connections_to_the_backend_are_used_again_but_not_when_they_were_idle_f
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_idle_connection_to_the_backend_is_closed_after_the_limit_or_when_the_backend_closes_it() {
+    for (closes, seconds) in [(false, 4), (true, 0)] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = [("limits.pool_idle", "4s")];
+        let front = TestBridge::start(config(listener.local_addr().unwrap(), &settings)).await;
+        let backend = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = vec![0; 4096];
+            assert!(stream.read(&mut head).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            stream
+        };
+        let (mut stream, answer) = tokio::join!(backend, front.get("/x", &[]));
+        assert_eq!(answer.text(), "ok");
+        let began = tokio::time::Instant::now();
+        if closes {
+            stream.shutdown().await.unwrap();
+        }
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "the bridge closes it");
+        assert_eq!(began.elapsed().as_secs(), seconds);
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_answers_early_gets_the_whole_request_and_the_next_one_on_its_connection() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let front = TestBridge::start(config(listener.local_addr().unwrap(), &[])).await;
+    let head = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n";
+    let mut client = Client::raw(front.address, head).await;
+    let (backend, _) = listener.accept().await.unwrap();
+    let (mut received, mut reply) = backend.into_split();
+    let mut seen = Vec::new();
+    let mut receive = async |until: &str| {
+        while !String::from_utf8_lossy(&seen).contains(until) {
+            assert!(received.read_buf(&mut seen).await.unwrap() > 0);
+        }
+    };
+    let answered = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    receive("\r\n\r\n").await;
+    reply.write_all(answered).await.unwrap();
+    assert_eq!(client.next_answer().await.text(), "ok");
+    client.write(b"body").await;
+    receive("\r\n\r\nbody").await;
+    let again = async {
+        receive("GET /y ").await;
+        reply.write_all(answered).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(front.get("/y", &[]), again);
+    assert_eq!(answer.text(), "ok");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_that_may_have_been_done_is_never_sent_twice() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let front = TestBridge::start(config(listener.local_addr().unwrap(), &[])).await;
