@@ -4,7 +4,9 @@
 //! A rejected request never reaches hyper. A placeholder request takes its place, which is answered with the
 //! rejection. So the rejection is sent in order, after the responses to earlier requests, and closes the connection.
 
+use std::borrow::Cow;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use bytes::{Buf, BytesMut};
 use http::Uri;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use parking_lot::Mutex;
-use percent_encoding::percent_decode_str;
+use percent_encoding::percent_decode;
 use tokio::time::{Sleep, sleep};
 
 use super::LINGER;
@@ -148,8 +150,8 @@ impl<T: Read + Unpin> Http1Guard<T> {
                 let _ = self.poll_discard(cx);
                 return Poll::Pending;
             }
-            let mut piece = [0; CHUNK_BYTES];
-            let mut read = ReadBuf::new(&mut piece);
+            let mut piece = [MaybeUninit::uninit(); CHUNK_BYTES];
+            let mut read = ReadBuf::uninit(&mut piece);
             if let Poll::Ready(read_now) = Pin::new(&mut self.io).poll_read(cx, read.unfilled()) {
                 read_now?;
                 if read.filled().is_empty() {
@@ -256,12 +258,13 @@ fn keep_open(head: &mut [u8]) -> KeepAlive {
         return KeepAlive::Yes;
     };
     let target = line.split(|byte| *byte == b' ').next().unwrap_or_default();
-    let Ok(uri) = Uri::try_from(target) else { return KeepAlive::Yes };
+    let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
     // The path is decoded like later in routing.
-    let path = percent_decode_str(uri.path()).decode_utf8_lossy();
-    if !["/stream", "/stream/", "/events"].iter().any(|end| path.ends_with(end)) {
+    let path = if path.contains(&b'%') { percent_decode(path).into() } else { Cow::Borrowed(path) };
+    if !["/stream", "/stream/", "/events"].iter().any(|end| path.ends_with(end.as_bytes())) {
         return KeepAlive::Yes;
     }
+    let Ok(uri) = Uri::try_from(target) else { return KeepAlive::Yes };
     let is_sync = is_sync_stream(&uri);
     let Some(end) = memchr::memmem::find(head, b"\r\n\r\n") else { return KeepAlive::Yes };
     let mut keep_alive = KeepAlive::Yes;
