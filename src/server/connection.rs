@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::FutureExt;
 use http::header::CONNECTION;
@@ -221,10 +222,9 @@ async fn served(
 
 fn builders(limits: &Limits) -> Builders {
     let (mut http1, mut http2) = (http1::Builder::new(), http2::Builder::new(StreamExecutor::default()));
-    // The guard limits the time for a head. This limits the time between two requests.
+    // The guard limits the time for a head, and the activity the time between two requests.
     http1
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.client_idle)
+        .header_read_timeout(None::<Duration>)
         .max_headers(limits.header_count + 1)
         .max_buf_size(limits.head_bytes + BUFFER);
     http2
