@@ -103,7 +103,7 @@ pub(super) async fn answer(
         return Ok(inventory::answer(context, parts, body, inventory).boxed().await);
     }
     if templates::matches(&parts.method, path, parts.uri.query().unwrap_or_default()) {
-        let response = match release(context, &parts).await {
+        let response = match release(context, &parts).boxed().await {
             Ok(release) => templates::answer(context, &parts, release).boxed().await,
             Err(refused) => Some(*refused),
         };
@@ -111,7 +111,7 @@ pub(super) async fn answer(
     }
     let guest = config::match_path(&parts.method, path);
     if guest.is_some() || rows::matches(path) {
-        let release = match release(context, &parts).await {
+        let release = match release(context, &parts).boxed().await {
             Ok(Some(release)) => release,
             Ok(None) => return Err((parts, body)),
             Err(refused) => return Ok(*refused),
@@ -122,7 +122,7 @@ pub(super) async fn answer(
             None => merge(rows::answer(context, request, path, release).boxed().await),
         });
     }
-    let lacks = || async { context.backend.lacks(KEY_STATUS, &parts.headers).await == Ok(true) };
+    let lacks = || async { context.backend.lacks(KEY_STATUS, &parts.headers).boxed().await == Ok(true) };
     // A bridge in front of this one must see what the backend has. It has the same shim.
     let is_emulated = shims.is_on(Shim::Auth) && !came_through_bridge(&parts.headers);
     if !is_emulated || ![KEY_STATUS, REGISTER, KEYS].contains(&path) || !lacks().await {
@@ -171,7 +171,7 @@ pub(super) async fn scope(context: &RequestContext, parts: &mut Parts, path: &st
     if !is_scoped && !has_branch {
         return Ok(());
     }
-    let release = release(context, parts).await?;
+    let release = release(context, parts).boxed().await?;
     let refused = |shim, refusal: &Refusal| {
         count_shim(shim, ShimAction::Refused, path);
         refusal_response(path, refusal)
@@ -231,7 +231,7 @@ async fn version(context: &RequestContext, parts: Parts, body: Incoming) -> Resp
         return response;
     }
     let (response, is_missing) = is_bare_404(context, response).await;
-    match release(context, &parts).await {
+    match release(context, &parts).boxed().await {
         Ok(Some(release)) if is_missing => {
             let bridge = json!({
                 "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION"), "detected_by": "streams",

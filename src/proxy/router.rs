@@ -39,7 +39,7 @@ impl Proxy {
             let is_stream = parts.method == Method::GET && is_sync_stream(&parts.uri);
             if let Some(page) = page.as_mut().filter(|_| is_stream) {
                 // Old backends answer nothing during a sync.
-                page.fetch_headers().await;
+                page.fetch_headers().boxed().await;
             }
             let registration = key_registration(&context, &parts);
             let (route, mut response) = serve(context, parts, body).await;
@@ -47,7 +47,7 @@ impl Proxy {
                 registration(response.status());
             }
             if let Some(page) = page {
-                page.complete(&mut response).await;
+                page.complete(&mut response).boxed().await;
             }
             (route, response)
         })

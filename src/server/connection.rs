@@ -241,14 +241,15 @@ async fn answer(
     request: Request<Incoming>,
     peer: &Peer,
 ) -> Response<Body> {
+    // The others are boxed: this future would have the size of the largest.
     match role {
         ListenerRole::Clients(_) => proxy.answer(request, peer).await,
-        ListenerRole::Admin => admin::answer(proxy, request, peer).await,
+        ListenerRole::Admin => admin::answer(proxy, request, peer).boxed().await,
         ListenerRole::Netbox(wanted) => tokio::select! {
             biased;
             // The connection closes with it.
             () = access_revoked(Arc::clone(proxy), role, peer.address) => std::future::pending().await,
-            response = proxy.answer_netbox(request, peer, wanted) => response,
+            response = proxy.answer_netbox(request, peer, wanted).boxed() => response,
         },
     }
 }
