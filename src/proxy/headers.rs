@@ -69,5 +69,8 @@ pub(crate) fn as_http_1(parts: &mut Parts) {
 /// The path for routing, decoded. Backends decode it as well (ASGI decodes once, including `%2F`), and no sync and no
 /// change of keys may bypass the bridge.
 pub(super) fn decoded_path(uri: &Uri) -> Cow<'_, str> {
-    percent_decode_str(uri.path()).decode_utf8_lossy()
+    match uri.path() {
+        path if path.contains('%') => percent_decode_str(path).decode_utf8_lossy(),
+        path => Cow::Borrowed(path),
+    }
 }
