@@ -7,6 +7,7 @@
 //! an unknown sender, and so does everything to its left: the forwarded chain starts after it. Newer backends ignore
 //! a chain with any invalid element, and count all clients as one.
 
+use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -27,6 +28,9 @@ const FORWARDING_HEADERS: [HeaderName; 5] = [
     HeaderName::from_static("x-forwarded-ssl"),
     HeaderName::from_static("x-real-ip"),
 ];
+
+/// The length of most addresses, with a separator, in bytes.
+const ADDRESS_BYTES: usize = 16;
 
 /// The origin of a request.
 #[derive(Clone, Debug)]
@@ -59,12 +63,12 @@ impl Forwarded {
         // Elements to the left of an untrusted address are ignored.
         let client = chain.iter().find(|address| !is_trusted_address(address)).or(chain.last());
         let client = client.copied().unwrap_or(peer);
-        let trusted_header = |name| closest(headers, &name).filter(|_| is_trusted);
+        let trusted_header = |name| if is_trusted { closest(headers, &name) } else { None };
         let own = HeaderValue::from_static(if *scheme == Scheme::HTTPS { "https" } else { "http" });
         Self {
             client,
             is_trusted,
-            chain: joined(chain.into_iter().map(|address| address.to_string())),
+            chain: joined(&chain),
             forwarded: if is_trusted { forwarded(headers) } else { None },
             proto: trusted_header(PROTO).unwrap_or(own),
             host: trusted_header(HOST).or_else(|| HeaderValue::from_str(host?).ok()),
@@ -84,7 +88,7 @@ impl Forwarded {
     /// Sets the forwarding headers for the backend.
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
         let claims = FORWARDING_HEADERS.map(|claim| {
-            let value = closest(headers, &claim).filter(|_| self.is_trusted);
+            let value = if self.is_trusted { closest(headers, &claim) } else { None };
             (claim, value)
         });
         let own = [
@@ -114,14 +118,18 @@ fn forwarded(headers: &HeaderMap) -> Option<HeaderValue> {
     let is_whole = |element: &[u8]| element.iter().filter(|byte| **byte == b'"').count() % 2 == 0;
     let elements = list(headers, &FORWARDED).rev();
     let readable = elements.take_while(|element| is_text(element) && is_whole(element));
-    joined(readable.map(|element| String::from_utf8_lossy(element).into_owned()))
+    joined(&readable.map(String::from_utf8_lossy).collect::<Vec<_>>())
 }
 
 /// Joins a list that was read from the right in its original order; `None` if it is empty.
-fn joined(elements: impl Iterator<Item = String>) -> Option<HeaderValue> {
-    let mut elements: Vec<String> = elements.collect();
-    elements.reverse();
-    if elements.is_empty() { None } else { HeaderValue::from_str(&elements.join(", ")).ok() }
+fn joined(elements: &[impl Display]) -> Option<HeaderValue> {
+    let mut text = String::with_capacity(ADDRESS_BYTES * elements.len());
+    for element in elements.iter().rev() {
+        let separator = if text.is_empty() { "" } else { ", " };
+        // Writing to a string does not fail.
+        let _ = write!(text, "{separator}{element}");
+    }
+    if text.is_empty() { None } else { HeaderValue::try_from(text).ok() }
 }
 
 /// Returns whether it contains only visible ASCII characters and spaces.
