@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
 use http::Response;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
@@ -18,12 +19,14 @@ use crate::telemetry;
 
 /// The number of slots in use, by key.
 #[derive(Clone, Debug)]
-pub struct Quota<K>(Arc<Mutex<HashMap<K, usize>>>);
+pub struct Quota<K>(Arc<Mutex<Counts<K>>>);
+
+type Counts<K> = HashMap<K, usize, RandomState>;
 
 /// Slots in use. Dropping it releases them.
 #[derive(Debug)]
 pub struct QuotaGuard<K: Eq + Hash> {
-    counts: Arc<Mutex<HashMap<K, usize>>>,
+    counts: Arc<Mutex<Counts<K>>>,
     keys: Vec<K>,
 }
 
