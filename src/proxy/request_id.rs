@@ -26,14 +26,19 @@ impl RequestTrace {
     /// Reads the ids from `headers`, or creates them, and sets them there.
     pub(super) fn from_headers(headers: &mut HeaderMap) -> Self {
         let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_plain(id));
-        let request = request_id.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
+        let mut digits = Uuid::encode_buffer();
+        let request = match request_id {
+            Some(id) => id.to_owned(),
+            None => Uuid::new_v4().hyphenated().encode_lower(&mut digits).to_owned(),
+        };
         let parent = headers.get(TRACEPARENT).and_then(|parent| parent.to_str().ok());
         let parent = match parent.filter(|parent| is_parent(parent)) {
             Some(parent) => parent.to_owned(),
             None => {
                 headers.remove(TRACESTATE);
-                let (trace, span) = (Uuid::new_v4().simple(), Uuid::new_v4().simple().to_string());
-                format!("00-{trace}-{}-01", &span[..16])
+                let trace = Uuid::new_v4().simple().encode_lower(&mut digits).to_owned();
+                let span = &Uuid::new_v4().simple().encode_lower(&mut digits)[..16];
+                ["00-", &trace, "-", span, "-01"].concat()
             }
         };
         let trace = parent[3..35].to_owned();
