@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use tracing::{Event, Level, Metadata, Span, Subscriber};
 use tracing_subscriber::filter::{FilterExt, LevelFilter, ParseError, filter_fn};
-use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -25,7 +25,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 use super::audit::AUDIT;
 use crate::core::text::log_format::LogFormat;
 use crate::core::text::redact::Redactor;
-use json::FlatJson;
+use json::{FlatJson, SpanEntries};
 use repeats::Repeats;
 
 /// The name of the span of a job.
@@ -79,8 +79,7 @@ pub fn start(filter: &str, format: Option<LogFormat>) -> Result<(), FilterError>
             log.event_format(BridgeFormat { format, lines }).boxed()
         }
         LogFormat::Json => {
-            let fields = JsonFields::new();
-            log.fmt_fields(fields).event_format(BridgeFormat { format: FlatJson, lines }).boxed()
+            log.fmt_fields(SpanEntries).event_format(BridgeFormat { format: FlatJson, lines }).boxed()
         }
         LogFormat::Logfmt => {
             let log = tracing_logfmt::builder().with_span_path(false).layer().with_writer(io::stderr);
