@@ -33,7 +33,7 @@ use super::write_timeout::WriteTimeout;
 use crate::admin;
 use crate::app::ClientListener;
 use crate::config::Limits;
-use crate::core::http::guard;
+use crate::core::http::guard::{self, KeepAlive};
 use crate::core::http::headers::list;
 use crate::deadline;
 use crate::proxy::Proxy;
@@ -171,8 +171,9 @@ async fn served(
             }
             let may_stream =
                 version == http::Version::HTTP_11 && !may_upgrade && request.body().is_end_stream();
-            let is_last =
+            let closes =
                 list(request.headers(), &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"close"));
+            let keep_alive = if closes { KeepAlive::No } else { KeepAlive::Yes };
             let is_head = request.method() == Method::HEAD;
             if version == http::Version::HTTP_11 {
                 peer.informational.begin(request_number);
@@ -187,7 +188,7 @@ async fn served(
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             let response = response.map(|body| exchange.watch(body, version));
-            Ok::<_, Infallible>(if may_stream { slot.wrap(response, is_last) } else { response })
+            Ok::<_, Infallible>(if may_stream { slot.wrap(response, keep_alive) } else { response })
         })
     });
     let mut served = HttpConnection::new(io, service, slot, builders(&limits));

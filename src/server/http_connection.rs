@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::http1_guard::Http1Guard;
 use super::stream_response::StreamResponse;
 use super::stream_slot::{StreamSlot, WaitingStream};
+use crate::core::http::guard::KeepAlive;
 use crate::respond::{Body, BoxError};
 
 /// The settings of hyper.
@@ -75,7 +76,9 @@ where
             (State::Opening(io, service), _) if io.is_http2() => {
                 State::Http2(Box::pin(self.builders.http2.serve_connection(io, service)))
             }
-            (State::Streaming(io, _, stream), _) if stream.is_last || self.is_closing => State::Closing(io),
+            (State::Streaming(io, _, stream), _) if stream.keep_alive == KeepAlive::No || self.is_closing => {
+                State::Closing(io)
+            }
             (State::Opening(io, service) | State::Streaming(io, service, _), _) => {
                 State::Http1(Box::new(self.builders.http1.serve_connection(io, service).with_upgrades()))
             }

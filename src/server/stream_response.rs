@@ -12,6 +12,7 @@ use hyper::rt::{Read, Write};
 
 use super::http1_guard::Http1Guard;
 use super::stream_slot::WaitingStream;
+use crate::core::http::guard::KeepAlive;
 use crate::respond::{Body, BoxError};
 
 /// How many chunks are written at once.
@@ -54,13 +55,13 @@ pub(super) struct StreamResponse {
     error: Option<BoxError>,
     unsent: VecDeque<Chunk>,
     is_flushed: bool,
-    /// Whether the connection closes after it.
-    pub(super) is_last: bool,
+    /// Whether the connection stays open after it.
+    pub(super) keep_alive: KeepAlive,
 }
 
 impl StreamResponse {
-    pub(super) fn new(WaitingStream { body, is_last }: WaitingStream) -> Self {
-        Self { body: Some(body), error: None, unsent: VecDeque::new(), is_flushed: false, is_last }
+    pub(super) fn new(WaitingStream { body, keep_alive }: WaitingStream) -> Self {
+        Self { body: Some(body), error: None, unsent: VecDeque::new(), is_flushed: false, keep_alive }
     }
 
     /// Sends the stream to `io`. Ready at its end, and when the client closes the connection.

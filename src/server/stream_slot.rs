@@ -16,6 +16,7 @@ use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 
+use crate::core::http::guard::KeepAlive;
 use crate::core::http::headers::is_event_stream;
 use crate::respond::{Body, BoxError};
 
@@ -44,8 +45,8 @@ impl StreamSlot {
     }
 
     /// Wraps the body of `response`, if it is an event stream, so that it can be taken over. The request was HTTP/1.1,
-    /// without a body and an upgrade. `is_last` says whether the connection closes after it.
-    pub(super) fn wrap(self: &Arc<Self>, response: Response<Body>, is_last: bool) -> Response<Body> {
+    /// without a body and an upgrade.
+    pub(super) fn wrap(self: &Arc<Self>, response: Response<Body>, keep_alive: KeepAlive) -> Response<Body> {
         let headers = response.headers();
         let is_chunked =
             ![CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER].iter().any(|name| headers.contains_key(name))
@@ -53,8 +54,9 @@ impl StreamSlot {
         if !is_chunked || !is_event_stream(headers) {
             return response;
         }
-        response
-            .map(|body| EventStreamBody { body: Some(body), is_last, slot: Arc::clone(self) }.boxed_unsync())
+        response.map(|body| {
+            EventStreamBody { body: Some(body), keep_alive, slot: Arc::clone(self) }.boxed_unsync()
+        })
     }
 }
 
@@ -62,14 +64,13 @@ impl StreamSlot {
 #[derive(Debug)]
 pub(super) struct WaitingStream {
     pub(super) body: Body,
-    /// Whether the connection closes after it.
-    pub(super) is_last: bool,
+    pub(super) keep_alive: KeepAlive,
 }
 
 /// The body of an event stream, until it waits for its next frame for the first time.
 struct EventStreamBody {
     body: Option<Body>,
-    is_last: bool,
+    keep_alive: KeepAlive,
     slot: Arc<StreamSlot>,
 }
 
@@ -84,8 +85,8 @@ impl http_body::Body for EventStreamBody {
         let Some(body) = &mut self.body else { return Poll::Pending };
         let polled = Pin::new(body).poll_frame(cx);
         if polled.is_pending() {
-            let is_last = self.is_last;
-            *self.slot.stream.lock() = self.body.take().map(|body| WaitingStream { body, is_last });
+            let keep_alive = self.keep_alive;
+            *self.slot.stream.lock() = self.body.take().map(|body| WaitingStream { body, keep_alive });
         }
         polled
     }

@@ -76,8 +76,9 @@ fn served() -> Pair<impl ServedConnection> {
     let io = Http1Guard::new(TokioIo::new(ours), Ipv4Addr::LOCALHOST.into(), bounds, LINGER, signals);
     let wrapping = Arc::clone(&slot);
     let service = service_fn(move |request: Request<Incoming>| {
-        let is_last = request.headers().contains_key("connection");
-        let response = wrapping.wrap(response(request.uri().path(), &received), is_last);
+        let closes = request.headers().contains_key("connection");
+        let keep_alive = if closes { KeepAlive::No } else { KeepAlive::Yes };
+        let response = wrapping.wrap(response(request.uri().path(), &received), keep_alive);
         async { Ok::<_, Infallible>(response) }
     });
     let builders =
