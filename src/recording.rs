@@ -32,6 +32,9 @@ pub(crate) use envelope::{CommandEnvelope, key_in};
 pub use line::LineError;
 pub use ndjson::{ParseError, RecordingError};
 
+/// What every recording begins with.
+pub(crate) const START: &str = "{\"recording\":";
+
 /// The version of the format that this crate reads and writes.
 pub const FORMAT: u32 = 1;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tokio::task::spawn_blocking;
@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use super::registry::Registry;
 use crate::ledger::{Cleaning, CleaningResult, JobId};
 use crate::private;
-use crate::recording::{Direction, RecordedEvent, RecordedFrame, Recording};
+use crate::recording::{Direction, RecordedEvent, RecordedFrame, Recording, START};
 
 /// The length of the end of a file that has the last line of a recording that has ended, in bytes.
 const END: u64 = 4096;
@@ -67,6 +67,9 @@ fn end_recording(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     let mut bytes = fs::read(path)?;
+    if !bytes.starts_with(START.as_bytes()) && !START.as_bytes().starts_with(&bytes) {
+        return Ok(());
+    }
     bytes.truncate(memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1));
     if bytes.is_empty() {
         return fs::remove_file(path);
@@ -76,12 +79,14 @@ fn end_recording(path: &Path) -> io::Result<()> {
     if recording.request().is_none() {
         return fs::remove_file(path);
     }
-    let t_ms = recording.frames.last().map_or(0.0, |frame| frame.t_ms);
-    if !has_end(&bytes) {
-        let open = RecordedFrame { t_ms, direction: Direction::Ctl, event: RecordedEvent::Open };
-        bytes.extend_from_slice(open.to_line().as_bytes());
+    // In place: what is interrupted here is repeated at the next start.
+    File::options().write(true).open(path)?.set_len(bytes.len() as u64)?;
+    if has_end(&bytes) {
+        return Ok(());
     }
-    private::replace(path, &bytes)
+    let t_ms = recording.frames.last().map_or(0.0, |frame| frame.t_ms);
+    let open = RecordedFrame { t_ms, direction: Direction::Ctl, event: RecordedEvent::Open };
+    private::append(path)?.write_all(open.to_line().as_bytes())
 }
 
 /// Whether `bytes`, the end of a recording, ends with the last frame of one.
@@ -164,6 +169,17 @@ mod tests {
                 );
                 assert_eq!(length == whole.len(), ended == whole.as_bytes(), "{length}");
             }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_recording_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.1.ndjson");
+        for text in ["note", "{\"a\": 1}\n", "{\"recording\":1}\nnote\n"] {
+            fs::write(&path, text).unwrap();
+            end_recording(&path).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
     }
 }

@@ -37,7 +37,7 @@ use crate::client::BridgeClient;
 use crate::config::{Config, EffectiveConfig, environment};
 use crate::core::text::credentials::CredentialFilter;
 use crate::core::text::redact::Redactor;
-use crate::recording::Recording;
+use crate::recording::{Recording, START};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -64,8 +64,6 @@ struct Bundle {
 
 /// The file with the recordings of all legs.
 const RECORDING: &str = "recording.ndjson";
-/// The beginning of a recording.
-const FIRST_LINE: &str = "{\"recording\":";
 
 /// Writes the bundle.
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
@@ -142,7 +140,7 @@ async fn bridge_state(client: &BridgeClient) -> Option<Value> {
 /// Recordings without a credential that lies across two frames. What cannot be read stays as it is.
 fn joined(recordings: &[u8]) -> String {
     let text = String::from_utf8_lossy(recordings);
-    let starts = text.match_indices(FIRST_LINE).map(|(at, _)| at);
+    let starts = text.match_indices(START).map(|(at, _)| at);
     let starts: Vec<usize> = starts.filter(|at| *at == 0 || text.as_bytes()[at - 1] == b'\n').collect();
     let ends = starts.iter().skip(1).copied().chain([text.len()]);
     let one = |(start, end): (&usize, usize)| match Recording::parse(&text[*start..end]) {

@@ -215,7 +215,8 @@ fn parse<'a, T: Deserialize<'a>>(value: &mut T, text: &'a str, depth: u8) -> Opt
     Some(rest)
 }
 
-/// Skips a value of another type than that of the field.
+/// Skips a value of another type than that of the field. Numbers, and strings with escapes, are left to `serde_json`: a
+/// number is a text of [`LenientText`].
 fn skip_unfit<'a, T: Deserialize<'a>>(value: &mut T, text: &'a str, depth: u8) -> Option<&'a str> {
     match text.as_bytes().first()? {
         b'{' | b'[' | b't' | b'f' | b'n' => skip(text, depth),

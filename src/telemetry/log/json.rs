@@ -105,7 +105,7 @@ impl Entries<'_> {
         self.end_string(start);
     }
 
-    fn number(&mut self, field: &Field, value: impl Into<serde_json::Value>) {
+    fn scalar(&mut self, field: &Field, value: impl Into<serde_json::Value>) {
         self.name(field.name());
         // Writing to a string does not fail.
         let _ = write!(self.0, "{}", value.into());
@@ -146,25 +146,32 @@ impl Visit for Entries<'_> {
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.number(field, value);
+        self.scalar(field, value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.number(field, value);
+        self.scalar(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.number(field, value);
+        self.scalar(field, value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.number(field, value);
+        self.scalar(field, value);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
     use serde_json::Value;
+    use tracing::field::Empty;
+    use tracing::subscriber::with_default;
+    use tracing_subscriber::Registry;
+    use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
 
@@ -181,5 +188,42 @@ mod tests {
         let mut left = String::new();
         Entries(&mut left).raw(",\"a\":1,\"b\":\"x\"", |name| name != "a").unwrap();
         assert_eq!(left, ",\"b\":\"x\"");
+    }
+
+    #[test]
+    fn a_name_stands_once_in_a_line_with_the_value_that_was_recorded_last() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let written = Arc::clone(&lines);
+        let layer = tracing_subscriber::fmt::layer()
+            .fmt_fields(SpanEntries)
+            .event_format(FlatJson)
+            .with_writer(move || Lines(Arc::clone(&written)));
+        with_default(Registry::default().with(layer), || {
+            let span = tracing::info_span!("request", a = 1, b = Empty, c = f64::NAN);
+            span.record("b", "x").record("b", "y");
+            span.in_scope(|| tracing::info!(a = 2, "first"));
+            span.in_scope(|| tracing::info!("second"));
+        });
+        let text = String::from_utf8(lines.lock().clone()).unwrap();
+        let (first, second) = text.split_once('\n').unwrap();
+        assert!(first.contains("\"a\":2") && !first.contains("\"a\":1"), "{text}");
+        assert!(second.contains("\"a\":1"), "{text}");
+        for line in [first, second] {
+            assert!(line.contains("\"b\":\"y\"") && !line.contains("\"b\":\"x\""), "{text}");
+            assert!(line.contains("\"c\":null"), "{text}");
+        }
+    }
+
+    /// What was written, by all writers.
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
     }
 }
