@@ -7,8 +7,11 @@ use std::thread;
 
 /// Its one stream.
 pub const PATH: &str = "/virtualization/virtual-machines/create/stream";
-/// A response that never ends.
+/// An event stream that never ends.
 pub const ENDLESS: &str = "/dcim/endless";
+/// The head of an event stream.
+const EVENT_STREAM: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 /// How much is written at once, in bytes.
 const AT_ONCE: usize = 64 * 1024;
 
@@ -51,9 +54,12 @@ fn answer(mut connection: TcpStream, count: usize, events: Events) {
             return;
         }
         (_, Some(ENDLESS)) => {
-            let start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
             // Until the client disconnects.
-            drop(connection.write_all(start).and_then(|()| connection.read(&mut [0])));
+            drop(
+                connection
+                    .write_all(format!("{EVENT_STREAM}5\r\nhello\r\n").as_bytes())
+                    .and_then(|()| connection.read(&mut [0])),
+            );
             return;
         }
         (_, Some(PATH)) => "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n",
@@ -64,8 +70,7 @@ fn answer(mut connection: TcpStream, count: usize, events: Events) {
 }
 
 fn stream(connection: &mut TcpStream, count: usize, events: Events) -> std::io::Result<()> {
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-    connection.write_all(head.as_bytes())?;
+    connection.write_all(EVENT_STREAM.as_bytes())?;
     let mut piece = Vec::with_capacity(2 * AT_ONCE);
     for number in 1..count {
         match events {
