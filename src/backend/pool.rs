@@ -1,6 +1,7 @@
 //! Connections to a backend that are kept for later requests.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
@@ -108,9 +109,18 @@ impl PooledConnection {
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         self.connection.drive(self.sender.try_send_request(request)).await
     }
+
+    /// Closes it, over TLS with a `close_notify`.
+    fn close(self) {
+        let Self { sender, mut connection } = self;
+        drop(sender);
+        connection.poll(&mut Context::from_waker(Waker::noop()));
+    }
 }
 
 /// The body of a response. Its connection is kept for later requests once the body was read.
+///
+/// A request body that is still being sent goes on while this body is polled.
 #[derive(Debug)]
 pub struct PooledBody {
     /// `None` while it is dropped, like the connection.
@@ -120,7 +130,7 @@ pub struct PooledBody {
     idle: Option<Arc<IdleConnections>>,
     /// What was received last, the head included, may not be sent to the client yet.
     has_unsent: bool,
-    /// How the body failed, once that has been sent.
+    /// How the body failed. It is returned one turn later, so that what was received before can be sent.
     error: Option<hyper::Error>,
 }
 
@@ -180,8 +190,9 @@ impl Drop for PooledBody {
             return;
         }
         if connection.sender.is_ready() {
-            if let Some(idle) = &self.idle {
-                idle.put(connection);
+            match &self.idle {
+                Some(idle) => idle.put(connection),
+                None => connection.close(),
             }
         } else if let Ok(runtime) = Handle::try_current() {
             // The backend has answered, and still reads the request.
@@ -193,11 +204,20 @@ impl Drop for PooledBody {
 
 /// Drives `connection` until it is ready for the next request, and puts it among `idle`.
 async fn finish(mut connection: PooledConnection, idle: Option<Weak<IdleConnections>>) {
-    let PooledConnection { sender, connection: running } = &mut connection;
-    let is_ready = running.drive(sender.ready()).await.is_ok();
-    if let Some(idle) = idle.and_then(|idle| idle.upgrade()).filter(|_| is_ready) {
-        connection.connection.poll(&mut Context::from_waker(&idle.waker));
-        idle.put(connection);
+    // Not `SendRequest::ready`: polled with another waker, it wakes the one before, and `drive` has two.
+    poll_fn(|cx| {
+        connection.connection.poll(cx);
+        let is_over = connection.sender.is_ready() || !connection.connection.is_open();
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    let is_open = connection.connection.is_open();
+    match idle.and_then(|idle| idle.upgrade()).filter(|_| is_open) {
+        Some(idle) => {
+            connection.connection.poll(&mut Context::from_waker(&idle.waker));
+            idle.put(connection);
+        }
+        None => connection.close(),
     }
 }
 
@@ -244,8 +264,11 @@ impl Default for IdleConnections {
 impl IdleConnections {
     /// The connection that was used last, unless it is idle for too long, as the others are then.
     fn take(&self) -> Option<PooledConnection> {
-        let (_, mut connection) =
-            self.connections.lock().idle.pop().filter(|(since, _)| since.elapsed() < self.timeout)?;
+        let (since, mut connection) = self.connections.lock().idle.pop()?;
+        if since.elapsed() >= self.timeout {
+            connection.close();
+            return None;
+        }
         // The request must not wake the task.
         connection.connection.poll(&mut Context::from_waker(Waker::noop()));
         Some(connection)
@@ -255,6 +278,8 @@ impl IdleConnections {
     fn put(self: &Arc<Self>, connection: PooledConnection) {
         let mut connections = self.connections.lock();
         if self.timeout.is_zero() || connections.idle.len() >= MAX_IDLE {
+            drop(connections);
+            connection.close();
             return;
         }
         if !connections.are_watched {
@@ -270,12 +295,17 @@ impl IdleConnections {
     fn sweep(&self) -> Option<Instant> {
         let mut connections = self.connections.lock();
         let now = Instant::now();
-        connections.idle.retain_mut(|(since, PooledConnection { connection, .. })| {
+        let is_overdue = |since: &Instant| now.saturating_duration_since(*since) >= self.timeout;
+        let overdue = connections.idle.iter().take_while(|(since, _)| is_overdue(since)).count();
+        let overdue: Vec<_> = connections.idle.drain(..overdue).collect();
+        connections.idle.retain_mut(|(_, PooledConnection { connection, .. })| {
             connection.poll(&mut Context::from_waker(&self.waker));
-            connection.is_open() && now.saturating_duration_since(*since) < self.timeout
+            connection.is_open()
         });
         let due = connections.idle.first().map(|(since, _)| *since + self.timeout);
         connections.are_watched = due.is_some();
+        drop(connections);
+        overdue.into_iter().for_each(|(_, connection)| connection.close());
         due
     }
 }
@@ -290,5 +320,59 @@ async fn close_idle(idle: Weak<IdleConnections>, activity: Arc<Activity>) {
 impl fmt::Debug for IdleConnections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IdleConnections").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::StreamExt;
+    use futures::channel::mpsc;
+    use http_body_util::{BodyExt, StreamBody};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// Counts how often the task is scheduled.
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_an_answered_request_schedules_the_task_only_when_a_part_of_it_is_there() {
+        let (ours, mut backend) = duplex(4096);
+        let (sender, connection) = http1::handshake(TokioIo::new(ours)).await.unwrap();
+        let mut connection = PooledConnection { sender, connection: Connection::new(connection) };
+        let (mut parts, body) = mpsc::channel::<Result<Frame<Bytes>, UploadError>>(4);
+        let mut request = Request::post("/x").header("content-length", 4).body(()).unwrap();
+        *request.version_mut() = http::Version::HTTP_11;
+        let request = request.map(|()| StreamBody::new(body.map(|part| part)).boxed_unsync());
+        let answered = async {
+            assert!(backend.read(&mut [0; 1024]).await.unwrap() > 0);
+            backend.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        };
+        let (response, ()) = tokio::join!(connection.send(request), answered);
+        drop(response.unwrap());
+
+        let task = Arc::<Task>::default();
+        let waker = Arc::clone(&task).into();
+        let mut finished = Box::pin(finish(connection, None));
+        let mut poll = || finished.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+        let _ = (poll(), poll());
+        let before = task.0.load(Ordering::Relaxed);
+        parts.try_send(Ok(Frame::data(Bytes::from_static(b"ab")))).unwrap();
+        assert!(!poll() && !poll() && !poll());
+        assert_eq!(task.0.load(Ordering::Relaxed), before + 1);
+        parts.try_send(Ok(Frame::data(Bytes::from_static(b"cd")))).unwrap();
+        assert!(poll());
+        let mut received = Vec::new();
+        backend.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"abcd");
     }
 }

@@ -1,6 +1,6 @@
-//! The activity of an HTTP/2 connection, to detect a stalled client.
+//! The activity of a connection, to detect an idle client, and over HTTP/2 a stalled one.
 //!
-//! The transport does not show which side waits. A reader that grants no more window stalls its stream, and the
+//! Over HTTP/2, the transport does not show which side waits. A reader that grants no more window stalls its stream, and the
 //! connection below still accepts bytes. But the next chunk of a response body is polled only when the previous one
 //! was sent: if a chunk was returned, and no further one is polled, the response waits for the client.
 
@@ -126,8 +126,8 @@ impl ConnectionActivity {
 
     /// Waits until the connection exceeds a limit. `closing` is when its shutdown began.
     pub(super) async fn timed_out(&self, limits: &Limits, closing: Option<Instant>) -> ConnectionTimeout {
-        // A client may stall, or switch to HTTP/2, at any time.
-        let most = limits.client_write.min(limits.client_head);
+        // A client may stall, switch to HTTP/2, or become idle, at any time.
+        let most = limits.client_write.min(limits.client_head).min(limits.client_idle.max(GRACE));
         // The limit that was found exceeded once. Data that has arrived meanwhile is read before it counts.
         let mut passed = None;
         loop {

@@ -28,7 +28,7 @@ const MIB: u64 = 1 << 20;
 /// aims of the project are the lower bars of the `load` benchmark (`load/rows.rs`).
 const IDLE: u64 = 15 * MIB;
 /// What an event stream that is being forwarded may take, while nothing of it arrives.
-const OF_STREAM: u64 = 32 * KIB;
+const OF_STREAM: u64 = 36 * KIB;
 /// How many of them are open at a time.
 const STREAMS: usize = 1000;
 /// What the process may take beside the log and the clients.
