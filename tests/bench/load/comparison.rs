@@ -12,6 +12,7 @@ mod table;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -128,16 +129,22 @@ fn main() -> ExitCode {
         before: arguments.before.map(|path| path.canonicalize().unwrap()),
         python: arguments.python,
     });
-    let mut results = Results::default();
+    let (mut results, mut status) = (Results::default(), ExitCode::SUCCESS);
     for row in ROWS
         .iter()
         .filter(|row| arguments.rows.is_empty() || arguments.rows.iter().any(|name| name == row.name))
     {
-        bench.measure(row, arguments.rounds, arguments.brief, &mut results);
+        let measure = || bench.measure(row, arguments.rounds, arguments.brief, &mut results);
+        // The panic has reported itself. The other rows still have results.
+        if catch_unwind(AssertUnwindSafe(measure)).is_err() {
+            eprintln!("{}: failed", row.name);
+            bench.running.borrow_mut().clear();
+            status = ExitCode::FAILURE;
+        }
     }
     for version in bench.programs.versions() {
         println!("{version}");
     }
     println!("{}", results.table());
-    ExitCode::SUCCESS
+    status
 }
