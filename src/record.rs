@@ -1,12 +1,13 @@
 //! Records every exchange with a backend: HTTP requests with their responses, and WebSockets.
 //!
 //! A [`TrafficRecorder`] observes the connections to the backend. It writes one file for each exchange. An exchange that
-//! has not ended is in a hidden file with the suffix `.part`; the complete recording replaces it. Every read is written
-//! at once, so that a recorder that is killed loses nothing that it received: a file in the page cache takes
-//! microseconds. A thread completes the recordings, which takes longer.
+//! has not ended is in a hidden file with the suffix `.part`; the complete recording replaces it. Heads, messages and
+//! event streams are written at once, so that a recorder that is killed loses none that it received: a file in the page
+//! cache takes microseconds. Other bodies are held until they end, or reach 16 MiB. A thread completes the recordings,
+//! which takes longer.
 //!
-//! Credentials are hidden before anything is written. Compressed bodies are left out, because their credentials cannot be
-//! found.
+//! Known credentials, and what is named or looks like one, are hidden before anything is written. Compressed bodies are
+//! left out, because their credentials cannot be found.
 
 mod anonymise;
 mod body;
@@ -19,6 +20,7 @@ mod pseudonyms;
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
@@ -28,7 +30,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::backend::{BackendObserver, ConnectionObserver, LastRelease};
 use crate::core::domain::release::Release;
-use crate::core::text::credentials::CredentialFilter;
+use crate::core::text::credentials::{CredentialFilter, MAX_FOUND, is_distinctive};
 use crate::core::text::redact::{MIN_SECRET, Redactor, is_among};
 use crate::private;
 use crate::recording::Protocol;
@@ -65,6 +67,8 @@ struct Run {
     folder: PathBuf,
     state: Mutex<RunState>,
     thread: Mutex<Option<CompletionThread>>,
+    /// The exchanges that wait for the thread with a body that was not searched for credentials.
+    unsearched: AtomicUsize,
 }
 
 /// The thread that completes recordings. It ends with its sender.
@@ -109,7 +113,8 @@ impl TrafficRecorder {
         let complete = move || Receiver::into_iter(ended).for_each(Completion::run);
         let handle = thread::Builder::new().name("record".to_owned()).spawn(complete)?;
         let thread = Mutex::new(Some(CompletionThread { sender, handle }));
-        Ok(Self(Arc::new(Run { folder: folder.to_owned(), state: Mutex::new(state), thread })))
+        let (folder, state) = (folder.to_owned(), Mutex::new(state));
+        Ok(Self(Arc::new(Run { folder, state, thread, unsearched: AtomicUsize::new(0) })))
     }
 
     /// Completes the recordings of exchanges that have not ended.
@@ -178,14 +183,21 @@ impl Run {
         state.redactor = state.redactor.with(secrets);
     }
 
+    /// Hides `found` from now on. At most [`MAX_FOUND`] in a run: the search takes memory for each.
+    fn learn_found(&self, found: Vec<SecretString>) {
+        let count = self.state.lock().redactor.secrets().len();
+        self.learn(found.into_iter().take(MAX_FOUND.saturating_sub(count)));
+    }
+
     /// Hides `secrets`, which a client sent, from now on, short ones included.
     fn learn_sent(&self, secrets: impl IntoIterator<Item = SecretString>) {
+        let secrets = secrets.into_iter().filter(is_distinctive);
         let is_word = |secret: &SecretString| (MIN_WORD..MIN_SECRET).contains(&secret.expose_secret().len());
-        let (words, secrets): (Vec<_>, Vec<_>) = secrets.into_iter().partition(is_word);
-        self.learn(secrets);
+        let (words, secrets): (Vec<_>, Vec<_>) = secrets.partition(is_word);
+        self.learn_found(secrets);
         let mut state = self.state.lock();
         for word in words {
-            if !is_among(&state.words, &word) {
+            if state.words.len() < MAX_FOUND && !is_among(&state.words, &word) {
                 state.words.push(word);
             }
         }
@@ -200,7 +212,7 @@ impl Run {
         if found.is_empty() {
             return hidden;
         }
-        self.learn(found);
+        self.learn_found(found);
         // What was found may also stand before the place where it was found.
         CredentialFilter::new(&self.redactor()).hide(&hidden)
     }

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use tokio::task::spawn_blocking;
@@ -14,6 +15,8 @@ use crate::recording::{Direction, RecordedEvent, RecordedFrame, Recording, START
 
 /// The length of the end of a file that has the last line of a recording that has ended, in bytes.
 const END: u64 = 4096;
+/// The maximum length of the header and the request of a recording, in bytes.
+const MAX_HEAD: u64 = 1 << 20;
 
 /// The directory of the recordings.
 pub(super) fn directory(data_dir: &Path) -> PathBuf {
@@ -63,41 +66,75 @@ fn end_recording(path: &Path) -> io::Result<()> {
     file.seek(SeekFrom::Start(length.saturating_sub(END)))?;
     let mut end = Vec::new();
     file.read_to_end(&mut end)?;
-    if has_end(&end) {
+    if last_frame(&end).is_some_and(|frame| is_end(&frame)) {
         return Ok(());
     }
-    let mut bytes = fs::read(path)?;
-    if !bytes.starts_with(START.as_bytes()) && !START.as_bytes().starts_with(&bytes) {
+    file.rewind()?;
+    let (mut head, mut lines) = (Vec::new(), BufReader::new(&file).take(MAX_HEAD));
+    for _ in 0..2 {
+        lines.read_until(b'\n', &mut head)?;
+    }
+    let is_beginning = START.as_bytes().starts_with(&head);
+    if !is_beginning && !head.starts_with(START.as_bytes()) || lines.limit() == 0 {
         return Ok(());
     }
-    bytes.truncate(memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1));
-    if bytes.is_empty() {
+    head.truncate(memchr::memrchr(b'\n', &head).map_or(0, |at| at + 1));
+    if head.is_empty() {
         return fs::remove_file(path);
     }
-    let recording = std::str::from_utf8(&bytes).ok().and_then(|text| Recording::parse(text).ok());
+    let recording = std::str::from_utf8(&head).ok().and_then(|text| Recording::parse(text).ok());
     let Some(recording) = recording else { return Ok(()) };
     if recording.request().is_none() {
         return fs::remove_file(path);
     }
+    let last = last_line(&mut file)?;
+    file.seek(SeekFrom::Start(last.start))?;
+    let mut line = Vec::new();
+    file.take(last.end - last.start).read_to_end(&mut line)?;
+    let Some(frame) = last_frame(&line) else { return Ok(()) };
     // In place: what is interrupted here is repeated at the next start.
-    File::options().write(true).open(path)?.set_len(bytes.len() as u64)?;
-    if has_end(&bytes) {
+    File::options().write(true).open(path)?.set_len(last.end)?;
+    if is_end(&frame) {
         return Ok(());
     }
-    let t_ms = recording.frames.last().map_or(0.0, |frame| frame.t_ms);
+    let t_ms = frame.t_ms;
     let open = RecordedFrame { t_ms, direction: Direction::Ctl, event: RecordedEvent::Open };
     private::append(path)?.write_all(open.to_line().as_bytes())
 }
 
-/// Whether `bytes`, the end of a recording, ends with the last frame of one.
-fn has_end(bytes: &[u8]) -> bool {
-    let Some(lines) = bytes.strip_suffix(b"\n") else { return false };
+/// The place of the last whole line of `file`, which may be too long to be held.
+fn last_line(file: &mut File) -> io::Result<Range<u64>> {
+    file.rewind()?;
+    let mut reader = BufReader::new(file);
+    let (mut last, mut at) = (0..0, 0);
+    loop {
+        let bytes = reader.fill_buf()?;
+        let length = bytes.len();
+        if length == 0 {
+            return Ok(last);
+        }
+        for line_end in memchr::memchr_iter(b'\n', bytes) {
+            last = last.end..at + line_end as u64 + 1;
+        }
+        at += length as u64;
+        reader.consume(length);
+    }
+}
+
+/// The frame in the last line of `bytes`, the end of a recording, if that line is whole.
+fn last_frame(bytes: &[u8]) -> Option<RecordedFrame> {
+    let lines = bytes.strip_suffix(b"\n")?;
     let last = lines.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-    serde_json::from_slice::<RecordedFrame>(last).is_ok_and(|frame| match frame.event {
+    serde_json::from_slice(last).ok()
+}
+
+/// Whether `frame` is the last one of a recording.
+fn is_end(frame: &RecordedFrame) -> bool {
+    match frame.event {
         RecordedEvent::End | RecordedEvent::Cut | RecordedEvent::Open => true,
         RecordedEvent::Close { .. } => frame.direction == Direction::In,
         _ => false,
-    })
+    }
 }
 
 impl Registry {
@@ -155,6 +192,10 @@ mod tests {
             .to_ndjson();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.1.ndjson");
+        // As a file system may leave it after a loss of power.
+        fs::write(&path, format!("{whole}{}", "\0".repeat(5000))).unwrap();
+        end_recording(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), whole);
         let is_kept = whole.match_indices('\n').nth(1).unwrap().0 + 1;
         for length in (0..whole.len()).filter(|length| length % 97 == 0).chain([is_kept, whole.len()]) {
             fs::write(&path, &whole[..length]).unwrap();

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use secrecy::SecretString;
 use tokio::time::Instant;
@@ -24,7 +25,8 @@ const KEY: &str = "<api-key>";
 const KEY_REFUSED: u16 = 4001;
 /// How much of a body is held back to find credentials in it, in bytes. A longer body is cut where no credential lies across.
 const MAX_HELD: usize = 16 << 20;
-/// The maximum length of a body that is redacted as a whole on the thread that reads the connection, in bytes.
+/// The maximum length of what is held of a body that ends for it to be redacted on the thread that reads the connection, in bytes.
+/// Before the end, lines of events and parts of [`MAX_HELD`] bytes are redacted there, too.
 const MAX_HIDDEN_AT_ONCE: usize = 64 << 10;
 /// The length at which the recording of a WebSocket ends, in bytes: it is read again to find the ends of its commands.
 const MAX_SOCKET: usize = 64 << 20;
@@ -225,16 +227,22 @@ impl Exchange {
     /// Records the end, and has the file completed.
     pub(super) fn end(mut self, direction: Direction, event: RecordedEvent) {
         self.ended = Some(self.elapsed());
+        let run = Arc::clone(&self.run);
         // In order: what is found in this body may be in the next one.
-        if self.held.len() <= MAX_HIDDEN_AT_ONCE {
+        if self.held.len() <= MAX_HIDDEN_AT_ONCE && run.unsearched.load(Ordering::Acquire) == 0 {
             self.flush(self.held.len());
         }
-        let run = Arc::clone(&self.run);
+        if !self.held.is_empty() {
+            run.unsearched.fetch_add(1, Ordering::AcqRel);
+        }
         run.complete(Completion { exchange: self, direction, event });
     }
 
     fn finish(mut self, direction: Direction, event: RecordedEvent) {
-        self.flush(self.held.len());
+        if !self.held.is_empty() {
+            self.flush(self.held.len());
+            self.run.unsearched.fetch_sub(1, Ordering::AcqRel);
+        }
         let rest = Redactor::rest(&mut self.unwritten);
         if !rest.is_empty() {
             self.frame(Direction::In, RecordedEvent::Body(rest.into()));
@@ -442,6 +450,42 @@ fn file_name(number: usize, method: &str, target: &str) -> String {
 mod tests {
     use super::*;
     use crate::record::TrafficRecorder;
+
+    /// Records `body` as the response to a request of `target`.
+    fn record(recorder: &TrafficRecorder, target: &str, body: &str) {
+        let release = LastRelease::default();
+        let mut exchange = Exchange::begin(&recorder.0, &release, "GET".to_owned(), target, Vec::new());
+        exchange.respond(200, Vec::new());
+        exchange.body(body.as_bytes());
+        exchange.end(Direction::In, RecordedEvent::End);
+    }
+
+    #[test]
+    fn a_secret_in_a_long_body_is_hidden_in_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = TrafficRecorder::new(folder.path(), [""; 0]).unwrap();
+        let long = format!(r#"{{"token": "k3y-0123456789", "x": "{}"}}"#, "x ".repeat(MAX_HIDDEN_AT_ONCE));
+        record(&recorder, "/a", &long);
+        record(&recorder, "/b", "refused k3y-0123456789");
+        recorder.finish().unwrap();
+        for name in ["00001-get-a.ndjson", "00002-get-b.ndjson"] {
+            let text = fs::read_to_string(folder.path().join(name)).unwrap();
+            assert!(text.contains(HIDDEN) && !text.contains("k3y-0123456789"), "{name}");
+        }
+    }
+
+    #[test]
+    fn words_in_a_query_are_no_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = TrafficRecorder::new(folder.path(), [""; 0]).unwrap();
+        record(&recorder, "/?has_token=true&token_state=active&token=k3y4", "true, active, undefined, k3y4");
+        record(&recorder, "/?token=undefined", "true, active, undefined, k3y4");
+        recorder.finish().unwrap();
+        for name in ["00001-get.ndjson", "00002-get.ndjson"] {
+            let text = fs::read_to_string(folder.path().join(name)).unwrap();
+            assert!(text.contains("true, active, undefined, [hidden]"), "{text}");
+        }
+    }
 
     #[test]
     fn the_recording_of_a_long_websocket_ends_and_says_so() {

@@ -12,6 +12,7 @@ pub fn quoted_forms(secret: &str) -> Vec<String> {
     let twice = utf8_percent_encode(&once, NON_ALPHANUMERIC).to_string();
     vec![
         json!({ "password": secret, "port": 8006 }).to_string(),
+        json!({ "API key": secret }).to_string(),
         json!({ "tokens": [secret, secret] }).to_string(),
         json!({ "credentials": { "x": { "y": [secret] } } }).to_string(),
         json!({ "detail": [{ "input": secret, "loc": ["body", "token"], "type": "string" }] }).to_string(),
@@ -21,6 +22,12 @@ pub fn quoted_forms(secret: &str) -> Vec<String> {
         json!([["cookie", secret], ["accept", "x"]]).to_string(),
         json!([{ "name": "X-Token", "value": secret }]).to_string(),
         format!("refused {} here", json!({ "api_key": secret, "x": 1 })),
+        format!("tokens: {} refused", json!([secret])),
+        format!("tokens: [\n  {}\n]", json!(secret)),
+        format!("credentials={} x", json!({ "a": secret })),
+        // The end never arrived.
+        format!("{{\"tokens\": {}, \"y\": {{\"z", json!([secret])),
+        format!("{{\"credentials\": {}, \"a\": [1", json!({ "user": "x", "pw": secret })),
         format!("{{'password': '{repr}', 'port': 8006}}"),
         format!("{{u'token': u'{repr}', b'secret': b'{repr}', 'passwd': r'{repr}'}}"),
         format!("secret=SecretStr('{repr}') x=1"),
@@ -48,6 +55,7 @@ pub fn word_forms(secret: &str) -> Vec<String> {
         format!("PVEAPIToken=root@pam!x={secret}"),
         format!("password: {secret}"),
         format!("invalid password: {secret}, try again"),
+        format!("Invalid API key: {secret}"),
         format!("run --password {secret} --x"),
         format!("<a token=\"{secret}\" b=\"c\">"),
         format!("<input name=\"password\" value=\"{secret}\">"),

@@ -12,7 +12,8 @@
 //! | `versions.json` | the versions of this program, of the running bridge and of the backend |
 //! | `configuration.toml` | the configuration in force |
 //!
-//! No file has a key: those of the configuration are replaced, and so is all that may be another one, wherever it was found.
+//! Known keys, those of the configuration, are hidden in all files, and so is whatever is named or looks like one, wherever it
+//! was found. Another key in a sentence is not found.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -101,7 +102,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let name = format!("proxbox-bridge-job-{id}");
     let path = args.out.unwrap_or_else(|| PathBuf::from(format!("{name}.tar.gz")));
     bundle.write(&path, &name).with_context(|| format!("cannot write {}", path.display()))?;
-    note("There is no key in it, but names and addresses. Look through it before you publish it.");
+    note(match config {
+        Some(_) => "Known keys, and what is named or looks like one, are hidden in it.",
+        None => {
+            "What is named or looks like a key is hidden in it. The keys of the configuration are not known."
+        }
+    });
+    note("Names and addresses are not hidden. Look through it before you publish it.");
     print(&path.display().to_string())
 }
 

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::redact::{HIDDEN, Redactor, is_among, is_secret};
+use super::redact::{HIDDEN, MAX_SECRET, MIN_SECRET, Redactor, is_among, is_secret};
 
 pub use json::last_boundary;
 
@@ -31,6 +31,8 @@ const FIRST_SECRET_NUMBER: u64 = 1000;
 const MIN_FOUND: usize = 4;
 /// The same for a value without quotes, which may be a word of a sentence.
 const MIN_BARE_FOUND: usize = 8;
+/// The maximum number of values that are kept.
+pub const MAX_FOUND: usize = 1000;
 
 /// Hides the credentials in texts, and collects them.
 #[derive(Debug)]
@@ -70,7 +72,7 @@ impl<'a> CredentialFilter<'a> {
         self.document(text, 0).unwrap_or_else(|| text.to_vec())
     }
 
-    /// What it has hidden, as far as it is long enough and certain enough to be hidden elsewhere, too.
+    /// What it has hidden, as far as it is long enough and certain enough to be hidden elsewhere, too. At most [`MAX_FOUND`].
     pub fn into_found(self) -> Vec<SecretString> {
         self.found
     }
@@ -80,7 +82,8 @@ impl<'a> CredentialFilter<'a> {
         if depth >= MAX_NESTING {
             return self.flat(text);
         }
-        let edits = if json::is_json(text) { self.in_json(text, depth) } else { self.in_text(text, depth) };
+        let edits =
+            if json::is_json(text) { self.in_json(text, depth, None) } else { self.in_text(text, depth) };
         edited(text, edits)
     }
 
@@ -93,8 +96,12 @@ impl<'a> CredentialFilter<'a> {
         }
         if let Some((scheme, rest)) = text.split_once(' ')
             && value::is_scheme(scheme.as_bytes())
+            && !rest.contains(' ')
         {
             self.keep(rest.as_bytes());
+        }
+        if text.len() > MAX_SECRET || self.found.len() >= MAX_FOUND {
+            return;
         }
         let secret = SecretString::from(text);
         if !is_among(&self.found, &secret) {
@@ -137,8 +144,19 @@ fn has_digit(value: &[u8]) -> bool {
 
 /// Whether `name` is short enough for a name and [`is_credential`].
 fn is_credential_name(name: &[u8]) -> bool {
-    let is_name = name.len() <= MAX_NAME && !name.contains(&b' ');
+    !name.contains(&b' ') && is_credential_field(name)
+}
+
+/// The same for a name that may have two words, such as `API key`.
+fn is_credential_field(name: &[u8]) -> bool {
+    let is_name = name.len() <= MAX_NAME && name.iter().filter(|byte| **byte == b' ').count() <= 1;
     is_name && std::str::from_utf8(name).is_ok_and(is_credential)
+}
+
+/// Whether `value`, which has the name of a credential, is one wherever it is repeated, and not a word such as `true` or `active`.
+pub fn is_distinctive(value: &SecretString) -> bool {
+    let value = value.expose_secret().as_bytes();
+    !is_harmless(value) && (value.len() >= MIN_SECRET || has_digit(value))
 }
 
 /// Whether `value` is no credential: empty, a word such as `null`, or a placeholder.

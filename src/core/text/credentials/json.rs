@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::IgnoredAny;
 
-use super::{CredentialFilter, Edit, is_credential_name, is_harmless, is_small_integer};
+use super::{CredentialFilter, Edit, is_credential_field, is_credential_name, is_harmless, is_small_integer};
 use crate::core::text::redact::{HIDDEN, escaped, escaped_ascii};
 
 /// Fields with the name of another field, parameter or header.
@@ -17,14 +17,18 @@ const VALUES: [&str; 4] = ["input", "value", "input_value", "default"];
 const PLACE: &str = "loc";
 /// The field with bytes of a recording.
 const BASE64: &str = "base64";
+/// The maximum number of objects and lists in each other. Text with more is not read as JSON.
+const MAX_DEPTH: usize = 1024;
 
 /// An object or a list that has not ended.
 #[derive(Debug, Default)]
-struct Container {
+pub(super) struct Container {
     is_object: bool,
     start: usize,
-    /// Whether all its values are credentials.
+    /// Whether all its values are hidden.
     hides: bool,
+    /// Whether it has the name of a credential. Only of a list, its items have it, too.
+    is_named: bool,
     /// Whether the next string is a name.
     expects_name: bool,
     /// The current name.
@@ -35,8 +39,8 @@ struct Container {
     values: Vec<Range<usize>>,
     /// Whether the first item of a list is the name of a credential.
     begins_with_label: bool,
-    /// The items of a list that are strings, as long as all are.
-    strings: Vec<Range<usize>>,
+    /// The second item of a list, if it is a string.
+    second: Option<Range<usize>>,
     /// The number of values that have ended.
     count: usize,
 }
@@ -47,19 +51,31 @@ pub(super) fn is_json(text: &[u8]) -> bool {
     begins && serde_json::from_slice::<IgnoredAny>(text).is_ok()
 }
 
+impl Container {
+    /// What stands around the value of a name of a credential.
+    pub(super) fn named() -> Self {
+        Self { hides: true, is_named: true, ..Self::default() }
+    }
+}
+
 impl CredentialFilter<'_> {
-    /// The edits of `text`, which is JSON.
-    pub(super) fn in_json(&mut self, text: &[u8], depth: usize) -> Vec<Edit> {
-        let (mut edits, mut stack, mut at) = (Vec::new(), Vec::<Container>::new(), 0);
+    /// The edits of `text`, which is JSON and stands in `outer`.
+    pub(super) fn in_json(&mut self, text: &[u8], depth: usize, outer: Option<Container>) -> Vec<Edit> {
+        let is_hidden = outer.is_some();
+        let (mut edits, mut stack, mut at) = (Vec::new(), Vec::from_iter(outer), 0);
         while let Some(byte) = text.get(at) {
             match byte {
+                b'{' | b'[' if stack.len() > MAX_DEPTH => {
+                    return if is_hidden { vec![(0..text.len(), quoted())] } else { self.in_flat(text) };
+                }
                 b'{' | b'[' => {
                     let is_object = *byte == b'{';
-                    let hides = hides(stack.last());
+                    let (hides, is_named) = (hides(stack.last()), is_named(stack.last()));
                     stack.push(Container {
                         is_object,
                         start: at,
                         hides,
+                        is_named,
                         expects_name: is_object,
                         ..Container::default()
                     });
@@ -125,7 +141,9 @@ impl CredentialFilter<'_> {
         let content = decoded.as_ref().map_or(&text[inside.clone()], |decoded| decoded.as_bytes());
         let hides = hides(top.as_deref()) && top.as_deref().is_none_or(|top| !top.expects_name);
         let edit = if hides && !is_harmless(content) {
-            self.keep(content);
+            if is_named(top.as_deref()) {
+                self.keep(content);
+            }
             Some((inside, HIDDEN.into()))
         } else if top.as_deref().is_some_and(|top| !top.expects_name && top.name == BASE64.as_bytes())
             && let Ok(bytes) = STANDARD.decode(content)
@@ -149,7 +167,9 @@ impl CredentialFilter<'_> {
         let is_label = if top.is_object { LABELS.iter().any(|it| top.name == it.as_bytes()) } else { true };
         top.has_label |= is_name && is_label;
         top.begins_with_label |= !top.is_object && top.count == 0 && is_name;
-        top.strings.push(range.clone());
+        if top.count == 1 {
+            top.second = Some(range.clone());
+        }
         end_value(Some(top), range);
         edit
     }
@@ -160,8 +180,10 @@ impl CredentialFilter<'_> {
         let is_secret = hides(top) && !is_harmless(shown) && (is_item || !is_small_integer(shown));
         let is_known = self.known.places(shown).next().is_some();
         if is_secret || is_known {
-            self.keep(shown);
-            edits.push((range, format!("\"{HIDDEN}\"").into_bytes()));
+            if is_known || is_named(top) {
+                self.keep(shown);
+            }
+            edits.push((range, quoted()));
         }
     }
 
@@ -169,10 +191,8 @@ impl CredentialFilter<'_> {
     fn close(&mut self, closed: &Container, text: &[u8], edits: &mut Vec<Edit>) {
         let labelled = match closed {
             Container { is_object: true, has_label: true, values, .. } => values.as_slice(),
-            Container { is_object: false, begins_with_label: true, count: 2, strings, .. }
-                if strings.len() == 2 =>
-            {
-                &strings[1..]
+            Container { is_object: false, begins_with_label: true, count: 2, second, .. } => {
+                second.as_slice()
             }
             _ => &[],
         };
@@ -183,20 +203,11 @@ impl CredentialFilter<'_> {
             if is_harmless(value) || (decoded.is_err() && is_small_integer(value)) {
                 continue;
             }
-            self.keep_all(shown);
-            edits.push((range.clone(), format!("\"{HIDDEN}\"").into_bytes()));
-        }
-    }
-
-    /// Keeps the strings in `value`, which is JSON.
-    fn keep_all(&mut self, value: &[u8]) {
-        let mut at = 0;
-        while let Some(open) = memchr::memchr(b'"', &value[at..]) {
-            let range = at + open..string_end(value, at + open);
-            at = range.end;
-            if let Ok(text) = serde_json::from_slice::<String>(&value[range]) {
-                self.keep(text.as_bytes());
+            // An object is what a client sent, with names and addresses.
+            if decoded.is_ok() {
+                self.keep(value);
             }
+            edits.push((range.clone(), quoted()));
         }
     }
 }
@@ -223,7 +234,7 @@ pub fn last_boundary(text: &[u8]) -> usize {
             b'{' | b'[' => {
                 let is_inside = stack.last().copied().unwrap_or_default();
                 let is_named = text.get(name.start + 1..name.end.saturating_sub(1));
-                stack.push(is_inside || is_named.is_some_and(is_credential_name));
+                stack.push(is_inside || is_named.is_some_and(is_credential_field));
             }
             b'}' | b']' => drop(stack.pop()),
             b',' => {
@@ -242,9 +253,19 @@ pub fn last_boundary(text: &[u8]) -> usize {
     boundary
 }
 
-/// Whether the next value of `top` is a credential.
+/// What replaces a value that is no string.
+fn quoted() -> Vec<u8> {
+    format!("\"{HIDDEN}\"").into_bytes()
+}
+
+/// Whether the next value of `top` is hidden.
 fn hides(top: Option<&Container>) -> bool {
-    top.is_some_and(|top| top.hides || top.is_object && is_credential_name(&top.name))
+    top.is_some_and(|top| top.hides) || is_named(top)
+}
+
+/// Whether the next value of `top`, or the list that it is in, has the name of a credential.
+fn is_named(top: Option<&Container>) -> bool {
+    top.is_some_and(|top| if top.is_object { is_credential_field(&top.name) } else { top.is_named })
 }
 
 /// Notes a value of `top`.

@@ -2,13 +2,17 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memmem, memrchr};
+use memchr::{memchr, memchr_iter, memmem, memrchr};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
 use serde::de::IgnoredAny;
 
-use super::json::is_json;
-use super::value::{End, Name, is_labelled, is_scheme, is_word, name_before, trimmed, value_of, word};
-use super::{Credential, CredentialFilter, Edit, HIDDEN, MAX_NAME, edited, is_credential_name};
+use super::json::{Container, is_json};
+use super::value::{
+    End, Name, PREFIXES, is_labelled, is_scheme, is_word, name_before, trimmed, value_of, word,
+};
+use super::{
+    Credential, CredentialFilter, Edit, HIDDEN, MAX_NAME, edited, is_credential_field, is_credential_name,
+};
 
 /// How often the search for JSON may read a text, before it gives up.
 const MAX_READS: usize = 64;
@@ -16,6 +20,8 @@ const MAX_READS: usize = 64;
 const MIN_BARE: [usize; 2] = [4, 8];
 /// The minimum length of a user in a URL that is taken for a token, in bytes.
 const MIN_USER: usize = 12;
+/// How far a user and a password may reach in a URL, in bytes.
+const MAX_USER: usize = 2 << 10;
 /// Beginnings of tokens and of tickets.
 const BEGINNINGS: [&[u8]; 8] =
     [b"eyJ", b"nbt_", b"ghp_", b"github_pat_", b"glpat-", b"whsec_", b"PVE:", b"PBS:"];
@@ -38,13 +44,21 @@ impl CredentialFilter<'_> {
     /// The edits of `text`, in which JSON may stand.
     pub(super) fn in_text(&mut self, text: &[u8], depth: usize) -> Vec<Edit> {
         let pieces = json_pieces(text);
-        let mut found = self.credentials(text, &pieces, Coding::None);
-        let piece_at = |at: usize| pieces.get(pieces.partition_point(|it| it.end <= at));
-        found.retain(|it| !piece_at(it.range.start).is_some_and(|piece| piece.contains(&it.range.start)));
+        let mut found = credentials(text, &pieces, Coding::None);
+        let piece_of = |it: &Credential| {
+            let piece = pieces.get(pieces.partition_point(|piece| piece.end <= it.range.start));
+            piece.filter(|piece| piece.contains(&it.range.start))
+        };
+        // Of a list or an object that a name belongs to, with its brackets or without.
+        let is_whole = |it: &Credential| piece_of(it).filter(|piece| it.range.start <= piece.start + 1);
+        let named: Vec<usize> = found.iter().filter_map(is_whole).map(|piece| piece.start).collect();
+        found.extend(self.known_in(text));
+        found.retain(|it| piece_of(it).is_none());
         let mut edits = self.replaced(text, found);
         let hidden: Vec<Range<usize>> = edits.iter().map(|(range, _)| range.clone()).collect();
         for piece in &pieces {
-            let inside = self.in_json(&text[piece.clone()], depth);
+            let outer = named.binary_search(&piece.start).ok().map(|_| Container::named());
+            let inside = self.in_json(&text[piece.clone()], depth, outer);
             let moved = |(range, new): Edit| (range.start + piece.start..range.end + piece.start, new);
             edits.extend(inside.into_iter().map(moved));
         }
@@ -58,8 +72,21 @@ impl CredentialFilter<'_> {
 
     /// `text`, which is nested too deeply to be read as what it is.
     pub(super) fn flat(&mut self, text: &[u8]) -> Option<Vec<u8>> {
-        let found = self.credentials(text, &[], Coding::None);
-        edited(text, self.replaced(text, found))
+        let edits = self.in_flat(text);
+        edited(text, edits)
+    }
+
+    /// The edits of such a text.
+    pub(super) fn in_flat(&mut self, text: &[u8]) -> Vec<Edit> {
+        let mut found = credentials(text, &[], Coding::None);
+        found.extend(self.known_in(text));
+        self.replaced(text, found)
+    }
+
+    /// The secrets in `text` that were known before.
+    fn known_in(&self, text: &[u8]) -> Vec<Credential> {
+        let known = self.known.places(text).map(|range| Credential { range, is_certain: true });
+        known.chain(self.words_in(text)).collect()
     }
 
     /// The replacements of `found`, without overlaps.
@@ -87,8 +114,11 @@ impl CredentialFilter<'_> {
         if decoded == text || depth >= super::MAX_NESTING {
             return None;
         }
-        let found =
-            if is_json(&decoded) { Vec::new() } else { self.credentials(&decoded, &[], Coding::Percent) };
+        let mut found = Vec::new();
+        if !is_json(&decoded) {
+            found = credentials(&decoded, &[], Coding::Percent);
+            found.extend(self.known_in(&decoded));
+        }
         let edits = self.replaced(&decoded, found);
         let hidden = match edited(&decoded, edits) {
             Some(hidden) => hidden,
@@ -96,34 +126,33 @@ impl CredentialFilter<'_> {
         };
         Some(percent_encode(&hidden, ENCODED).to_string().into_bytes())
     }
+}
 
-    /// The credentials in `text`, without those in `pieces` that have no name before them. In text that was percent-encoded,
-    /// white space does not end a value.
-    fn credentials(&self, text: &[u8], pieces: &[Range<usize>], coding: Coding) -> Vec<Credential> {
-        let known = self.known.places(text).map(|range| Credential { range, is_certain: true });
-        let mut found: Vec<Credential> = known.chain(self.words_in(text)).collect();
-        let (mut at, mut pieces) = (0, pieces.iter().peekable());
-        while let Some(byte) = text.get(at) {
-            if let Some(piece) = pieces.next_if(|piece| piece.start <= at) {
-                at = if piece.start == at { piece.end } else { at };
-                continue;
-            }
-            let one = match byte {
-                b':' | b'=' => in_url(text, at).or_else(|| named(text, at, coding)),
-                b',' => in_pair(text, at),
-                b'>' => in_element(text, at),
-                b' ' => option(text, at).or_else(|| behind_scheme(text, at)),
-                b'-' => private_key(text, at),
-                byte if byte.is_ascii_alphanumeric() && (at == 0 || !is_word(&text[at - 1])) => {
-                    token(text, at).or_else(|| token_id(text, at))
-                }
-                _ => None,
-            };
-            at = one.as_ref().map_or(at + 1, |one| one.range.end.max(at + 1));
-            found.extend(one);
+/// The credentials in `text`, without those in `pieces` that have no name before them. In text that was percent-encoded,
+/// white space does not end a value.
+fn credentials(text: &[u8], pieces: &[Range<usize>], coding: Coding) -> Vec<Credential> {
+    let (mut found, mut without_token) = (Vec::new(), [0; 2]);
+    let (mut at, mut pieces) = (0, pieces.iter().peekable());
+    while let Some(byte) = text.get(at) {
+        if let Some(piece) = pieces.next_if(|piece| piece.start <= at) {
+            at = if piece.start == at { piece.end } else { at };
+            continue;
         }
-        found
+        let one = match byte {
+            b':' | b'=' => in_url(text, at).or_else(|| named(text, at, coding)),
+            b',' => in_pair(text, at),
+            b'>' => in_element(text, at),
+            b' ' => option(text, at).or_else(|| behind_scheme(text, at)),
+            b'-' => private_key(text, at),
+            byte if byte.is_ascii_alphanumeric() && (at == 0 || !is_word(&text[at - 1])) => {
+                token(text, at, &mut without_token).or_else(|| token_id(text, at))
+            }
+            _ => None,
+        };
+        at = one.as_ref().map_or(at + 1, |one| one.range.end.max(at + 1));
+        found.extend(one);
     }
+    found
 }
 
 /// The parts of `range` that are in none of `taken`, which are in order and do not overlap.
@@ -148,13 +177,16 @@ fn json_pieces(text: &[u8]) -> Vec<Range<usize>> {
         let start = at + open;
         let mut values = serde_json::Deserializer::from_slice(&text[start..]).into_iter::<IgnoredAny>();
         let cost = match values.next() {
-            Some(Ok(_)) => {
+            Some(Err(error)) => {
+                let line_end = |before| memchr_iter(b'\n', &text[start..]).nth(before);
+                let line = error.line().checked_sub(2).and_then(line_end).map_or(0, |end| end + 1);
+                line + error.column()
+            }
+            _ => {
                 at = start + values.byte_offset();
                 pieces.push(start..at);
                 continue;
             }
-            Some(Err(error)) if error.line() == 1 => error.column(),
-            _ => text.len() - start,
         };
         at = start + 1;
         match left.checked_sub(cost) {
@@ -181,14 +213,23 @@ fn encoded_parts(text: &[u8]) -> Vec<Range<usize>> {
 /// The value of the name before the `:` or `=` at `at`.
 fn named(text: &[u8], at: usize, coding: Coding) -> Option<Credential> {
     let head = &text[..at];
-    let name = name_before(head)?;
-    let is_named = is_credential_name(name.text);
+    let mut name = name_before(head)?;
+    let mut is_named = is_credential_name(name.text);
+    if !is_named && [&b"key"[..], b"keys"].iter().any(|it| name.text.eq_ignore_ascii_case(it)) {
+        // The name may have two words.
+        let long = name_before(head[..name.start].strip_suffix(b" ").unwrap_or_default());
+        let long =
+            long.filter(|long| !long.is_quoted).map(|long| &head[long.start..name.start + name.text.len()]);
+        if let Some(long) = long.filter(|long| is_credential_field(long)) {
+            (is_named, name.text, name.start) = (true, long, name.start + name.text.len() - long.len());
+        }
+    }
     if !is_named && !is_labelled(head, name) {
         return None;
     }
     let is_colon = text[at] == b':';
-    let line = &head[memrchr(b'\n', head).map_or(0, |end| end + 1)..name.start];
-    let begins_line = line.iter().all(|byte| byte.is_ascii_whitespace() || *byte == b'-');
+    let before = head[..name.start].iter().rev().find(|byte| !b" \t\r-".contains(byte));
+    let begins_line = before.is_none_or(|byte| *byte == b'\n');
     let lower = name.text.to_ascii_lowercase();
     let is_header = [&b"authorization"[..], b"cookie"].iter().any(|it| memmem::find(&lower, it).is_some());
     let end = match is_colon {
@@ -207,9 +248,9 @@ fn in_pair(text: &[u8], at: usize) -> Option<Credential> {
     let before = head[..name.start].strip_suffix(b"'").or(head[..name.start].strip_suffix(b"\""))?;
     let before = before.strip_suffix(b"b").or(before.strip_suffix(b"u")).unwrap_or(before);
     before.last().filter(|byte| matches!(byte, b'(' | b'['))?;
-    let value = value_of(text, at + 1, name, End::Word)?;
     // Otherwise it is a list of names.
-    (text[value.range.start - 1] == b'\'' || text[value.range.start - 1] == b'"').then_some(value)
+    let value = text[at + 1..].iter().find(|byte| !byte.is_ascii_whitespace() && !PREFIXES.contains(byte))?;
+    if b"'\"".contains(value) { value_of(text, at + 1, name, End::Word) } else { None }
 }
 
 /// The text of the element of XML or HTML whose tag ends at `at`.
@@ -255,8 +296,9 @@ fn in_url(text: &[u8], at: usize) -> Option<Credential> {
     let slashes = [&b"//"[..], b"\\/\\/"].into_iter().find(|it| text[at + 1..].starts_with(it))?;
     let start = at + 1 + slashes.len();
     let ends = |byte: &u8| byte.is_ascii_whitespace() || b"\"'<>`".contains(byte);
-    let whole = &text[start..];
-    let whole = &whole[..whole.iter().position(ends).unwrap_or(whole.len())];
+    let near = &text[start..text.len().min(start + MAX_USER)];
+    let near = &near[..=memrchr(b'@', near)?];
+    let whole = &near[..near.iter().position(ends).unwrap_or(near.len())];
     let authority = whole.iter().position(|byte| b"/?#\\".contains(byte)).unwrap_or(whole.len());
     let port = whole[..authority].rsplit(|byte| *byte == b':').next().unwrap_or_default();
     // A password may have a slash that is not encoded.
@@ -286,12 +328,18 @@ fn private_key(text: &[u8], at: usize) -> Option<Credential> {
     (start < end).then_some(Credential { range: start..end, is_certain: false })
 }
 
-/// A token or a ticket that begins at `at`.
-fn token(text: &[u8], at: usize) -> Option<Credential> {
+/// A token or a ticket that begins at `at`. `none_before` is the end of the last word without a token, and without a ticket: each
+/// word is read once.
+fn token(text: &[u8], at: usize, none_before: &mut [usize; 2]) -> Option<Credential> {
     let rest = &text[at..];
     let beginning = BEGINNINGS.iter().find(|beginning| rest.starts_with(beginning))?;
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.=+/".contains(byte);
     let is_ticket = beginning.ends_with(b":");
+    let is_sought = is_ticket || beginning.starts_with(b"eyJ");
+    let none_before = &mut none_before[usize::from(is_ticket)];
+    if is_sought && at < *none_before {
+        return None;
+    }
     let length = rest.iter().take_while(|byte| is_part(byte) || is_ticket && b":@!".contains(byte)).count();
     let found = &rest[..length];
     let is_token = match beginning {
@@ -299,6 +347,9 @@ fn token(text: &[u8], at: usize) -> Option<Credential> {
         [b'e', ..] => found.iter().filter(|byte| **byte == b'.').count() >= 2,
         _ => length >= MIN_TOKEN,
     };
+    if is_sought && !is_token {
+        *none_before = at + length;
+    }
     is_token.then_some(Credential { range: at..at + length, is_certain: true })
 }
 

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use super::*;
 
 fn hidden(text: &str) -> String {
@@ -32,6 +34,8 @@ fn values_of_secret_names_are_hidden() {
         ("[(b'authorization', b'Bearer abc')]", "[(b'authorization', b'[hidden]')]"),
         ("{'password': 123456, 'tokens': 3, 'x': 4}", "{'password': [hidden], 'tokens': 3, 'x': 4}"),
         ("headers[\"X-Token\"] = \"abc\"", "headers[\"X-Token\"] = \"[hidden]\""),
+        ("Invalid API key: abc, more", "Invalid API key: [hidden], more"),
+        ("private key: abc def\nx", "private key: [hidden]\nx"),
         ("run --password abc --port 1", "run --password [hidden] --port 1"),
         ("<password>abc</password>", "<password>[hidden]</password>"),
         ("<a token=\"abc\" b=\"c\">", "<a token=\"[hidden]\" b=\"c\">"),
@@ -42,6 +46,8 @@ fn values_of_secret_names_are_hidden() {
         ("/x?a=token%253Dabc", "/x?a=token=[hidden]"),
         // The end never arrived.
         (r#"{"x": [1, {"secret": "be"#, r#"{"x": [1, {"secret": "[hidden]"#),
+        (r#"{"tokens": ["abc"], "y": {"z"#, r#"{"tokens": ["[hidden]"], "y": {"z"#),
+        ("{\"tokens\": [\n  \"abc", "{\"tokens\": [[hidden]"),
     ] {
         assert_eq!(hidden(text), expected, "{text}");
     }
@@ -82,6 +88,9 @@ fn json_is_read_as_json_wherever_it_stands() {
         (r#"{"tokens": ["a","b"], "x": ["c"]}"#, r#"{"tokens": ["[hidden]","[hidden]"], "x": ["c"]}"#),
         (r#"{"credentials": {"x": {"y": "z"}}}"#, r#"{"credentials": {"x": {"y": "[hidden]"}}}"#),
         (r#"{"secret": 123456, "tokens": 3}"#, r#"{"secret": "[hidden]", "tokens": 3}"#),
+        (r#"{"API key": "abc", "key": "def"}"#, r#"{"API key": "[hidden]", "key": "def"}"#),
+        (r#"tokens: ["a", {"b": "c"}] refused"#, r#"tokens: ["[hidden]", {"b": "[hidden]"}] refused"#),
+        (r#"<token>["a"]</token>"#, r#"<token>["[hidden]"]</token>"#),
         (r#"{"secret": [1, 2]}"#, r#"{"secret": ["[hidden]", "[hidden]"]}"#),
         (&nested, r#"{"detail":"got {\"password\":\"[hidden]\",\"x\":1}"}"#),
         (
@@ -98,6 +107,35 @@ fn json_is_read_as_json_wherever_it_stands() {
     ] {
         assert_eq!(hidden(text), expected, "{text}");
     }
+    let blocks = "x {\n a\n}\n".repeat(500);
+    let text = format!(r#"{blocks}{{"secret": 123456}}"#);
+    assert_eq!(hidden(&text), format!(r#"{blocks}{{"secret": "[hidden]"}}"#));
+    let deep = format!(r#"{}{{"token": "abc"}}{}"#, "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(hidden(&deep), deep.replace("abc", "[hidden]"));
+}
+
+#[test]
+fn a_long_text_is_read_in_a_time_that_grows_with_its_length() {
+    let began = Instant::now();
+    for (part, is_hidden) in [
+        ("://", false),
+        ("http://pve,", false),
+        ("eyJ+", false),
+        ("PVE:", false),
+        ("token=abc&", true),
+        ("token=\"abc\"&", true),
+        ("('token',", false),
+        ("\n\"token\": [{", true),
+        ("tokens=1&", true),
+    ] {
+        let text = part.repeat((256 << 10) / part.len());
+        assert_eq!(hidden(&text) != text, is_hidden, "{part}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    let schemes = format!(r#"{{"token": "{}1"}}"#, "basic ".repeat(100_000));
+    assert_eq!(hidden(&schemes), r#"{"token": "[hidden]"}"#);
+    let many: Vec<_> = (0..2 * MAX_FOUND).map(|number| format!("k3y-{number}")).collect();
+    assert_eq!(found(&serde_json::json!({ "tokens": many }).to_string()).len(), MAX_FOUND);
 }
 
 #[test]
@@ -130,6 +168,13 @@ fn what_is_certain_to_be_a_credential_is_kept() {
     assert_eq!(found("Invalid token: authentication_failed"), [""; 0]);
     assert_eq!(found(r#"{"token": ["This field is required."]}"#), [""; 0]);
     assert_eq!(found("token=0123abcd&password=012"), ["0123abcd"]);
+    // The whole body that a backend refused, and other values around a credential.
+    for text in [
+        r#"{"detail":[{"loc":["body","token"],"input":{"name":"pve01.lab.example","password":"hunter22"}}]}"#,
+        r#"{"credentials":{"host":"pve01.lab.example","password":["hunter22"]}}"#,
+    ] {
+        assert_eq!(found(text), ["hunter22"], "{text}");
+    }
 }
 
 #[test]

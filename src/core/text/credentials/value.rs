@@ -8,8 +8,10 @@ use super::{Credential, HIDDEN, MAX_NAME, is_credential_name, is_harmless, is_sm
 const SCHEMES: [&str; 6] = ["bearer", "token", "basic", "apikey", "negotiate", "pveapitoken"];
 /// Quotes in HTML.
 const ENTITIES: [&[u8]; 4] = [b"&quot;", b"&#34;", b"&#x27;", b"&#39;"];
-/// How far a list behind a name in quotes may reach, in bytes.
-const MAX_LIST: usize = 64 << 10;
+/// Letters before a quote in Python.
+pub(super) const PREFIXES: &[u8] = b"ubrfURBF";
+/// How far a list of several lines behind a name may reach, in bytes.
+const MAX_LIST: usize = 8 << 10;
 
 /// A name, and what is known of its value.
 #[derive(Clone, Copy, Debug)]
@@ -63,8 +65,9 @@ pub(super) fn value_of(text: &[u8], start: usize, name: Name<'_>, end: End) -> O
     start += usize::from(matches!(text.get(start), Some(b'=' | b'>')));
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t') || name.is_quoted && byte.is_ascii_whitespace();
     start += text[start..].iter().take_while(|byte| is_space(byte)).count();
-    let line_end = memchr::memchr(b'\n', &text[start..]).map_or(text.len(), |at| start + at);
-    let rest = &text[start..line_end];
+    let rest = &text[start..];
+    // Each search ends near the value that is found, or is bounded: a line may have many names.
+    let line_end = || memchr::memchr(b'\n', rest).map_or(text.len(), |at| start + at);
     if rest.strip_prefix(HIDDEN.as_bytes()).is_some_and(|rest| !rest.first().is_some_and(is_word)) {
         return None;
     }
@@ -75,31 +78,43 @@ pub(super) fn value_of(text: &[u8], start: usize, name: Name<'_>, end: End) -> O
     if end == End::Text && !name.is_quoted {
         return found(start..text.len(), true);
     }
-    if let Some(inside) = in_quotes(text, start, line_end) {
+    if let Some(inside) = in_quotes(text, start) {
         return found(inside, true);
     }
     let call = rest.iter().take_while(|byte| is_word(byte) || **byte == b'.').count();
     let open = if call > 0 && rest.get(call) == Some(&b'(') { start + call } else { start };
     if let Some(close) = text.get(open).and_then(closing) {
-        let limit = if name.is_quoted { text.len().min(open + MAX_LIST) } else { line_end };
-        return found(open + 1..balanced(text, open, close, limit).unwrap_or(line_end), false);
+        let near = text.len().min(open + MAX_LIST);
+        let near_line = memchr::memchr(b'\n', &text[open..near]).map_or(near, |at| open + at);
+        // It goes on in the next lines.
+        let has_lines = text[open + 1..near_line].trim_ascii().is_empty();
+        let limit = if name.is_quoted || has_lines { near } else { near_line };
+        let end = balanced(text, open, close, limit);
+        // Otherwise its end never arrived, or is far away.
+        let end = end.unwrap_or_else(|| if has_lines { near } else { line_end() });
+        return found(open + 1..end, false);
     }
-    let first = word(rest);
+    // A longer word is neither a number nor a scheme.
+    let first = word(&rest[..rest.len().min(MAX_NAME)]);
     let is_counter = name.is_quoted || name.text.ends_with(b"s");
     if is_counter && is_small_integer(&text[trimmed(text, start..start + first)]) {
         return None;
     }
     let scheme = rest[..first].trim_ascii_end();
     let behind = first + rest[first..].iter().take_while(|byte| **byte == b' ').count();
-    if is_scheme(scheme) && behind > first && behind < rest.len() {
+    let has_word = rest.get(behind).is_some_and(|byte| !byte.is_ascii_whitespace());
+    if is_scheme(scheme) && behind > first && has_word {
         let start = start + behind;
-        return found(trimmed(text, start..start + word(&text[start..line_end])), true);
+        return found(trimmed(text, start..start + word(&text[start..])), true);
     }
     let length = match end {
         _ if name.is_quoted => rest.iter().position(|byte| ends_item(*byte)).unwrap_or(rest.len()),
-        End::Line | End::Text => rest.len(),
-        End::Parameter => memchr::memchr(b'&', &rest[..first]).unwrap_or(first),
-        End::Word => first,
+        End::Line | End::Text => line_end() - start,
+        End::Parameter => {
+            let ends = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'&';
+            rest.iter().position(ends).unwrap_or(rest.len())
+        }
+        End::Word => word(rest),
     };
     found(trimmed(text, start..start + length), false)
 }
@@ -115,27 +130,30 @@ pub(super) fn is_labelled(head: &[u8], name: Name<'_>) -> bool {
 }
 
 /// The inside of the quotes that begin at `start`, which may have backslashes or a prefix of Python before them.
-fn in_quotes(text: &[u8], start: usize, limit: usize) -> Option<Range<usize>> {
-    let rest = &text[start..limit];
+fn in_quotes(text: &[u8], start: usize) -> Option<Range<usize>> {
+    let rest = &text[start..];
     if let Some(entity) = ENTITIES.iter().find(|entity| rest.starts_with(entity)) {
         let start = start + entity.len();
-        let end = memchr::memmem::find(&text[start..limit], entity);
-        return Some(start..end.map_or(limit, |end| start + end));
+        let end = memchr::memmem::find(&text[start..], entity).map_or(text.len(), |end| start + end);
+        return Some(start..memchr::memchr(b'\n', &text[start..end]).map_or(end, |line| start + line));
     }
-    let prefix = rest.iter().take(2).take_while(|byte| b"ubrfURBF".contains(byte)).count();
+    let prefix = rest.iter().take(2).take_while(|byte| PREFIXES.contains(byte)).count();
     let escapes = rest[prefix..].iter().take_while(|byte| **byte == b'\\').count();
     let quote = rest.get(prefix + escapes).filter(|byte| matches!(byte, b'"' | b'\'' | b'`'))?;
     let start = start + prefix + escapes + 1;
-    Some(start..quoted_end(text, start, *quote, escapes, limit))
+    Some(start..quoted_end(text, start, *quote, escapes, text.len()))
 }
 
-/// The end of a string that began with `quote` behind `escapes` backslashes; `limit` if it has none.
+/// The end of a string that began with `quote` behind `escapes` backslashes; that of the line, or `limit`, if it has none.
 ///
 /// In JSON in JSON, a quote is written with 1 backslash, and a backslash with 4; one level deeper, with 3 and 8.
 fn quoted_end(text: &[u8], start: usize, quote: u8, escapes: usize, limit: usize) -> usize {
     let mut run = 0;
     for (at, byte) in text[..limit].iter().enumerate().skip(start) {
         let is_end = *byte == quote && run % (2 * (escapes + 1)) == escapes;
+        if *byte == b'\n' {
+            return at;
+        }
         // The quote of the string that it is in.
         if is_end || *byte == b'"' && run < escapes {
             return at - run.min(escapes);
