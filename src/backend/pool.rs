@@ -325,7 +325,7 @@ impl fmt::Debug for IdleConnections {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::Ordering;
 
     use futures::StreamExt;
     use futures::channel::mpsc;
@@ -333,16 +333,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
-
-    /// Counts how often the task is scheduled.
-    #[derive(Default)]
-    struct Task(AtomicUsize);
-
-    impl Wake for Task {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::client::connection::tests::Task;
 
     #[tokio::test]
     async fn the_rest_of_an_answered_request_schedules_the_task_only_when_a_part_of_it_is_there() {

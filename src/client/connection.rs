@@ -166,7 +166,7 @@ impl fmt::Debug for Connection {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
@@ -177,7 +177,7 @@ mod tests {
 
     /// Counts how often the task is scheduled.
     #[derive(Default)]
-    struct Task(AtomicUsize);
+    pub(crate) struct Task(pub(crate) AtomicUsize);
 
     impl Wake for Task {
         fn wake(self: Arc<Self>) {

@@ -18,6 +18,11 @@ impl Eight {
         self.0.wrapping_sub(ONES * limit as u64)
     }
 
+    /// Finds what ends or escapes a string of JSON: quotes, backslashes and control characters.
+    pub(crate) const fn special_in_json(self) -> u64 {
+        self.below(b' ') | self.equal(b'"') | self.equal(b'\\')
+    }
+
     /// What was found, without bytes that are not ASCII.
     const fn ascii(self, found: u64) -> u64 {
         found & !self.0 & (ONES << 7)
@@ -66,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_search_finds_what_a_search_of_single_bytes_finds() {
-        let search = |eight: Eight| eight.below(b' ') | eight.equal(b'"') | eight.equal(b'\\');
+        let search = Eight::special_in_json;
         let is_found = |byte: &u8| matches!(byte, 0..=0x1f | b'"' | b'\\');
         for (length, filler) in
             (0..20).flat_map(|length| [b'x', b'#', b' ', 0xff].map(|filler| (length, filler)))

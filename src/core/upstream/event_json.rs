@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::lenient::{LenientBool, LenientCount, LenientMap, LenientText};
 use crate::core::domain::figures::Figures;
-use crate::core::text::eight::find_ascii;
+use crate::core::text::eight::{Eight, find_ascii};
 
 /// The maximum nesting depth that is read.
 const MAX_DEPTH: u8 = 32;
@@ -151,7 +151,7 @@ fn verbatim(text: &str) -> Option<(&str, &str)> {
 /// The number of bytes before the first quote, backslash or control character.
 #[inline]
 fn verbatim_len(text: &str) -> usize {
-    find_ascii(text.as_bytes(), |eight| eight.below(b' ') | eight.equal(b'"') | eight.equal(b'\\'))
+    find_ascii(text.as_bytes(), Eight::special_in_json)
 }
 
 /// Skips the value at the start of `text`.

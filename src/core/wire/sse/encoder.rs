@@ -325,8 +325,7 @@ fn string(out: &mut BytesMut, text: &str, limit: usize) {
     let room = limit.saturating_sub(2);
     out.put_u8(b'"');
     // Nearly every text.
-    let special = |eight: Eight| eight.below(b' ') | eight.equal(b'"') | eight.equal(b'\\');
-    if text.len() <= room && is_ascii_without(text.as_bytes(), special) {
+    if text.len() <= room && is_ascii_without(text.as_bytes(), Eight::special_in_json) {
         out.put_slice(text.as_bytes());
     } else {
         put_escaped(out, &truncate_escaped(text, room));
