@@ -1,9 +1,9 @@
 //! Listeners: they accept connections, serve them, and shut down gracefully.
 
+mod activity;
 mod certificate;
 mod connection;
 mod files;
-mod h2_stall;
 mod http1_guard;
 mod http_connection;
 mod inherited;

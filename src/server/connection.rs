@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::LINGER;
-use super::h2_stall::{ConnectionActivity, ConnectionTimeout};
+use super::activity::{ConnectionActivity, ConnectionTimeout};
 use super::http_connection::{Builders, HttpConnection, StreamExecutor};
 use super::http1_guard::{CLOSE, GuardSignals, Http1Guard};
 use super::role::ListenerRole;

@@ -21,7 +21,7 @@ use percent_encoding::percent_decode;
 use tokio::time::{Sleep, sleep};
 
 use super::LINGER;
-use super::h2_stall::ConnectionActivity;
+use super::activity::ConnectionActivity;
 use super::stream_slot::StreamSlot;
 use crate::core::http::guard::{Guard, HeadLimits, KeepAlive, Rejection};
 use crate::core::http::headers::elements;
