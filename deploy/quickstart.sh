@@ -2,19 +2,19 @@
 # Replays a recording of an old backend, starts the bridge in front of it, and prints the stream of a full update.
 # Installs missing programs first.
 #
-#   deploy/quickstart.sh          the demonstration
-#   deploy/quickstart.sh --test   the demonstration, then all tests
+#   deploy/quickstart.sh             the demonstration
+#   deploy/quickstart.sh --test      the demonstration, then all tests
+#   deploy/quickstart.sh --install   only the missing programs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 usage() {
-    echo "usage: deploy/quickstart.sh [--test]" >&2
+    echo "usage: deploy/quickstart.sh [--test | --install]" >&2
     exit 64
 }
 
 case "${1-}" in
-    "") tests=no ;;
-    --test) tests=yes ;;
+    "" | --test | --install) ;;
     *) usage ;;
 esac
 
@@ -43,9 +43,16 @@ if ! cargo --version >/dev/null 2>&1; then
     PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 fi
 
+[ "${1-}" != --install ] || exit 0
+
 # --- demonstration ---------------------------------------------------------------------------------
 
-cargo build --locked
+if [ "${1-}" = --test ]; then
+    # Builds the program, too. `cargo build` would build most dependencies once more, with the features of the program alone.
+    cargo test --locked --no-run
+else
+    cargo build --locked
+fi
 target=$(cargo metadata --locked --no-deps --format-version 1 |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 bridge=$target/debug/proxbox-bridge
@@ -84,12 +91,11 @@ grep -q '^data: {"ok": true' "$target/quickstart.txt"
 
 # --- tests -----------------------------------------------------------------------------------------
 
-if [ "$tests" = yes ]; then
+if [ "${1-}" = --test ]; then
     python3 fixtures/convert.py --check fixtures/recordings
     tests/install.sh
-    cargo test --locked --no-run
     # Only the programs in tests/programs.txt are on the PATH.
     PATH=$target/peers/programs cargo test --locked
-    tests/plugin/run
-    tests/deploy/run
+    PROXBOX_BRIDGE_BINARY=$bridge tests/plugin/run
+    PROXBOX_BRIDGE_BINARY=$bridge tests/deploy/run
 fi
