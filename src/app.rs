@@ -117,7 +117,7 @@ impl App {
         self.registry.restore(&state.backends).await;
     }
 
-    /// All metrics, in the Prometheus text format.
+    /// All metrics, in the Prometheus text format. Must be called in the runtime.
     pub fn metrics(&self) -> Vec<u8> {
         let now = Timestamp::now();
         for backend in &self.state().backends {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -356,13 +357,14 @@ impl Registry {
         silent.map(|since| now.since(since)).max().unwrap_or_default()
     }
 
-    /// The gauges of the jobs in memory.
+    /// The gauges of the jobs in memory, and of the runtime. Must be called in the runtime.
     pub fn reading(&self) -> telemetry::GaugeReadings {
         let jobs = self.all();
         telemetry::GaugeReadings {
             lag: jobs.iter().map(|job| job.log.lag()).max().unwrap_or_default(),
             log_bytes: self.memory.used(),
             log_bytes_limit: self.memory.limit(),
+            tasks: Handle::current().metrics().num_alive_tasks(),
         }
     }
 

@@ -204,6 +204,8 @@ metrics! {
         reloaded: Gauge = seconds("reload_last_success_timestamp_seconds");
         /// 1 if the bridge is draining and starts no new job, 0 if not.
         draining: IntGauge = gauge("draining");
+        /// Asynchronous tasks that have not ended: some for each connection and job, and those of the process itself.
+        tasks: IntGauge = gauge("tasks");
     }
 }
 
@@ -240,15 +242,18 @@ pub struct GaugeReadings {
     pub log_bytes: usize,
     /// The limit on that memory, in bytes.
     pub log_bytes_limit: usize,
+    /// The number of asynchronous tasks that have not ended.
+    pub tasks: usize,
 }
 
 /// All metrics, with the gauges of `reading`, in the Prometheus text format (version 0.0.4).
 pub fn text(reading: &GaugeReadings) -> Vec<u8> {
-    let GaugeReadings { lag, log_bytes, log_bytes_limit } = *reading;
+    let GaugeReadings { lag, log_bytes, log_bytes_limit, tasks } = *reading;
     let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     METRICS.streams.lag.set(whole(lag));
     METRICS.ledger.log_bytes.set(whole(log_bytes as u64));
     METRICS.ledger.log_bytes_limit.set(whole(log_bytes_limit as u64));
+    METRICS.process.tasks.set(whole(tasks as u64));
     let mut text = Vec::new();
     // Writing to memory does not fail, and these families are well-formed.
     let _ = jobs::expose(|| TextEncoder::new().encode(&METRICS.registry.gather(), &mut text));

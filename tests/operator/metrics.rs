@@ -56,6 +56,7 @@ async fn a_job_is_counted_from_its_first_frame_to_its_last() {
     bridge.wait_for_value("connections{listener=\"clients\"}", 0.0).await;
     assert!(bridge.value("watchers_dropped_total{reason=\"left\"}").await == 0.0, "it has seen the end");
     assert!(bridge.value("log_bytes").await > 1000.0);
+    assert!(bridge.value("tasks").await >= 1.0, "the scrape runs in one");
     assert!(bridge.value("ledger_commit_seconds_count").await >= 2.0);
     let frames = bridge.value("frames_total{channel=\"websocket\",type=\"step\"}").await + 1.0;
     let jobs = bridge.admin("GET", "/jobs").await.json();
