@@ -280,13 +280,12 @@ struct Batch {
 
 /// The digits of a number, before a batch is first written. They differ for each frame of a batch.
 fn placeholder(at: usize) -> String {
-    format!("vm@{at:06}")
+    format!("@{at:06}")
 }
 
 impl Batch {
     fn new(bytes: Vec<u8>, count: usize) -> Self {
-        let places = memchr::memmem::find_iter(&bytes, b"vm@").map(|at| at + 2);
-        let digits = places
+        let digits = memchr::memmem::find_iter(&bytes, b"@0")
             .map(|at| {
                 let number =
                     bytes[at + 1..at + 7].iter().fold(0, |n, digit| n * 10 + usize::from(digit - b'0'));
@@ -311,7 +310,7 @@ impl Batch {
 
 /// A step of 0.0.11, with its payload: a virtual machine in progress, and then completed.
 fn native_frame(at: usize, size: usize) -> Vec<u8> {
-    let name = placeholder(at);
+    let name = format!("vm{}", placeholder(at));
     let (status, completed) = if at.is_multiple_of(2) { ("progress", false) } else { ("completed", true) };
     let frame = |padding: &str| {
         format!(
@@ -332,13 +331,18 @@ fn native_frame(at: usize, size: usize) -> Vec<u8> {
     padded.into_bytes()
 }
 
-/// A frame of `/ws`.
+/// A frame of `/ws`. Each virtual machine has a record of its own in NetBox: of two with one record, one is unconfirmed.
 fn legacy_frame(at: usize) -> String {
-    let name = placeholder(at);
-    let (status, completed) = if at.is_multiple_of(2) { ("syncing", false) } else { ("completed", true) };
+    let number = placeholder(at);
+    let name = format!("vm{number}");
+    let (status, completed, id) = if at.is_multiple_of(2) {
+        ("syncing", false, "\"undefined\"".to_owned())
+    } else {
+        ("completed", true, format!("1{number}"))
+    };
     format!(
         "{{\"object\":\"virtual_machine\",\"type\":\"create\",\"data\":{{\"sync_status\":\"{status}\",\"name\":\"{name}\",\
-         \"netbox_id\":7,\"status\":\"Active\",\"cluster\":\"lab-cluster\",\"device\":\"pve1\",\"completed\":{completed},\
+         \"netbox_id\":{id},\"status\":\"Active\",\"cluster\":\"lab-cluster\",\"device\":\"pve1\",\"completed\":{completed},\
          \"rowid\":\"{name}\"}}}}"
     )
 }
