@@ -104,6 +104,17 @@ impl StreamClient {
             && memchr::memmem::find(&self.tail, b"event: complete\ndata: {\"ok\": true").is_some()
     }
 
+    /// Whether the stream ended as the contract says: one final event, last, after an error if it is not successful.
+    pub fn has_proper_end(&self) -> bool {
+        let tail = self.tail();
+        let mut events = tail.rsplit("\nevent: ").filter_map(|event| event.lines().next());
+        let [last, before] = [events.next(), events.next()];
+        self.completes == 1
+            && self.has_ended()
+            && last == Some("complete")
+            && (self.is_ok() || before == Some("error"))
+    }
+
     /// Reads to the end. Returns the number of each virtual machine and when it was received. One in two chunks is left
     /// out.
     pub async fn arrivals(&mut self) -> std::io::Result<Vec<(usize, Instant)>> {

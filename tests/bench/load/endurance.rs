@@ -1,5 +1,6 @@
 //! Syncs with random faults, readers that come and go, reloads and cleanings, for minutes or hours. Afterwards the
-//! bridge must have the memory, threads and file descriptors of before, each job one outcome, and each reader an end.
+//! bridge must have the memory, threads, tasks and file descriptors of before, each job one outcome, and each reader an
+//! end. All the while, it must not have many threads.
 //!
 //! `tests/bench/endurance` builds and runs it.
 
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{sleep, sleep_until, timeout};
@@ -36,6 +37,10 @@ const REST: Duration = Duration::from_secs(8);
 const GROWTH: u64 = 3 << 20;
 /// How often the outcomes of jobs are checked, long before their records are removed.
 const CHECK: Duration = Duration::from_secs(10);
+/// How many threads it may have beyond those at rest.
+const MORE_THREADS: usize = 16;
+/// How often the threads are counted.
+const COUNT_THREADS: Duration = Duration::from_millis(20);
 /// How often the usage at rest is measured; the least counts, because a thread or a file may be there for a moment.
 const SAMPLES: u32 = 20;
 
@@ -62,6 +67,8 @@ struct Usage {
     resident: u64,
     threads: usize,
     files: usize,
+    /// Asynchronous tasks, that of the request which counts them included.
+    tasks: u64,
 }
 
 /// What readers have received in one phase.
@@ -73,13 +80,13 @@ struct Outcomes {
     unchecked: HashSet<String>,
     /// Streams with their final event.
     ended: u64,
-    /// Streams of the backend on `/ws`, and of the other one without a fault, that ended successfully.
+    /// Streams that ended successfully, of the backend on `/ws` and of the other one.
     completed: [u64; 2],
     /// Streams that the reader left.
     left: u64,
     /// Responses that were no stream, where the backend has a fault that allows it.
     refused: u64,
-    /// Streams without a final event, or with several, and other refusals.
+    /// Streams without a proper end, or with another one than the backend had, and other refusals.
     broken: Vec<String>,
 }
 
@@ -94,23 +101,26 @@ async fn main() {
     socket.plan(Plan { frames: 400, every: Some(Duration::from_millis(2)), ..Plan::default() });
     let bridge = Bridge::start(&arguments.bridge, faulty, socket.port);
 
-    let counted = load(&bridge, seed, arguments.warm_up, 0).await;
+    let (counted, _) = load(&bridge, seed, arguments.warm_up, 0).await;
     let before = bridge.at_rest().await;
     println!("after the warm-up: {before:?}");
-    load(&bridge, seed.wrapping_add(1), arguments.time, counted).await;
+    let (_, most) = load(&bridge, seed.wrapping_add(1), arguments.time, counted).await;
     let after = bridge.at_rest().await;
     println!("at the end: {after:?}");
 
     assert!(after.resident <= before.resident + GROWTH, "memory grew: {before:?} {after:?}");
     assert!(after.threads <= before.threads, "threads are left: {before:?} {after:?}");
     assert!(after.files <= before.files, "file descriptors are left: {before:?} {after:?}");
+    assert!(after.tasks <= before.tasks, "tasks are left: {before:?} {after:?}");
+    println!("{most} threads at most");
+    assert!(most <= before.threads + MORE_THREADS, "{most} threads, and at rest {}", before.threads);
     bridge.stop().await;
     println!("passed");
 }
 
 /// Runs readers and an operator for `time`, and checks what the readers received. `before` is how many outcomes were
-/// counted before. Returns how many are counted then.
-async fn load(bridge: &Bridge, seed: u64, time: Duration, before: u64) -> u64 {
+/// counted before. Returns how many are counted then, and the most threads that the bridge had.
+async fn load(bridge: &Bridge, seed: u64, time: Duration, before: u64) -> (u64, usize) {
     let outcomes = Arc::new(Mutex::new(Outcomes::default()));
     let end = Instant::now() + time;
     let address = bridge.address;
@@ -123,7 +133,7 @@ async fn load(bridge: &Bridge, seed: u64, time: Duration, before: u64) -> u64 {
         })
     });
     let readers: Vec<_> = readers.collect();
-    operate(bridge, seed, end, &outcomes).await;
+    let ((), threads) = join(operate(bridge, seed, end, &outcomes), most_threads(bridge, end)).await;
     for reader in readers {
         reader.await.unwrap();
     }
@@ -134,11 +144,22 @@ async fn load(bridge: &Bridge, seed: u64, time: Duration, before: u64) -> u64 {
     let all = sum(&bridge.call("GET", "/metrics").await, "jobs_total");
     let counted = all - before;
     println!("{counted} outcomes counted");
-    assert!(broken.is_empty(), "streams without one end, or refused: {broken:#?}");
-    assert!(!completed.contains(&0) && left > 0, "none completed, or was left: {completed:?}, {left}");
+    assert!(broken.is_empty(), "streams with another end, or refused: {broken:#?}");
+    let kinds = [completed.as_slice(), &[left, refused]].concat();
+    assert!(!kinds.contains(&0), "none completed on a backend, or was left or refused: {kinds:?}");
     assert!(counted >= jobs.len() as u64, "jobs without an outcome");
     assert!(counted <= ended + left + refused, "more outcomes than requests");
-    all
+    (all, threads)
+}
+
+/// The most threads that the bridge has until `end`.
+async fn most_threads(bridge: &Bridge, end: Instant) -> usize {
+    let mut most = 0;
+    while Instant::now() < end {
+        most = most.max(bridge.entries("task"));
+        sleep(COUNT_THREADS).await;
+    }
+    most
 }
 
 /// Requests one stream, and reads it to its end or leaves it.
@@ -173,16 +194,14 @@ impl Outcomes {
         self.unchecked.extend(stream.job());
         match stream.status() {
             _ if is_left => self.left += 1,
-            Some(200) if stream.completes == 1 && stream.has_ended() => {
+            Some(200) if stream.has_proper_end() && stream.is_ok() == fault.is_none_or(faults::completes) => {
                 self.ended += 1;
-                if let None | Some(0) = fault {
-                    self.completed[usize::from(fault.is_some())] += u64::from(stream.is_ok());
-                }
+                self.completed[usize::from(fault.is_some())] += u64::from(stream.is_ok());
             }
             Some(status) if status != 200 && fault.is_some_and(|fault| REFUSING.contains(&fault)) => {
                 self.refused += 1;
             }
-            _ => self.broken.push(format!("{fault:?}: {} final events, {}", stream.completes, stream.tail())),
+            status => self.broken.push(format!("{fault:?}: status {status:?}, {}", stream.tail())),
         }
     }
 }
@@ -229,7 +248,7 @@ impl Bridge {
              settle = \"100ms\"\nsettle_total = \"500ms\"\ncooldown = \"0s\"\ncooldown_least = \"0s\"\n\
              replay = \"2s\"\nretention = \"1m\"\nlog_retention = \"1m\"\nbreaker_open = \"100ms\"\n\
              clean_share = 100\n\
-             [[backend]]\nurl = \"http://{faulty}\"\nconcurrency = 4\nqueue = 100\n\
+             [[backend]]\nurl = \"http://{faulty}\"\nconcurrency = 12\nqueue = 100\n\
              [[backend]]\nurl = \"http://127.0.0.1:{socket}\"\nhosts = [\"socket\"]\n"
         );
         let path = directory.path();
@@ -271,33 +290,40 @@ impl Bridge {
         let began = Instant::now();
         loop {
             let metrics = self.call("GET", "/metrics").await;
-            let [running, waiting] = ["jobs_running", "jobs_waiting"].map(|name| sum(&metrics, name));
-            if running + waiting == 0 {
+            let busy =
+                ["jobs_running", "jobs_waiting", "watchers", "tunnels"].map(|name| sum(&metrics, name));
+            if busy == [0; 4] {
                 break;
             }
-            assert!(began.elapsed() < LONGEST, "{running} jobs run and {waiting} wait without an end");
+            assert!(began.elapsed() < LONGEST, "jobs that run and wait, watchers and tunnels: {busy:?}");
             sleep(Duration::from_millis(100)).await;
         }
         sleep(REST).await;
-        let mut least = self.usage();
+        let mut least = self.usage().await;
         for _ in 1..SAMPLES {
             sleep(Duration::from_millis(50)).await;
-            let usage = self.usage();
+            let usage = self.usage().await;
             least.resident = least.resident.min(usage.resident);
             least.threads = least.threads.min(usage.threads);
             least.files = least.files.min(usage.files);
+            least.tasks = least.tasks.min(usage.tasks);
         }
         least
     }
 
     /// What it has now.
-    fn usage(&self) -> Usage {
+    async fn usage(&self) -> Usage {
+        let tasks = sum(&self.call("GET", "/metrics").await, "tasks");
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         let resident = line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024;
-        let [threads, files] =
-            ["task", "fd"].map(|name| fs::read_dir(format!("/proc/{}/{name}", self.id())).unwrap().count());
-        Usage { resident, threads, files }
+        let [threads, files] = ["task", "fd"].map(|name| self.entries(name));
+        Usage { resident, threads, files, tasks }
+    }
+
+    /// How many entries a directory of the process has in `/proc`.
+    fn entries(&self, name: &str) -> usize {
+        fs::read_dir(format!("/proc/{}/{name}", self.id())).unwrap().count()
     }
 
     /// Checks that each of the `jobs` has a record, and comes to one outcome.
@@ -343,10 +369,14 @@ impl Drop for Bridge {
     }
 }
 
-/// The sum of a metric over its labels.
+/// The sum of a metric over its labels, if it has any.
 fn sum(metrics: &str, name: &str) -> u64 {
-    let name = format!("proxbox_bridge_{name}{{");
-    let values =
-        metrics.lines().filter(|line| line.starts_with(&name)).filter_map(|line| line.rsplit(' ').next());
-    values.map(|value| value.parse::<u64>().unwrap()).sum()
+    let name = format!("proxbox_bridge_{name}");
+    let series = metrics.lines().filter_map(|line| line.strip_prefix(&name));
+    let values: Vec<&str> = series
+        .filter(|rest| rest.starts_with(['{', ' ']))
+        .filter_map(|rest| rest.rsplit(' ').next())
+        .collect();
+    assert!(!values.is_empty(), "no metric {name}");
+    values.into_iter().map(|value| value.parse::<u64>().unwrap()).sum()
 }

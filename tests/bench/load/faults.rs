@@ -31,6 +31,13 @@ pub const COUNT: u64 = 12;
 /// The faults before the head of a stream: its client may get a response that is no stream.
 pub const REFUSING: std::ops::RangeInclusive<u64> = 1..=4;
 
+/// Whether a sync with this fault completes: there is none, or frames follow its end.
+pub fn completes(fault: u64) -> bool {
+    matches!(fault, 0 | LATE_FRAMES)
+}
+
+const LATE_FRAMES: u64 = 10;
+
 /// A backend with native streams.
 pub struct FaultyBackend;
 
@@ -108,7 +115,9 @@ async fn fail(stream: &mut TcpStream, fault: u64, random: &mut Random) -> std::i
     write(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         .await?;
     for number in 0..random.below(300) {
-        let (status, completed) = if random.below(20) == 0 { ("failed", false) } else { ("completed", true) };
+        // The first never fails: a sync of which every object has failed fails.
+        let fails = random.below(20) == 0 && number > 0;
+        let (status, completed) = if fails { ("failed", false) } else { ("completed", true) };
         let step = format!(
             "event: step\ndata: {{\"step\": \"virtual_machine\", \"status\": \"{status}\", \"message\": \"vm{number}\", \
              \"rowid\": \"vm{number}\", \"payload\": {{\"object\": \"virtual_machine\", \"data\": {{\"completed\": \
@@ -131,7 +140,7 @@ async fn fail(stream: &mut TcpStream, fault: u64, random: &mut Random) -> std::i
         // No events at all.
         9 => chunk(stream, "event: step\ndata: \u{0}garbage\n\nevent: error\ndata: [1]\n\n").await?,
         // The end twice, and frames after it.
-        10 => {
+        LATE_FRAMES => {
             chunk(stream, COMPLETE).await?;
             for _ in 0..3 {
                 chunk(stream, "event: step\ndata: {\"step\": \"late\", \"status\": \"progress\", \"message\": \"Late.\"}\n\n")
