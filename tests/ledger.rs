@@ -498,7 +498,7 @@ async fn pages_follow_each_other_under_every_filter() {
         records.iter().filter(|record| keep(record)).map(|record| record.id).collect()
     };
     let outcome = |record: &Record| record.end.as_ref().map(|end| end.outcome);
-    let cases: [(JobFilter, Vec<JobId>); 6] = [
+    let cases: [(JobFilter, Vec<JobId>); 8] = [
         (everything(), wanted(&|_| true)),
         (JobFilter { kind: Some(Kind::Devices), ..everything() }, wanted(&|r| r.kind == Kind::Devices)),
         (
@@ -506,6 +506,11 @@ async fn pages_follow_each_other_under_every_filter() {
             wanted(&|r| outcome(r) == Some(Outcome::Errored)),
         ),
         (JobFilter { outcomes: vec![Outcome::Completed], ..everything() }, vec![]),
+        (JobFilter { outcomes: vec![Outcome::Completed, Outcome::TimedOut], ..everything() }, vec![]),
+        (
+            JobFilter { outcomes: vec![Outcome::Completed, Outcome::Errored], ..everything() },
+            wanted(&|r| outcome(r) == Some(Outcome::Errored)),
+        ),
         (JobFilter { since: Some(Timestamp(10)), ..everything() }, wanted(&|r| r.queued >= Timestamp(10))),
         (
             JobFilter {

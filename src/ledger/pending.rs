@@ -201,13 +201,13 @@ mod tests {
         pending.most.0 = 2;
         let (first, second, third) = (ended(&record()), record(), ended(&record()));
         for record in [&first, &second, &third] {
-            pending.add(JobUpdate::new(record.clone(), frames(1..2)));
+            pending.add(JobUpdate { record: record.clone(), frames: frames(1..2), failed: failures(1..2) });
         }
         assert_eq!(pending.iter().map(|kept| kept.record.id).collect::<Vec<_>>(), [first.id, third.id]);
         let fourth = ended(&record());
         pending.add(JobUpdate::new(fourth.clone(), vec![]));
         assert_eq!(pending.iter().map(|kept| kept.record.id).collect::<Vec<_>>(), [third.id, fourth.id]);
-        assert_eq!(pending.bytes, 1);
+        assert_eq!(pending.bytes, 1 + failures(1..2)[0].size());
     }
 
     fn failures(numbers: std::ops::Range<u64>) -> Vec<LoggedFailure> {

@@ -357,6 +357,18 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_object_takes_as_much_memory_as_all_its_texts() {
+        let failure = |text: &str| {
+            let (name, error, text) = (text.to_owned(), text.to_owned(), Some(text.to_owned()));
+            let failure =
+                ObjectFailure { name, cluster: text.clone(), owner: text, error, ..ObjectFailure::example() };
+            LoggedFailure { number: 1, at: Timestamp(1), failure }
+        };
+        let least = size_of::<LoggedFailure>();
+        assert_eq!([failure(""), failure("abc")].map(|failure| failure.size()), [least, least + 12]);
+    }
+
+    #[test]
     fn a_stored_value_keeps_its_text_whatever_release_has_written_it() {
         for (text, is_known) in [("http://pve", true), ("HTTP://pve/", false), ("pve", false), ("", false)] {
             let stored = Stored::<BackendUrl>::from(text.to_owned());

@@ -1,5 +1,6 @@
 //! Removal by age, which a clock that jumps must not trigger.
 
+use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -115,6 +116,24 @@ async fn what_is_too_old_is_removed_logs_before_records() {
         assert_eq!(has_log(&ledger, id).await, is_left);
     }
     assert_eq!(clean_scheduled(&ledger).await, CleaningResult::default());
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn the_time_of_a_bridge_that_is_killed_counts_up_to_its_last_cleaning() {
+    let (folder, clock, ledger) = fresh().await;
+    run(&ledger, &clock, 1).await;
+    clock.pass(20 * HOUR);
+    clean_scheduled(&ledger).await;
+    // The files as a killed process leaves them.
+    let copy = super::folder();
+    for name in ["ledger.sqlite3", "ledger.sqlite3-wal"] {
+        fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
+    }
+    clock.pass(20 * HOUR);
+    let after = opened(copy.path(), &clock).await;
+    assert_eq!(after.cleaning_held(), None, "of more than a day, the bridge ran for most");
+    after.close().await;
     ledger.close().await;
 }
 

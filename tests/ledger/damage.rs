@@ -212,3 +212,19 @@ async fn a_row_that_cannot_be_read_takes_nothing_from_the_others_and_fills_no_pa
     assert!(error.0.contains(&jobs[1].id.to_string()) && error.0.contains("kind"), "{error}");
     ledger.close().await;
 }
+
+#[tokio::test]
+async fn a_frame_without_its_first_or_its_last_bytes_is_left_out() {
+    let folder = folder();
+    let ledger = open(folder.path()).await;
+    let job = full();
+    put(&ledger, &job, frames(1..=3)).await;
+    ledger.close().await;
+    for (sequence, bytes) in [(1, "event: step\ndata: 1\n"), (3, "data: 3\n\n")] {
+        let damage = "UPDATE frames SET bytes = CAST(?2 AS BLOB) WHERE sequence = ?1";
+        file(folder.path()).execute(damage, rusqlite::params![sequence, bytes]).unwrap();
+    }
+    let ledger = open(folder.path()).await;
+    assert_eq!(ledger.frames(job.id).await.unwrap(), frames(2..=2));
+    ledger.close().await;
+}

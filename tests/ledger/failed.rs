@@ -54,6 +54,18 @@ async fn failed_objects_are_read_page_by_page_after_a_restart() {
 }
 
 #[tokio::test]
+async fn failed_objects_that_are_left_out_do_not_return_with_a_later_record() {
+    let ledger = in_memory().await;
+    let mut job = full();
+    for (counted, kept) in [(3, 3), (1, 3), (4, 4)] {
+        job.progress.failed_left_out = counted;
+        put(&ledger, &job, vec![]).await;
+        assert_eq!(ledger.job(job.id).await.unwrap().unwrap().progress.failed_left_out, kept);
+    }
+    ledger.close().await;
+}
+
+#[tokio::test]
 async fn failed_objects_are_grouped_by_error_the_largest_group_first() {
     let ledger = in_memory().await;
     let job = full();

@@ -159,15 +159,21 @@ async fn is_held(directory: &Path) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_that_is_deleted_is_taken_anew_and_nothing_is_lost() {
+async fn a_lock_that_is_deleted_or_replaced_is_taken_anew_and_nothing_is_lost() {
     let (folder, ledger) = fresh().await;
     let job = full();
     put(&ledger, &job, vec![]).await;
-    fs::remove_file(folder.path().join("lock")).unwrap();
-    put(&ledger, &full(), vec![]).await;
-    assert!(is_held(folder.path()).await);
-    assert_eq!(*ledger.lost().borrow(), None);
-    assert_eq!(ledger.job(job.id).await.unwrap(), Some(job));
+    let lock = folder.path().join("lock");
+    for is_replaced in [false, true] {
+        fs::remove_file(&lock).unwrap();
+        if is_replaced {
+            fs::write(&lock, "").unwrap();
+        }
+        put(&ledger, &full(), vec![]).await;
+        assert!(is_held(folder.path()).await, "{is_replaced}");
+        assert_eq!(*ledger.lost().borrow(), None);
+        assert_eq!(ledger.job(job.id).await.unwrap(), Some(job.clone()));
+    }
     ledger.close().await;
 }
 

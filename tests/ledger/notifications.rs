@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use proxbox_bridge::core::domain::counts::{Count, Counts};
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::notification::NotificationEvent;
 use proxbox_bridge::core::domain::object::Object;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::ledger::{
-    JobEnd, Ledger, LedgerOptions, MAX_AGE, MAX_QUEUED, NotificationRule, Record, Timestamp,
+    JobEnd, JobUpdate, Ledger, LedgerOptions, MAX_AGE, MAX_QUEUED, NotificationRule, Record, Timestamp,
 };
 
 use super::age::{NOW, SteppedClock};
@@ -112,6 +113,8 @@ async fn a_completed_run_is_a_recovery_only_after_a_notification_of_a_problem() 
     // Nothing ran.
     skip(&ledger, Kind::Devices).await;
     end(&ledger, Kind::Devices, None, 2).await;
+    // Objects still fail.
+    end(&ledger, Kind::Devices, None, 1).await;
     end(&ledger, Kind::Devices, None, 0).await;
     end(&ledger, Kind::Devices, None, 0).await;
     let resolved = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
@@ -122,6 +125,7 @@ async fn a_completed_run_is_a_recovery_only_after_a_notification_of_a_problem() 
             all(Failed, &[]),
             all(Interrupted, &[]),
             all(ObjectsFailed, &["failed", "interrupted"]),
+            all(ObjectsFailed, &[]),
             all(Recovered, &["objects_failed"]),
         ]
     );
@@ -177,6 +181,39 @@ async fn a_run_of_one_virtual_machine_says_nothing_of_the_others_and_one_of_all_
 }
 
 #[tokio::test]
+async fn a_notification_and_what_it_resolves_name_the_virtual_machine_if_the_job_was_for_one() {
+    let ledger = in_memory(vec![rule("a", &[Failed, Recovered])]).await;
+    for vm in [Some(7), None] {
+        for cause in [Some(Cause::Unreachable), None] {
+            put(&ledger, &Record { vm, ..ended(Kind::VirtualMachines, cause, 0) }, Vec::new()).await;
+            let first = ledger.first_notifications().await.unwrap();
+            let [queued] = first.as_slice() else { panic!("{first:?}") };
+            let resolved: Vec<_> = queued.resolved.iter().map(|problem| problem.vm).collect();
+            assert_eq!((queued.vm, resolved), (vm, vec![vm; usize::from(cause.is_none())]));
+            ledger.remove_notification("a", &queued.id).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_sends_notifications_is_woken_when_one_is_queued_and_by_no_other_job() {
+    let ledger = in_memory(vec![rule("a", &[Failed])]).await;
+    let mut changed = ledger.notifications_changed();
+    changed.mark_unchanged();
+    let end_of = |cause| ledger.put(JobUpdate::new(ended(Kind::Devices, cause, 0), Vec::new()));
+    for (causes, wakes) in [
+        ([Some(Cause::Unreachable), None], true),
+        ([None, Some(Cause::Unreachable)], true),
+        ([None, None], false),
+    ] {
+        // They are written together.
+        try_join_all(causes.map(end_of)).await.unwrap();
+        assert_eq!(changed.has_changed().unwrap(), wakes, "{causes:?}");
+        changed.mark_unchanged();
+    }
+}
+
+#[tokio::test]
 async fn the_queue_and_the_known_problems_outlast_the_process_and_interrupted_jobs_are_in_it() {
     let (folder, clock) = (folder(), SteppedClock::at(NOW));
     let rules = || vec![rule("a", &[Failed, Interrupted, Recovered])];
@@ -208,6 +245,9 @@ async fn notifications_that_are_too_old_too_many_or_without_a_target_are_dropped
     }
     assert_eq!(kept.len(), MAX_QUEUED);
     assert_eq!(kept, jobs[1..]);
+    ledger.set_notification_rules(vec![rule("a", &[Failed]), rule("b", &[Failed])]);
+    assert_eq!(ledger.first_notifications().await.unwrap(), [], "a target that returns gets nothing old");
+    ledger.set_notification_rules(vec![rule("a", &[Failed])]);
     end(&ledger, Kind::Devices, Some(Cause::Unreachable), 0).await;
     clock.pass(MAX_AGE);
     assert_eq!(ledger.first_notifications().await.unwrap().len(), 1);

@@ -41,6 +41,7 @@ async fn a_ledger_that_no_bridge_uses_is_read_without_a_change_to_any_file() {
     assert_eq!(ids(&reader, everything()).await, [unfinished.id, ended.id]);
     let found = reader.job(unfinished.id).await.unwrap();
     assert_eq!(found, Some(unfinished.clone()), "it is not marked as interrupted");
+    assert!(contents(folder.path()) == before, "there are other files while it is open");
     // A bridge may start at any time.
     let ledger = open(folder.path()).await;
     ledger.close().await;

@@ -8,7 +8,7 @@ use rusqlite::types::Value;
 
 use super::SqliteStore;
 use crate::core::domain::kind::Kind;
-use crate::core::domain::outcome::Outcome;
+use crate::core::domain::outcome::{ObjectFailure, Outcome};
 use crate::core::http::url::BackendUrl;
 use crate::core::run::capabilities::{Capabilities, SocketSupport};
 use crate::ledger::retention::CleaningPlan;
@@ -16,7 +16,7 @@ use crate::ledger::store::{Store, StoreContext};
 use crate::ledger::tests::{available, ended, frames, options, record};
 use crate::ledger::{
     BackendHistory, Cleaning, CleaningResult, DetectedCapabilities, Health, JobEnd, JobUpdate, LastSuccess,
-    Ledger, LedgerOptions, Record, Timestamp,
+    Ledger, LedgerOptions, LoggedFailure, Record, Timestamp,
 };
 
 /// A ledger, and its store.
@@ -53,6 +53,15 @@ async fn a_commit_is_on_the_disk_when_it_is_done() {
     ] {
         assert_eq!(pragma(&store, name), value, "{name}");
     }
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn the_cache_in_memory_and_the_log_on_the_disk_are_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, store) = open(options(Some(folder.path()))).await;
+    assert_eq!(pragma(&store, "cache_size"), "-256", "256 KiB");
+    assert_eq!(pragma(&store, "journal_size_limit"), "16777216", "16 MiB");
     ledger.close().await;
 }
 
@@ -127,6 +136,20 @@ async fn one_step_of_a_cleaning_removes_a_limited_number_of_frames() {
     let plan = CleaningPlan { jobs_before: i64::MAX, logs_before: i64::MAX, jobs, logs: jobs };
     let (cleaned, rest) = store.lock().unwrap().clean(plan).unwrap();
     assert_eq!((cleaned.logs.len(), rest.unwrap().logs), (200, 100), "2,000 frames");
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn one_step_of_a_cleaning_removes_a_limited_number_of_failed_objects() {
+    let (ledger, store) = open(options(None)).await;
+    let jobs = 150;
+    let failed = |number| LoggedFailure { number, at: Timestamp(1), failure: ObjectFailure::example() };
+    let update = || JobUpdate { failed: (1..=20).map(failed).collect(), ..update(&ended(&record())) };
+    let puts = (0..jobs).map(|_| ledger.put(update()));
+    try_join_all(puts.collect::<Vec<_>>()).await.unwrap();
+    let plan = CleaningPlan { jobs_before: i64::MAX, logs_before: i64::MAX, jobs, logs: jobs };
+    let (cleaned, rest) = store.lock().unwrap().clean(plan).unwrap();
+    assert_eq!((cleaned.jobs.len(), rest.unwrap().jobs), (100, 50), "2,000 failed objects");
     ledger.close().await;
 }
 
