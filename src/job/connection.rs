@@ -239,3 +239,16 @@ fn failed(error: RequestError) -> ConnectionEvent {
         error => ConnectionEvent::Broken(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_chunks_and_frames_are_read_at_once_and_an_empty_frame_counts_too() {
+        let chunk = ConnectionEvent::Bytes(Bytes::from_static(b"abc"));
+        let [text, empty] = ["abc", ""].map(|text| ConnectionEvent::Text(text.into()));
+        let sizes = [chunk, text, empty, ConnectionEvent::Cleanly].map(|event| event.size());
+        assert_eq!(sizes, [Some(3), Some(4), Some(1), None]);
+    }
+}

@@ -161,6 +161,7 @@ mod tests {
     use crate::config::{Config, Flags};
     use crate::core::domain::kind::{Kind, SyncEndpoint};
     use crate::core::text::redact::Redactor;
+    use crate::core::wire::sse::frame::{Frame, FrameName};
     use crate::job::handle::NewJob;
     use crate::job::log::{JobLog, LogMemory};
     use crate::job::request::{EventSelection, JobKey, SyncRequest};
@@ -221,6 +222,27 @@ mod tests {
         let began = Instant::now();
         assert!(writer.persist(&[]).await.is_err());
         assert_eq!(began.elapsed(), Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_frames_are_written_with_those_that_are_coming_and_none_twice() {
+        let (ledger, mut requests) = without_writer();
+        let job = job();
+        let mut writer = RecordWriter::new(ledger, Arc::clone(&job), Duration::ZERO, 3);
+        let mut written = Vec::new();
+        for (logged, coming) in [(5, 2), (1, 1), (0, 5)] {
+            let frames = |count| {
+                let frame = Frame { name: FrameName::Extra, bytes: "x".into(), payload: None };
+                job.log.assign_sequence(vec![frame; count], Timestamp(0))
+            };
+            job.log.append(frames(logged));
+            let coming = frames(coming);
+            let _ = writer.persist(&coming).await;
+            job.log.append(coming);
+            let frames = requests.complete_put().frames;
+            written.push(frames.iter().map(|frame| frame.sequence).collect::<Vec<_>>());
+        }
+        assert_eq!(written, [[5, 6, 7].as_slice(), &[8, 9], &[12, 13, 14]]);
     }
 
     fn failures(count: usize) -> Vec<ObjectFailure> {
