@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::request::{JobKey, SyncRequest};
-use crate::core::compat::plugin::{Inventory, STAGES, continues_job};
+use crate::core::compat::plugin::{Inventory, continues_job};
 use crate::core::domain::kind::Kind;
 use crate::core::http::url::BackendUrl;
 
@@ -87,7 +87,7 @@ impl Clients {
             if !is_part {
                 client.stages.clear();
             }
-            if client.stages.last() != Some(&kind) && STAGES.contains(&kind) {
+            if client.stages.last() != Some(&kind) {
                 client.stages.push(kind);
             }
             is_part

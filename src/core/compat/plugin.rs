@@ -21,7 +21,7 @@ use crate::core::text::string_enum::string_enum;
 const PLUGIN: &str = "0.0.29.post6";
 
 /// The stages of its full update, in order.
-pub const STAGES: [Kind; 13] = [
+const STAGES: [Kind; 13] = [
     Kind::Devices,
     Kind::Storage,
     Kind::VirtualMachines,
