@@ -96,6 +96,16 @@ export RUSTFLAGS
 build() {
     [ "$compiler" = yes ] && rustup target add "$1" && cargo auditable zigbuild --release --locked --target "$1${2-}"
 }
+# Fails if too little of the program has the order of src/order.ld: its names are no longer those of the compiler, or the
+# linker did not read it. An idle process would take 4 MiB more.
+ordered() {
+    size() { readelf --sections --wide "$1" | sed -n "s/.* $2 *PROGBITS *[0-9a-f]* [0-9a-f]* \([0-9a-f]*\) .*/\1/p"; }
+    local listed others
+    listed=$(size "$1" '\.text\.hot')
+    others=$(size "$1" '\.text')
+    ((16#${listed:-0} * 2 > 16#$others)) ||
+        refuse "less than a third of $1 has the order of src/order.ld: renew it with tests/bench/order"
+}
 # A compressed archive of a directory in $work, which is the same for the same files.
 archive() {
     tar --create --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=u+w,go-w \
@@ -114,6 +124,7 @@ for processor in "$host" "$other"; do
         cannot "$name.tar.gz" "its target cannot be built here, see above"
         continue
     fi
+    ordered "$target/$triple/release/proxbox-bridge"
     mkdir -p "$work/$name"
     cp "$target/$triple/release/proxbox-bridge" README.md deploy/LICENSE "$work/$name"
     deploy/licenses.py >"$work/$name/THIRD-PARTY-LICENSES"
@@ -140,6 +151,7 @@ for architecture in amd64 arm64; do
     elif ! build "$triple" ".$glibc"; then
         cannot "$package" "its target cannot be built here, see above"
     else
+        ordered "$target/$triple/release/proxbox-bridge"
         deploy/debian/build.sh "$target/$triple/release/proxbox-bridge" "$out/$package" --target "$triple"
     fi
 done

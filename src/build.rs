@@ -2,6 +2,8 @@
 //!
 //! A build from a tarball has no commit. It can be set in `PROXBOX_BRIDGE_COMMIT`, and the date, as for every
 //! reproducible build, in `SOURCE_DATE_EPOCH`. Both take precedence over git.
+//!
+//! It also has the functions of a release build placed in the order of `order.ld`, by linkers that can.
 
 #![allow(clippy::print_stdout, reason = "Cargo reads it")]
 
@@ -36,7 +38,14 @@ fn main() {
         println!("cargo:rustc-env=BUILD_{name}={}", value.as_deref().unwrap_or(UNKNOWN));
     }
 
+    let order = Path::new(&root).join("src/order.ld");
+    if env::var("PROFILE").is_ok_and(|profile| profile == "release") && can_order() {
+        println!("cargo:rustc-link-arg-bins=-T");
+        println!("cargo:rustc-link-arg-bins={}", order.display());
+    }
+
     println!("cargo:rerun-if-changed=src/build.rs");
+    println!("cargo:rerun-if-changed={}", order.display());
     // What a commit or a checkout changes. In a worktree these are in two directories.
     let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
     for file in ["HEAD", "logs/HEAD"].into_iter().chain(branch.as_deref()) {
@@ -46,6 +55,27 @@ fn main() {
             println!("cargo:rerun-if-changed={}", path.display());
         }
     }
+}
+
+/// Whether the linker reads scripts with `INSERT`: lld and GNU ld do, but gold, mold and those of other systems do not.
+fn can_order() -> bool {
+    let is_linux = env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "linux");
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    if !is_linux || flags.contains("linker") {
+        return false;
+    }
+    // `mold -run` sets it.
+    println!("cargo:rerun-if-env-changed=MOLD_PATH");
+    // The compiler that links, with the flags that choose a linker.
+    let driver = set_variable("RUSTC_LINKER").unwrap_or_else(|| "cc".to_owned());
+    let chosen =
+        flags.split('\u{1f}').filter_map(|flag| flag.split_once("link-arg=").map(|(_, argument)| argument));
+    let arguments: Vec<&str> = chosen.chain(["-Wl,--version"]).collect();
+    output(&driver, &arguments).is_some_and(|version| {
+        ["GNU ld ", "LLD ", "Debian LLD ", "Ubuntu LLD ", "zig ld "]
+            .iter()
+            .any(|linker| version.starts_with(linker))
+    })
 }
 
 /// The value of the variable `name`, if it has one.

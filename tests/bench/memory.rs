@@ -26,7 +26,7 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 /// What an idle process may take. This and [`OF_STREAM`] are bounds for regressions, with room for other machines; the
 /// aims of the project are the lower bars of the `load` benchmark (`load/rows.rs`).
-const IDLE: u64 = 15 * MIB;
+const IDLE: u64 = 12 * MIB;
 /// What an event stream that is being forwarded may take, while nothing of it arrives.
 const OF_STREAM: u64 = 36 * KIB;
 /// How many of them are open at a time.
