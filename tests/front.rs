@@ -4,6 +4,7 @@ mod backends;
 mod compat;
 mod cors;
 mod cross_site;
+mod event_streams;
 mod hostile;
 mod http2;
 mod limits;

@@ -40,6 +40,9 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Debug + Send + Unpin {
 
 impl Stream for TcpStream {}
 
+#[cfg(test)]
+impl Stream for tokio::io::DuplexStream {}
+
 impl Stream for TlsStream<TcpStream> {
     fn peer_certificate(&self) -> Option<Certificate> {
         let shown = self.get_ref().1.peer_certificates()?;

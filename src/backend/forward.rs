@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use super::connect_error::ConnectError;
 use super::exchange::{RequestError, describe_failure};
-use super::pool::{PoolError, PooledBody};
+use super::pool::PoolError;
+use super::response_body::ResponseBody;
 use super::upload::{Upload, UploadError, UploadProgress};
 use super::{Backend, BackendResponse};
 use crate::core::remote::Remote;
@@ -42,7 +43,7 @@ pub enum ForwardError {
 
 impl Backend {
     /// Forwards `request` with its path, query, headers and body unchanged, and waits for the response head.
-    pub async fn forward<B>(&self, request: Request<B>) -> Result<Response<PooledBody>, ForwardError>
+    pub async fn forward<B>(&self, request: Request<B>) -> Result<Response<ResponseBody>, ForwardError>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {

@@ -34,9 +34,9 @@ pub struct ClientBody {
 
 /// A connection, driven by the task that waits for what it receives. In a task of its own, it would pass on one chunk at a
 /// time, and each would take two task switches.
-pub struct Connection {
-    /// `None` once it has ended or was upgraded.
-    running: Option<BoxFuture<'static, Result<(), hyper::Error>>>,
+pub struct Connection<F = BoxFuture<'static, Result<(), hyper::Error>>> {
+    /// `None` once it has ended, was upgraded or taken.
+    running: Option<F>,
     /// Why it ended. An error also ends the body, where it is reported.
     error: Option<hyper::Error>,
 }
@@ -103,17 +103,22 @@ where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let mut connection = Connection::new(connection.with_upgrades());
+    let mut connection = Connection::new(connection.with_upgrades().boxed());
     match connection.drive(sender.send_request(request)).await {
         Ok(response) => Ok(response.map(|body| ClientBody { body, connection })),
         Err(error) => Err(connection.cause(error)),
     }
 }
 
-impl Connection {
+impl<F: Future<Output = Result<(), hyper::Error>> + Unpin> Connection<F> {
     /// The connection that `connection` performs.
-    pub fn new(connection: impl Future<Output = Result<(), hyper::Error>> + Send + 'static) -> Self {
-        Self { running: Some(connection.boxed()), error: None }
+    pub fn new(connection: F) -> Self {
+        Self { running: Some(connection), error: None }
+    }
+
+    /// Takes what performs the connection, to do something else with it. `None` if it has ended.
+    pub fn take(&mut self) -> Option<F> {
+        self.running.take()
     }
 
     /// Drives the connection until `poll` is ready, which waits for what the connection receives.
@@ -159,7 +164,7 @@ impl Connection {
     }
 }
 
-impl fmt::Debug for Connection {
+impl<F> fmt::Debug for Connection<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("error", &self.error).finish_non_exhaustive()
     }
@@ -189,12 +194,13 @@ pub(crate) mod tests {
     fn chunks_that_are_read_in_one_turn_do_not_schedule_the_task_again() {
         let (mut chunks, mut received) = mpsc::channel(0);
         let (mut socket, mut arrived) = mpsc::channel(16);
-        let mut connection = Connection::new(async move {
+        let running = async move {
             while let Some(chunk) = arrived.next().await {
                 chunks.send(chunk).await.unwrap();
             }
             Ok(())
-        });
+        };
+        let mut connection = Connection::new(running.boxed());
         let task = Arc::<Task>::default();
         let waker = Arc::clone(&task).into();
         let mut poll =

@@ -25,6 +25,7 @@ use super::activity::ConnectionActivity;
 use super::stream_slot::StreamSlot;
 use crate::core::http::guard::{Guard, HeadLimits, KeepAlive, Rejection};
 use crate::core::http::headers::elements;
+use crate::core::wire::sse::is_stream_path;
 use crate::deadline::DeadlineTimer;
 use crate::proxy::informational::InformationalResponses;
 use crate::proxy::request::{REJECTED, StoppedConnection};
@@ -261,7 +262,7 @@ fn keep_open(head: &mut [u8]) -> KeepAlive {
     let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
     // The path is decoded like later in routing.
     let path = if path.contains(&b'%') { percent_decode(path).into() } else { Cow::Borrowed(path) };
-    if !["/stream", "/stream/", "/events"].iter().any(|end| path.ends_with(end.as_bytes())) {
+    if !is_stream_path(&path) {
         return KeepAlive::Yes;
     }
     let Ok(uri) = Uri::try_from(target) else { return KeepAlive::Yes };

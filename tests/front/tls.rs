@@ -488,3 +488,32 @@ async fn a_backend_that_dies_after_an_answer_over_tls_did_not_refuse_the_client_
     }
     task.await.unwrap();
 }
+
+#[tokio::test]
+async fn the_connection_of_a_forwarded_event_stream_is_closed_as_tls_wants_it() {
+    let ours = Authority::new("ours");
+    ours.issue("backend", "127.0.0.1");
+    let acceptor = acceptor(&ours, "backend");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (url, ca) = (format!("https://{address}"), ours.path("ca.pem").display().to_string());
+    let front = TestBridge::start(config(address, &[("backend.url", &url), ("backend.ca_file", &ca)])).await;
+    for (end, is_left) in [("", true), ("0\r\n\r\n", false)] {
+        let mut client = front.open("/x", &[("Accept", "text/event-stream")]).await;
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut backend = acceptor.accept(stream).await.unwrap();
+        assert!(backend.read(&mut [0; 4096]).await.unwrap() > 0);
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        backend.write_all(format!("{head}8\r\ndata: 1\n\r\n{end}").as_bytes()).await.unwrap();
+        backend.flush().await.unwrap();
+        assert_eq!(client.head().await.0, 200);
+        assert_eq!(client.chunk().await, b"data: 1\n");
+        if is_left {
+            drop(client);
+        } else {
+            assert_eq!(client.answer_body().await, b"");
+        }
+        // Without a `close_notify`, this fails.
+        assert_eq!(backend.read(&mut [0]).await.unwrap(), 0);
+    }
+}

@@ -1,8 +1,8 @@
 //! Headers: which ones are forwarded, and how to read them.
 
 use http::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
-    VIA,
+    ACCEPT, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING,
+    UPGRADE, VIA,
 };
 use http::{HeaderValue, Version};
 
@@ -88,9 +88,18 @@ pub fn host(headers: &HeaderMap) -> Option<&str> {
 
 /// Whether the `Content-Type` is that of an event stream.
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| names_event_stream(kind.as_bytes()))
+}
+
+/// Whether an `Accept` asks for an event stream by name.
+pub fn accepts_event_stream(headers: &HeaderMap) -> bool {
+    list(headers, &ACCEPT).any(names_event_stream)
+}
+
+/// Whether a media type, with or without parameters, is that of an event stream.
+fn names_event_stream(kind: &[u8]) -> bool {
     const TYPE: &[u8] = b"text/event-stream";
-    let start = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().get(..TYPE.len()));
-    start.is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
+    kind.get(..TYPE.len()).is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
 }
 
 /// The `Content-Encoding` of a body, except for `identity`, which the bridge requests.

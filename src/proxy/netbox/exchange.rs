@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::backend::{Backend, ConnectError, ForwardError, PooledBody, UploadError};
+use crate::backend::{Backend, ConnectError, ForwardError, ResponseBody, UploadError};
 use crate::config::ShimsConfig;
 use crate::core::compat::netbox::{
     CUSTOM_FIELDS, NetboxRule, PROXMOX_ENDPOINTS, STATUS, SYNC_PROCESSES, as_bearer, fill_in, flatten,
@@ -167,7 +167,7 @@ impl NetboxRequest<'_> {
         self.read_response(response).await
     }
 
-    async fn inbound(&self, response: Response<PooledBody>) -> OrResponse<Response<Body>> {
+    async fn inbound(&self, response: Response<ResponseBody>) -> OrResponse<Response<Body>> {
         let mut response = response.map(respond::forwarded);
         headers::inbound(response.headers_mut());
         if !self.applies(Shim::NetboxLinks) {
