@@ -28,7 +28,7 @@ const MIB: u64 = 1 << 20;
 /// aims of the project are the lower bars of the `load` benchmark (`load/rows.rs`).
 const IDLE: u64 = 12 * MIB;
 /// What an event stream that is being forwarded may take, while nothing of it arrives.
-const OF_STREAM: u64 = 36 * KIB;
+const OF_STREAM: u64 = 12 * KIB;
 /// How many of them are open at a time.
 const STREAMS: usize = 1000;
 /// What the process may take beside the log and the clients.
@@ -186,7 +186,7 @@ fn open_stream(bridge: SocketAddr) -> TcpStream {
 
 fn request(bridge: SocketAddr, path: &str) -> TcpStream {
     let mut client = TcpStream::connect(bridge).unwrap();
-    write!(client, "GET {path} HTTP/1.1\r\nHost: bridge\r\n\r\n").unwrap();
+    write!(client, "GET {path} HTTP/1.1\r\nHost: bridge\r\nAccept: text/event-stream\r\n\r\n").unwrap();
     client
 }
 

@@ -228,12 +228,14 @@ async fn socket(mut stream: TcpStream, head: &str, state: &State) -> std::io::Re
     Ok(())
 }
 
-/// An event stream that sends nothing more.
+/// An event stream that sends nothing more. It ends with a reset: thousands of connections that are closed keep their
+/// ports for a minute.
 async fn idle(stream: &mut TcpStream, state: &State) -> std::io::Result<()> {
+    stream.set_zero_linger()?;
     stream.write_all(EVENT_STREAM.as_bytes()).await?;
     stream.write_all(b"8\r\n: idle\n\n\r\n").await?;
     let _ = state.finished.subscribe().wait_for(|finished| *finished).await;
-    stream.write_all(b"0\r\n\r\n").await
+    Err(std::io::ErrorKind::ConnectionReset.into())
 }
 
 async fn frames(stream: &mut TcpStream, state: &State, plan: Plan, mut batch: Batch) -> std::io::Result<()> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::sleep;
 
+use super::AFTERWARDS;
 use crate::Bench;
 use crate::client::StreamClient;
 use crate::source::{IDLE, Plan, STREAM};
@@ -75,6 +76,7 @@ pub fn idle_stream(bench: &Bench, system: System) -> Vec<f64> {
         sleep(SETTLED).await;
         let each = (running.resident() - before) / STREAMS as f64 / KIB;
         bench.native.finish();
+        sleep(AFTERWARDS).await;
         vec![each]
     })
 }
