@@ -229,6 +229,16 @@ fn the_wait_for_late_frames_ends_with_silence() {
 }
 
 #[test]
+fn a_command_of_0_0_2_after_which_nothing_is_outstanding_ends_the_run_at_once() {
+    let mut drive = full_update_of_0_0_2();
+    for name in ["web02", "web03"] {
+        drive.text(&frame("virtual_machine", name, "completed"));
+    }
+    assert!(drive.end.is_none(), "the end of a stage is not the end of the command");
+    assert!(drive.text(&barrier()).run().is_ok());
+}
+
+#[test]
 fn the_wait_for_late_frames_ends_with_the_socket() {
     for how in
         [CloseReason::Cleanly, CloseReason::Broken("reset"), CloseReason::Frame { code: 1000, reason: "" }]
