@@ -58,24 +58,39 @@ fn main() {
 }
 
 /// Whether the linker reads scripts with `INSERT`: lld and GNU ld do, but gold, mold and those of other systems do not.
+/// `PROXBOX_BRIDGE_ORDER=off` is for a linker that cannot be seen from here.
 fn can_order() -> bool {
     let is_linux = env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "linux");
+    let is_off = set_variable("PROXBOX_BRIDGE_ORDER").is_some_and(|value| value == "off");
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
-    if !is_linux || flags.contains("linker") {
-        return false;
-    }
+    let Some(mut arguments) = linker_arguments(&flags).filter(|_| is_linux && !is_off) else { return false };
     // `mold -run` sets it.
     println!("cargo:rerun-if-env-changed=MOLD_PATH");
-    // The compiler that links, with the flags that choose a linker.
     let driver = set_variable("RUSTC_LINKER").unwrap_or_else(|| "cc".to_owned());
-    let chosen =
-        flags.split('\u{1f}').filter_map(|flag| flag.split_once("link-arg=").map(|(_, argument)| argument));
-    let arguments: Vec<&str> = chosen.chain(["-Wl,--version"]).collect();
+    arguments.push("-Wl,--version");
     output(&driver, &arguments).is_some_and(|version| {
         ["GNU ld ", "LLD ", "Debian LLD ", "Ubuntu LLD ", "zig ld "]
             .iter()
             .any(|linker| version.starts_with(linker))
     })
+}
+
+/// What `flags` of rustc pass to the compiler that links, one of which may choose the linker. `None` if they choose another
+/// way to link.
+fn linker_arguments(flags: &str) -> Option<Vec<&str>> {
+    let mut arguments = Vec::new();
+    for flag in flags.split('\u{1f}') {
+        let flag =
+            ["-C", "-Z", "--codegen="].iter().find_map(|option| flag.strip_prefix(option)).unwrap_or(flag);
+        let Some((name, value)) = flag.trim_start().split_once('=') else { continue };
+        match name.replace('_', "-").as_str() {
+            "link-arg" => arguments.push(value),
+            "link-args" => arguments.extend(value.split_whitespace()),
+            name if name.starts_with("linker") => return None,
+            _ => {}
+        }
+    }
+    Some(arguments)
 }
 
 /// The value of the variable `name`, if it has one.
