@@ -20,7 +20,7 @@ use super::connect::Link;
 use crate::core::http::headers::is_event_stream;
 
 /// How much is read at once, in bytes.
-const PIECE_BYTES: usize = 8 * 1024;
+pub(super) const PIECE_BYTES: usize = 8 * 1024;
 
 /// What ends a body.
 #[derive(Debug)]

@@ -117,6 +117,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for GatedStream<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.gate.is_reached.load(Ordering::Relaxed) {
+            // No waker: whoever opens the gate drives the connection.
             return Poll::Pending;
         }
         if !this.held.is_empty() {

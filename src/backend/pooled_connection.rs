@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::Link;
@@ -63,7 +64,8 @@ impl PooledConnection {
         if may_stream(&request) {
             self.gate.close();
         }
-        let mut response = pin!(self.sender.try_send_request(request));
+        // Within the budget of a task, the response could seem to be missing when its head is there.
+        let mut response = pin!(unconstrained(self.sender.try_send_request(request)));
         poll_fn(|cx| {
             loop {
                 match self.connection.poll_with(cx, |cx| response.as_mut().poll(cx)) {

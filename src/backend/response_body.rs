@@ -99,10 +99,11 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.reader {
+        let is_complete = match &self.reader {
             BodyReader::Pooled(body) => body.is_end_stream(),
             BodyReader::EventStream(body) => body.is_end_stream(),
-        }
+        };
+        is_complete && self.error.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

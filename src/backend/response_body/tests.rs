@@ -9,10 +9,12 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::task::coop::consume_budget;
+use tokio::task::yield_now;
 
 use super::*;
 use crate::backend::connect::Stream;
-use crate::backend::event_stream::Framing;
+use crate::backend::event_stream::{Framing, PIECE_BYTES};
 use crate::backend::pooled_connection::RequestBody;
 
 /// A connection on which a backend sends `pieces`, one a read, whatever it receives.
@@ -316,21 +318,97 @@ async fn a_request_that_is_not_sent_yet_is_sent_by_hyper_during_the_response() {
 
 #[tokio::test]
 async fn an_event_stream_is_not_read_faster_than_its_client_reads() {
-    const CAPACITY: usize = 64 * 1024;
-    let (response, mut backend) = answered(CAPACITY, CHUNKED).await;
-    assert!(matches!(response.body().reader, BodyReader::EventStream(_)));
-    let mut body = response.into_body();
-    let chunk = [b"1000\r\n", &[b'x'; 0x1000][..], b"\r\n"].concat();
-    let mut written = 0;
-    while let Some(sent) = backend.write(&chunk).now_or_never() {
-        written += sent.unwrap();
-        assert!(written <= 2 * CAPACITY, "the bridge buffers it");
-        if written == chunk.len() {
-            assert!(body.frame().await.is_some());
+    /// The bytes of `chunks` that `backend` can send now.
+    fn send(backend: &mut DuplexStream, chunks: &mut &[u8]) -> usize {
+        let mut sent = 0;
+        while let Some(written) = backend.write(chunks).now_or_never() {
+            let written = written.unwrap();
+            sent += written;
+            *chunks = &chunks[written..];
         }
+        sent
+    }
+
+    let (response, mut backend) = answered(64 * 1024, CHUNKED).await;
+    let mut body = response.into_body();
+    let chunks = [b"1000\r\n", &[b'x'; 0x1000][..], b"\r\n"].concat().repeat(64);
+    let mut chunks = &chunks[..];
+    send(&mut backend, &mut chunks);
+    for _ in 0..8 {
+        assert!(body.frame().await.unwrap().is_ok());
+        for _ in 0..8 {
+            yield_now().await;
+        }
+        assert!(send(&mut backend, &mut chunks) <= PIECE_BYTES, "the bridge buffers it");
     }
     drop(body);
-    assert!(backend.write_all(&chunk).await.is_err());
+    assert!(backend.write_all(chunks).await.is_err());
+}
+
+#[tokio::test]
+async fn an_event_stream_over_http_1_1_is_taken_over_unless_it_has_another_coding() {
+    for (line, framing, is_taken) in [
+        ("1.1", "Transfer-Encoding: chunked", true),
+        ("1.1", "Content-Length: 3", true),
+        ("1.1", "Connection: close", true),
+        ("1.1", "Transfer-Encoding: gzip, chunked", false),
+        ("1.0", "Content-Length: 3", false),
+    ] {
+        let head = format!("HTTP/{line} 200 OK\r\nContent-Type: text/event-stream\r\n{framing}\r\n\r\n");
+        let (_, taken) = receive(Script::new(head.as_bytes(), &[100], End::Close), "text/event-stream").await;
+        assert_eq!(taken, [is_taken; 2], "{line} {framing}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_stream_is_taken_over_however_much_of_its_turn_a_task_has_used() {
+    for used in 0..=128 {
+        yield_now().await;
+        let (ours, mut backend) = duplex(4096);
+        let mut connection = PooledConnection::new(Box::new(ours)).await.unwrap();
+        let mut response = Box::pin(connection.send(request("text/event-stream")));
+        assert!(response.as_mut().now_or_never().is_none());
+        backend.write_all((CHUNKED.to_owned() + "2\r\nok\r\n0\r\n\r\n").as_bytes()).await.unwrap();
+        yield_now().await;
+        for _ in 0..used {
+            consume_budget().await;
+        }
+        let response = response.await.unwrap();
+        let response = ResponseBody::read(response, connection, &idle());
+        assert!(matches!(response.body().reader, BodyReader::EventStream(_)), "{used}");
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_has_failed_is_not_at_its_end() {
+    let sent = CHUNKED.to_owned() + "0\r\nno trailer\r\n\r\n";
+    let script = Script::new(sent.as_bytes(), &[sent.len()], End::Close);
+    let mut connection = PooledConnection::new(Box::new(script)).await.unwrap();
+    let response = connection.send(request("text/event-stream")).await.unwrap();
+    let mut body = ResponseBody::read(response, connection, &idle()).into_body();
+    assert!(body.frame().now_or_never().is_none());
+    assert!(!body.is_end_stream());
+    assert!(body.frame().await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_connection_with_more_than_the_response_is_not_kept() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 304 Not Modified\r\n\r\n{}",
+    ] {
+        let (ours, mut backend) = duplex(4096);
+        let mut connection = PooledConnection::new(Box::new(ours)).await.unwrap();
+        let (response, sent) =
+            tokio::join!(connection.send(request("text/event-stream")), backend.write_all(answer.as_bytes()));
+        sent.unwrap();
+        let idle = idle();
+        let response = ResponseBody::read(response.unwrap(), connection, &idle);
+        let _ = response.into_body().collect().await.unwrap();
+        assert!(idle.take().is_none(), "{answer}");
+    }
 }
 
 #[tokio::test]
