@@ -172,11 +172,15 @@ fn interfaces_of_nodes_are_counted_once_and_those_that_failed_by_their_node() {
     };
     let failed = step(json!({"step": "interface", "status": "failed", "message": "m", "rowid": "eno1",
         "payload": {"object": "interface", "data": {"rowid": "eno1", "name": "eno1", "error": "no room"}}}));
-    let synced = step(json!({"step": "interface", "status": "completed", "message": "m", "rowid": "vmbr0",
-        "payload": {"object": "interface", "data": {"completed": true, "rowid": "vmbr0", "device": "pve1"}}}));
+    let synced = |device: &str| {
+        step(json!({"step": "interface", "status": "completed", "message": "m", "rowid": "vmbr0",
+            "payload": {"object": "interface", "data": {"completed": true, "rowid": "vmbr0", "device": device}}}))
+    };
     let events = [
         node("pve1", json!({"completed": false, "rowid": "pve1"})),
-        synced,
+        synced("pve1"),
+        // The node that it names is not the one reported last.
+        synced("pve2"),
         failed.clone(),
         node("pve1", json!({"completed": true, "rowid": "pve1", "count": 1})),
         node("pve2", json!({"completed": false, "rowid": "pve2"})),
@@ -184,7 +188,7 @@ fn interfaces_of_nodes_are_counted_once_and_those_that_failed_by_their_node() {
         complete_ok(),
     ];
     let run = native_run(Kind::DeviceInterfaces, &events);
-    assert_eq!(run.objects("interface"), Some([3, 1, 2, 0]));
+    assert_eq!(run.objects("interface"), Some([4, 2, 2, 0]));
     assert_eq!(run.objects("node_interface"), None);
     assert!(run.has_message("Checked node interfaces of pve1: 1 found"), "{:?}", run.messages());
 }
@@ -632,7 +636,14 @@ fn trouble_that_is_no_object_is_named_in_the_end() {
     assert!(run.message().contains("With errors: Storage API timed out."), "{}", run.message());
     let mut setup = setup(Kind::FullUpdate, Channel::Native);
     setup.options.object_failures = ObjectFailures::Any.into();
-    assert!(!open_run(setup).stream(&reported.concat()).hang_up().run().is_ok());
+    let run = driven(setup.clone(), &reported);
+    assert!(!run.is_ok());
+    assert_eq!(run.error().text("error"), "Storage API timed out");
+    // The objects that failed are named beside it, though they alone would not fail the run.
+    setup.options.object_failures = "any, devices=never".parse().unwrap();
+    let [completed, trouble, complete] = reported;
+    let run = driven(setup, &[completed, object_step("device", "failed", "pve2"), trouble, complete]);
+    assert_eq!(run.error().text("error"), "1 of 2 objects failed, 1 completed.");
 }
 
 #[test]

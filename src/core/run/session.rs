@@ -493,3 +493,35 @@ fn apply_item(normalizer: &mut Normalizer, item: SseItem<'_>, frames: &mut Vec<F
         SseItem::Oversized { .. } => normalizer.unreadable += 1,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::text::redact::Redactor;
+
+    #[test]
+    fn frames_and_failed_objects_are_all_there_is_to_do_until_any_other_action_is_due() {
+        let none = SessionOutput::default;
+        let frames = Normalizer::refusal_frames(Kind::Devices, &Refusal::key_missing(), &Redactor::default());
+        let leg = Leg {
+            endpoint: SyncEndpoint::for_kind(Kind::Devices),
+            kinds: vec![Kind::Devices],
+            channel: Channel::Native,
+            command: None,
+        };
+        let refusal = || Some(Refusal::key_missing());
+        assert!(none().has_only_frames());
+        assert!(SessionOutput { frames, failed: vec![ObjectFailure::example()], ..none() }.has_only_frames());
+        for other in [
+            SessionOutput { invalidate_capabilities: true, ..none() },
+            SessionOutput { accepted: true, ..none() },
+            SessionOutput { refusal: refusal(), ..none() },
+            SessionOutput { refused: refusal(), ..none() },
+            SessionOutput { close: true, ..none() },
+            SessionOutput { open: Some(leg), ..none() },
+            SessionOutput { send: vec![String::new()], ..none() },
+        ] {
+            assert!(!other.has_only_frames(), "{other:?}");
+        }
+    }
+}
