@@ -246,7 +246,7 @@ impl Tally {
             self.open.remove(&identity);
         } else if self.open.len() < MAX_NAMES {
             self.begun += 1;
-            let end = name.char_indices().nth(MAX_NAME).filter(|_| name.len() > MAX_NAME);
+            let end = name.char_indices().nth(MAX_NAME);
             let name = end.map_or(name, |(end, _)| &name[..end]);
             self.open.insert(identity, (self.begun, object, name.to_owned()));
         } else {
@@ -417,6 +417,16 @@ mod tests {
     pub(super) fn count(tally: &Tally) -> [u64; 4] {
         let Count { seen, completed, failed, unconfirmed } = tally.count(Object::VirtualMachine);
         [seen, completed, failed, unconfirmed]
+    }
+
+    #[test]
+    fn a_long_name_of_an_unfinished_object_is_cut() {
+        let mut tally = Tally::default();
+        let names = [MAX_NAME, MAX_NAME + 1].map(|length| "é".repeat(length));
+        for name in &names {
+            frame(&mut tally, name, ObjectStatus::Processing);
+        }
+        assert_eq!(tally.unfinished(Object::VirtualMachine), [names[0].as_str(), &names[0]]);
     }
 
     #[test]
