@@ -158,6 +158,12 @@ mod tests {
     }
 
     #[test]
+    fn a_terminal_gets_no_character_that_controls_it_or_turns_the_text_around() {
+        let text = "pve\u{1b}[31m1\n\u{202e}\u{2069}\u{200e}é—日";
+        assert_eq!(printable(text), "pve [31m1    é—日");
+    }
+
+    #[test]
     fn a_text_becomes_one_line_without_markup() {
         for (name, text, limit, line) in [
             ("a link", "<a href='http://netbox/dcim/devices/1/'>pve1</a>", 100, "pve1"),

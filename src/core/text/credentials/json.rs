@@ -54,7 +54,7 @@ pub(super) fn is_json(text: &[u8]) -> bool {
 impl Container {
     /// What stands around the value of a name of a credential.
     pub(super) fn named() -> Self {
-        Self { hides: true, is_named: true, ..Self::default() }
+        Self { is_named: true, ..Self::default() }
     }
 }
 

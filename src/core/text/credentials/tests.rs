@@ -12,6 +12,21 @@ fn found(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_short_word_and_a_small_number_are_no_secrets_wherever_else_they_stand() {
+    for (value, expected) in [
+        ("active", false),
+        ("undefined", false),
+        ("p4ss", true),
+        ("horsebat", true),
+        ("correct-horse", true),
+        ("", false),
+    ] {
+        assert_eq!(is_distinctive(&SecretString::from(value)), expected, "{value}");
+    }
+    assert_eq!(["999", "1000"].map(|number| is_small_integer(number.as_bytes())), [true, false]);
+}
+
+#[test]
 fn values_of_secret_names_are_hidden() {
     for (text, expected) in [
         ("api_key=abc&x=1", "api_key=[hidden]&x=1"),
@@ -96,6 +111,7 @@ fn json_is_read_as_json_wherever_it_stands() {
             r#"{"detail":[{"input":"[hidden]","loc":["body","token"],"msg":"no"}]}"#,
         ),
         (r#"[{"name":"X-Token","value":"abc"}]"#, r#"[{"name":"X-Token","value":"[hidden]"}]"#),
+        (r#"[{"name":"X-Token","value":{"a":["b"]}}]"#, r#"[{"name":"X-Token","value":"[hidden]"}]"#),
         (r#"[["cookie","a=b"],["accept","c"]]"#, r#"[["cookie","[hidden]"],["accept","c"]]"#),
         ("event: a\ndata: {\"token\":\"abc\"}\n\n", "event: a\ndata: {\"token\":\"[hidden]\"}\n\n"),
         (r#"no {"token": "a b", "x": "c d"} here"#, r#"no {"token": "[hidden]", "x": "c d"} here"#),
@@ -164,6 +180,8 @@ fn what_is_certain_to_be_a_credential_is_kept() {
     assert_eq!(found("Invalid token: authentication_failed"), [""; 0]);
     assert_eq!(found(r#"{"token": ["This field is required."]}"#), [""; 0]);
     assert_eq!(found("token=0123abcd&password=012"), ["0123abcd"]);
+    assert_eq!(found(r#"tokens: ["hunter22"] refused"#), ["hunter22"]);
+    assert_eq!(found(r#"{"secret": 123456}"#), ["123456"]);
     // The whole body that a backend refused, and other values around a credential.
     for text in [
         r#"{"detail":[{"loc":["body","token"],"input":{"name":"pve01.lab.example","password":"hunter22"}}]}"#,
@@ -181,6 +199,23 @@ fn known_secrets_are_hidden_in_json_and_around_it() {
     let text = r#"p4ss xp4ss {"a": 12345678, "b": "with space p4ss"} token=with space"#;
     let expected = r#"[hidden] xp4ss {"a": "[hidden]", "b": "[hidden] [hidden]"} token=[hidden]"#;
     assert_eq!(String::from_utf8(filter.hide(text.as_bytes())).unwrap(), expected);
+}
+
+#[test]
+fn a_credential_is_hidden_however_many_texts_it_stands_in() {
+    let mut text = "token=hunter22 refused".to_owned();
+    for _ in 0..=MAX_NESTING {
+        text = serde_json::json!({ "m": text }).to_string();
+        assert_eq!(hidden(&text), text.replace("hunter22", "[hidden]"));
+    }
+}
+
+#[test]
+fn the_beginning_of_a_known_secret_is_hidden_where_the_secret_is_cut() {
+    let known = Redactor::new(["s3cret-key"]);
+    let text = "no s3cr... and no s3c... and no s3cr";
+    let hidden = CredentialFilter::new(&known).hide(text.as_bytes());
+    assert_eq!(String::from_utf8(hidden).unwrap(), "no [hidden]... and no s3c... and no s3cr");
 }
 
 #[test]
