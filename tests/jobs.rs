@@ -878,8 +878,10 @@ async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_dele
     let front = front(&backend, &[data_dir(&data)]).await;
     let reader = StreamReader::open(&front, STORAGE, &[]).await;
     let ended = reader.job.clone();
-    backend.next_stream().await.complete().await;
-    let all = stream::read(reader.rest().await.as_bytes()).len();
+    let mut stream = backend.next_stream().await;
+    stream.device("pve1", "failed").await;
+    stream.complete().await;
+    let ended = (ended, stream::read(reader.rest().await.as_bytes()).len());
     let running = StreamReader::open(&front, DEVICES, &[]).await;
     let stream = backend.next_stream().await;
     std::fs::remove_dir_all(&data).unwrap();
@@ -896,13 +898,17 @@ async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_dele
     assert!(!metrics.text().contains("proxbox_bridge_ledger_files_lost_total 0"), "{}", metrics.text());
     stream.complete().await;
     let job = running.job.clone();
-    running.rest().await;
+    let job = (job, stream::read(running.rest().await.as_bytes()).len());
     front.stop().await;
     let ledger = ledger(&data).await;
-    for id in [ended, job] {
+    for ((id, frames), outcome, failed) in [(ended, Outcome::Errored, 1), (job, Outcome::Completed, 0)] {
         let id = id.parse().unwrap();
-        assert_eq!(end(&ledger.job(id).await.unwrap().unwrap()).0, Outcome::Completed);
-        assert_eq!(ledger.frames(id).await.unwrap().len(), all);
+        let record = ledger.job(id).await.unwrap().unwrap();
+        assert_eq!(end(&record).0, outcome);
+        assert_eq!(ledger.frames(id).await.unwrap().len(), frames);
+        // The failed objects were in the lost file alone, and the record says that they are gone.
+        assert_eq!(record.progress.failed_left_out, failed);
+        assert_eq!(ledger.failed(id, 0, 10).await.unwrap(), []);
     }
     ledger.close().await;
 }

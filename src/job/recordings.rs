@@ -187,7 +187,7 @@ mod tests {
         let whole = Recording::new("0.0.11.post2", Protocol::Http, RecordedKey::Sent)
             .with(0.0, Direction::Out, RecordedEvent::get("/version"))
             .with(1.5, Direction::In, RecordedEvent::Response { status: 200, headers: vec![] })
-            .with(1.6, Direction::In, RecordedEvent::Body("x".repeat(5000).into()))
+            .with(1.6, Direction::In, RecordedEvent::Body("x".repeat(20_000).into()))
             .with(1.7, Direction::In, RecordedEvent::End)
             .to_ndjson();
         let folder = tempfile::tempdir().unwrap();
@@ -210,6 +210,24 @@ mod tests {
                 );
                 assert_eq!(length == whole.len(), ended == whole.as_bytes(), "{length}");
             }
+        }
+    }
+
+    #[test]
+    fn a_recording_ends_with_the_close_frame_of_the_backend_and_not_with_that_of_the_bridge() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.1.ndjson");
+        for (direction, is_whole) in [(Direction::In, true), (Direction::Out, false)] {
+            let close = RecordedEvent::Close { code: Some(1000), reason: String::new() };
+            let text = Recording::new("0.0.2", Protocol::Websocket, RecordedKey::None)
+                .with(0.0, Direction::Out, RecordedEvent::get("/ws"))
+                .with(1.5, Direction::In, RecordedEvent::Response { status: 101, headers: vec![] })
+                .with(1.6, direction, close)
+                .to_ndjson();
+            fs::write(&path, &text).unwrap();
+            end_recording(&path).unwrap();
+            let ended = fs::read_to_string(&path).unwrap();
+            assert_eq!((ended.starts_with(&text), ended == text), (true, is_whole), "{ended}");
         }
     }
 
