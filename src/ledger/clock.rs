@@ -50,11 +50,15 @@ impl Clock for SystemClock {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]
     fn the_clocks_of_the_system_are_those_of_the_system() {
+        let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
         let (before, began) = (Timestamp::now(), SystemClock.monotonic());
+        assert!(since_1970 <= u128::from(before.0));
         let wall = SystemClock.wall();
         assert!(before <= wall && wall <= Timestamp::now());
         assert!(began > Duration::ZERO && began <= SystemClock.monotonic());

@@ -204,6 +204,7 @@ mod tests {
             pending.add(JobUpdate { record: record.clone(), frames: frames(1..2), failed: failures(1..2) });
         }
         assert_eq!(pending.iter().map(|kept| kept.record.id).collect::<Vec<_>>(), [first.id, third.id]);
+        assert_eq!(pending.len(), 2);
         let fourth = ended(&record());
         pending.add(JobUpdate::new(fourth.clone(), vec![]));
         assert_eq!(pending.iter().map(|kept| kept.record.id).collect::<Vec<_>>(), [third.id, fourth.id]);
