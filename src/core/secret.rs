@@ -132,6 +132,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_buffer_without_room_is_replaced_and_does_not_grow_in_place() {
+        let mut buffer = Zeroizing::new(Vec::with_capacity(3));
+        append(&mut buffer, b"abc");
+        append(&mut buffer, &[b'x'; 20]);
+        // A vector that grows takes as much as it needs.
+        assert_eq!((buffer.len(), buffer.capacity()), (23, 32));
+        let place = buffer.as_ptr();
+        append(&mut buffer, &[b'x'; 9]);
+        assert_eq!((buffer.as_ptr(), buffer.capacity()), (place, 32));
+    }
+
+    #[test]
     fn debug_hides_json_with_secrets_and_headers_with_one() {
         let row = SecretJson::from(json!({ "password": "p4ss" }));
         assert_eq!(format!("{row:?}"), "SecretJson");

@@ -278,7 +278,10 @@ mod tests {
         let changed = without_source(query, "0.0.1".parse().ok());
         assert_eq!(changed.as_deref(), Some("type=vm&proxmox_endpoint_ids=1"));
         assert_eq!(without_source(query, "0.0.2.post1".parse().ok()), None);
-        assert_eq!(without_source("source=netbox", "0.0.1".parse().ok()), None);
+        assert_eq!(without_source("source=database", "0.0.1".parse().ok()).as_deref(), Some(""));
+        for query in ["source=netbox", "type=vm&source=netbox", "type=vm"] {
+            assert_eq!(without_source(query, "0.0.1".parse().ok()), None, "{query}");
+        }
     }
 
     #[test]

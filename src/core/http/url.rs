@@ -231,9 +231,11 @@ mod tests {
             ("https://hooks.example", "https://hooks.example", "/"),
             ("https://hooks.example:8443/T1/s3cret?x=1", "https://hooks.example:8443", "/T1/s3cret?x=1"),
             ("http://[::1]?auth=s3cret", "http://[::1]", "/?auth=s3cret"),
+            ("http://nb/T/s3cret", "http://nb", "/T/s3cret"),
         ] {
             let url: HttpUrl = text.parse().unwrap();
             assert_eq!((url.origin().to_string().as_str(), url.target()), (origin, target));
+            assert_eq!(url.expose(), format!("{origin}{target}"));
             assert!(!format!("{url:?}").contains("s3cret"), "{url:?}");
         }
         for (text, why) in [
@@ -244,6 +246,9 @@ mod tests {
         ] {
             assert_eq!(text.parse::<HttpUrl>(), Err(why), "{text}");
         }
+        let [one, same, path, host] =
+            ["http://nb/1", "http://nb/1", "http://nb/2", "http://nc/1"].map(|text| text.parse::<HttpUrl>());
+        assert!(one == same && one != path && one != host);
     }
 
     #[test]

@@ -182,7 +182,9 @@ mod tests {
                     assert!(follower.is_between());
                     let mut rest = &frame[..];
                     while !rest.is_empty() {
-                        let used = follower.follow(&rest[..cut.min(rest.len())]);
+                        let piece = &rest[..cut.min(rest.len())];
+                        let used = follower.follow(piece);
+                        assert!(used <= piece.len(), "{sender:?}, {cut}: {used}");
                         rest = &rest[used..];
                         assert_eq!(follower.is_between(), rest.is_empty(), "{sender:?}, {cut}");
                     }
@@ -231,5 +233,6 @@ mod tests {
         let used = follower.follow(&stream);
         follower.follow(&stream[used..]);
         assert_eq!(follower.close_reason(), Some((1000, "bye".to_owned())));
+        assert!(follower.has_message());
     }
 }

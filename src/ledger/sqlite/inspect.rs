@@ -142,6 +142,17 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_log_that_a_copy_holds_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(folder.path());
+        assert!(!has_log(&file));
+        fs::write(with_suffix(&file, "-wal"), "").unwrap();
+        assert!(!has_log(&file));
+        fs::write(with_suffix(&file, "-wal"), "x").unwrap();
+        assert!(has_log(&file));
+    }
+
+    #[test]
     fn the_version_is_read_from_the_file_and_from_its_log_and_nothing_is_left_behind() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(inspect(folder.path()), Ok(()));

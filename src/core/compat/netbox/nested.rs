@@ -90,6 +90,9 @@ mod tests {
         assert!(flatten("/api/virtualization/interfaces/3/", &mut one));
         assert_eq!(one, flat);
         assert!(!flatten("/api/virtualization/interfaces/3/", &mut one), "it is flat already");
+        let mut two = json!({ "mac_addresses": [mac, mac], "vrf": null });
+        assert!(flatten("/api/virtualization/interfaces/4/", &mut two));
+        assert_eq!(two["mac_addresses"], json!(["BC:24:11:00:00:01", "BC:24:11:00:00:01"]));
         let mut page = json!({ "count": 1, "next": null, "results": [row] });
         assert!(flatten("/api/virtualization/interfaces/", &mut page));
         assert_eq!(page, json!({ "count": 1, "next": null, "results": [flat] }));

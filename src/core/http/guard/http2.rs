@@ -351,6 +351,8 @@ mod tests {
             ] {
                 let whole = |fields: &[u8]| frame(HEADERS, flags, &[front, &field(fields), back].concat());
                 assert_eq!(passed(&whole(&sent)), whole(&expected), "{sent:x?}");
+                let alone = |fields: &[u8]| frame(HEADERS, flags, &[front, fields, back].concat());
+                assert_eq!(passed(&alone(&sent)), alone(&expected), "{sent:x?}");
             }
             // In two frames, split at every position, followed by another request.
             for cut in 0..=sent.len() {

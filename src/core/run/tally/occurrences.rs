@@ -314,6 +314,27 @@ mod tests {
     }
 
     #[test]
+    fn of_two_objects_of_one_name_the_one_that_began_in_the_cluster_of_a_report_is_meant() {
+        let [frame, item] =
+            [EventForm::Frame, EventForm::Item].map(|form| move |state| ObjectReport::new(form, state));
+        let [anywhere, there] =
+            [None, Some("lab")].map(|cluster| Scope { cluster: cluster.map(Into::into), ..Scope::default() });
+        let mut tally = Tally::default();
+        for (scope, report) in [
+            (&anywhere, item(Completed)),
+            (&there, item(Processing)),
+            (&anywhere, frame(Processing)),
+            (&there, frame(Processing)),
+            (&there, frame(Failed)),
+            (&there, item(Failed)),
+            (&anywhere, frame(Completed)),
+        ] {
+            tally.record(Object::VirtualMachine, scope, "web01", report);
+        }
+        assert_eq!(super::super::tests::count(&tally), [2, 1, 1, 0]);
+    }
+
+    #[test]
     fn names_over_the_tracking_limit_take_no_memory_and_tracked_objects_still_end() {
         let mut known = super::Occurrences::default();
         let mut take = |name: &str, state| {

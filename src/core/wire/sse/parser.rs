@@ -240,6 +240,7 @@ mod tests {
         let mut resumed = Vec::new();
         parser.feed(b"data: 4\n\n", |item| resumed.push(format!("{item:?}")));
         assert_eq!(resumed, [format!("{:?}", SseItem::Event { name: b"", data: b"4" })]);
+        assert_eq!(text(parser.last_event_id()), "2", "an event without an id changes none");
     }
 
     #[test]
