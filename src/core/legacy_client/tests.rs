@@ -264,6 +264,14 @@ fn an_object_starts_before_its_other_frames_and_finishes_once() {
 }
 
 #[test]
+fn the_parent_of_objects_without_rows_has_a_row_only_if_it_failed() {
+    for (status, rows) in [(Progress, 0), (Completed, 0), (Failed, 2)] {
+        let log = vec![step("snapshot", status, "web01", json!(null))];
+        assert_eq!(data(&sent(WsCommand::FullUpdate, None, &log)).len(), rows, "{status:?}");
+    }
+}
+
+#[test]
 fn a_frame_has_every_key_of_its_object() {
     for (object, keys) in [("device", &old_page::DEVICE[..]), ("virtual_machine", &old_page::MACHINE[..])] {
         let log = [Progress, Failed, Completed].map(|status| step(object, status, "a", json!(null))).to_vec();
