@@ -146,12 +146,17 @@ fn a_full_update_of_a_cluster_without_guests_ends_with_the_second_list_of_device
 
 #[test]
 fn the_state_of_the_socket_after_the_end_does_not_matter() {
-    let ends: [fn(&mut Drive); 2] = [
+    let ends: [fn(&mut Drive); 3] = [
         |drive| {
             drive.event(SessionEvent::Closed(CloseReason::Broken("reset")));
         },
         |drive| {
             drive.wait(LIMITS.settle + Duration::from_millis(1));
+        },
+        |drive| {
+            // The next command goes on.
+            drive.wait(LIMITS.settle / 3 * 2).text(&frame("device", "pve03", "syncing"));
+            drive.wait(LIMITS.settle / 3 * 2);
         },
     ];
     for end in ends {

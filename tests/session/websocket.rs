@@ -287,6 +287,17 @@ fn two_end_markers_end_a_stage_once() {
 }
 
 #[test]
+fn the_end_of_a_stage_that_the_command_does_not_have_ends_nothing() {
+    let mut drive = ws(Kind::Devices, Dialect::V0_0_3);
+    drive.text(&end("virtual_machine")).text(&frame("device", "pve01", "completed")).text(&end("device"));
+    let run = drive.text(&barrier()).run();
+    assert!(run.is_ok());
+    let stages: Vec<&str> =
+        run.messages().into_iter().filter(|message| message.contains("synchronization")).collect();
+    assert_eq!(stages, ["Starting devices synchronization.", "Devices synchronization finished."]);
+}
+
+#[test]
 fn a_full_update_that_skips_its_machines_fails_and_says_why() {
     let mut drive = ws(Kind::FullUpdate, Dialect::V0_0_7);
     let run = drive.text(&end("device")).text(&barrier()).run();
