@@ -105,6 +105,8 @@ async fn without_a_key_a_new_backend_gets_no_request_that_could_lock_the_address
         ["/health", DEVICES],
         "one question that needs no key, and the client's own request"
     );
+    assert_eq!(pair.front.get(DEVICES, &[]).await.status, 401);
+    assert_eq!(pair.log().requests().len(), 2, "a refusal that is known");
 }
 
 #[tokio::test(start_paused = true)]

@@ -40,6 +40,23 @@ async fn a_recorded_job_is_resumed_by_a_request_for_the_same_with_the_same_key_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_rest_of_a_refused_job_is_a_stream_and_its_begin_is_the_refusal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (backend, front) = ManualBackend::bridged(&[data_dir(&folder)]).await;
+    backend.refuse();
+    assert_eq!(front.get(DEVICES, &[]).await.status, 422);
+    let jobs = front.admin_request("GET", "/jobs", &[]).await.json();
+    let job = jobs["results"][0]["id"].as_str().unwrap();
+    for (seen, expected) in [(0, 422), (1, 200)] {
+        let last = format!("{job}.{seen}");
+        let answer = front.get(DEVICES, &[("Last-Event-ID", &last)]).await;
+        assert_eq!(answer.status, expected, "{}", answer.text());
+        let rest = format!("id: {job}.2\n");
+        assert_eq!(answer.text().starts_with(&rest), expected == 200, "{}", answer.text());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_recorded_job_is_resumed_on_its_own_backend_under_any_name_and_on_no_other() {
     let (mut own, mut other) = (ManualBackend::start().await, ManualBackend::start().await);
     let address = format!("http://{}", own.address);
