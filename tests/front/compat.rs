@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http::{Method, Request};
@@ -178,6 +179,27 @@ async fn what_an_old_backend_cannot_read_is_an_empty_list_and_the_next_stream_sa
             events(&front.get(DEVICES, &[("X-Proxbox-API-Key", "another-key-of-another-netbox")]).await);
         assert!(other.iter().all(|event| !event.text("message").starts_with("Notice")), "another client");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_backend_can_read_since_it_was_updated_is_not_named() {
+    let before = RecordedAnswers::new("0.0.6.post4");
+    let after = before.clone().with("/proxmox/firewall/summary", "[]");
+    let is_updated = Arc::new(AtomicBool::new(false));
+    let updated = Arc::clone(&is_updated);
+    let (_backend, front) = bridged(&[], move |request| {
+        let answers = if updated.load(Ordering::Relaxed) { &after } else { &before };
+        replayed(answers.clone(), request)
+    })
+    .await;
+    for target in [FIREWALL, CPU_MODELS] {
+        assert!(front.get(target, &WITH_KEY).await.header("x-proxbox-bridge-shim").is_some(), "{target}");
+    }
+    is_updated.store(true, Ordering::Relaxed);
+    assert_eq!(front.get(FIREWALL, &WITH_KEY).await.header("x-proxbox-bridge-shim"), None);
+    let first = events(&front.get(DEVICES, &WITH_KEY).await);
+    let notice = "Notice: proxbox-api 0.0.6.post4 cannot read CPU models. NetBox keeps what it has of them.";
+    assert_eq!(first[1].text("message"), notice);
 }
 
 #[tokio::test(start_paused = true)]

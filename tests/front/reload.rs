@@ -1,6 +1,6 @@
 //! Reloading the configuration while the bridge serves.
 
-use std::path::Path;
+use std::fs;
 use std::sync::{Arc, Mutex};
 
 use proxbox_bridge::config::{Config, Flags, keys};
@@ -27,12 +27,10 @@ impl ReloadableBridge {
                 ..Flags::default()
             };
             let text = read.lock().unwrap().clone();
-            Config::parse(&flags, [], |path| {
-                Ok(if path == Path::new("token") {
-                    TOKEN.as_bytes().to_vec()
-                } else {
-                    text.clone().into_bytes()
-                })
+            Config::parse(&flags, [], |path| match path.to_str() {
+                Some("token") => Ok(TOKEN.as_bytes().to_vec()),
+                Some("bridge.toml") => Ok(text.clone().into_bytes()),
+                _ => fs::read(path),
             })
         })
         .await;
@@ -70,6 +68,29 @@ async fn what_begins_afterwards_has_the_new_configuration_and_a_stream_that_runs
     let answer = stream.answer().await;
     assert!(answer.text().contains("Synced device pve2"), "{}", answer.text());
     assert!(answer.text().contains("\"ok\": true"), "{}", answer.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_replaced_in_its_file_is_sent_after_a_reload() {
+    let stream = "event: complete\ndata: {\"ok\": true}\n\n";
+    let backend =
+        Backend::start(move |_| async move { answer(200, &[("content-type", "text/event-stream")], stream) })
+            .await;
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    let text = file(backend.address, "") + &format!("api_key_file = {key:?}\n");
+    let keys = ["the-first-key-of-the-backend", "the-second-key-of-the-backend"];
+    fs::write(&key, keys[0]).unwrap();
+    let changing = ReloadableBridge::start(text.clone()).await;
+    changing.front.get(DEVICES, &[]).await;
+    fs::write(&key, keys[1]).unwrap();
+    let (status, detail) = changing.reload(text).await;
+    assert_eq!(status, 200, "{detail}");
+    changing.front.get(DEVICES, &[]).await;
+    let requests = backend.requests().into_iter();
+    let sent = requests.filter(|received| received.method == "GET" && received.target == DEVICES);
+    let sent: Vec<_> = sent.map(|received| received.header("x-proxbox-api-key").map(str::to_owned)).collect();
+    assert_eq!(sent, keys.map(|key| Some(key.to_owned())));
 }
 
 #[tokio::test(start_paused = true)]
