@@ -163,16 +163,17 @@ async fn a_sync_that_ended_in_the_future_is_not_fresh() {
 }
 
 #[tokio::test]
-async fn the_last_success_outlives_a_ledger_that_is_deleted() {
+async fn the_last_success_and_the_version_outlive_a_ledger_that_is_deleted() {
     let replay = replayed(recordings(OLD, &[]), fast()).await;
-    let bridge = RunningBridge::start(replay.local_addr(), &[]);
+    let address = replay.local_addr();
+    let bridge = RunningBridge::start(address, &[]);
     assert_eq!(bridge.get(FULL_UPDATE).await.status, 200);
-    let before = kind(&backend(&bridge).await, "full-update")["last_success"].clone();
+    let before = backend(&bridge).await;
     let restarted = |bridge: RunningBridge| {
         let RunningBridge { process, _data: data } = bridge;
         process.terminate();
         assert_eq!(process.ended().0, Some(0));
-        RunningBridge::with_data(data, replay.local_addr(), &[])
+        RunningBridge::with_data(data, address, &[])
     };
     // The job is in the ledger alone.
     let bridge = restarted(bridge);
@@ -181,9 +182,16 @@ async fn the_last_success_outlives_a_ledger_that_is_deleted() {
     bridge.get(DEVICES).await;
     bridge.wait_for_value("ledger_files_lost_total", 1.0).await;
     bridge.wait_for_value("ledger_available", 1.0).await;
+    drop(replay);
     let bridge = restarted(bridge);
     assert_eq!(bridge.admin("GET", "/jobs?kind=full-update").await.json()["results"], serde_json::json!([]));
-    let after = kind(&backend(&bridge).await, "full-update")["last_success"].clone();
+    let after = backend(&bridge).await;
+    for field in ["version", "dialect", "detected"] {
+        assert_eq!((field, &after[field]), (field, &before[field]));
+        assert_ne!((field, &after[field]), (field, &Value::Null));
+    }
+    let [after, before] =
+        [after, before].map(|backend| kind(&backend, "full-update")["last_success"].clone());
     for field in ["job", "time", "unconfirmed"] {
         assert_eq!(after[field], before[field]);
     }
