@@ -81,6 +81,7 @@ fn credentials_without_a_name_are_hidden_by_their_place_or_form() {
         (&format!("the token id {UUID}"), "the token id [hidden]"),
         ("PVE:root@pam:68F0::c2ln+bmF0==", "[hidden]"),
         ("as eyJhbGciOi.eyJzdWIi.c2ln-_", "as [hidden]"),
+        ("as ghp_01234567, glpat-abcdef", "as [hidden], [hidden]"),
         (
             "-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc=\n-----END RSA PRIVATE KEY-----\nx",
             "-----BEGIN RSA PRIVATE KEY-----[hidden]-----END RSA PRIVATE KEY-----\nx",
@@ -88,8 +89,14 @@ fn credentials_without_a_name_are_hidden_by_their_place_or_form() {
     ] {
         assert_eq!(hidden(text), expected, "{text}");
     }
-    let job = format!("job {UUID} on https://pve:8006/x?a=b:c@d");
-    assert_eq!(hidden(&job), job);
+    for text in [
+        &format!("job {UUID} on https://pve:8006/x?a=b:c@d"),
+        &format!("the token id {UUID}x"),
+        "as ghp_0123456",
+        "as eyJhbGciOi.eyJzdWIi",
+    ] {
+        assert_eq!(hidden(text), text);
+    }
 }
 
 #[test]
