@@ -1,6 +1,6 @@
 //! Unfinished jobs of an earlier bridge process.
 
-use rusqlite::{Connection, Row, TransactionBehavior, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use super::notifications::{self, EndedJob};
 use super::rows;
@@ -34,15 +34,11 @@ const MAX_MILLIS: i64 = i64::MAX / 2;
 ///
 /// Retention counts from `recorded`, in the ledger's time. `rules` say who is notified.
 pub(super) fn end(
-    connection: &mut Connection,
+    transaction: &Transaction<'_>,
     rules: &[NotificationRule],
     recorded: i64,
 ) -> rusqlite::Result<usize> {
-    let left = interrupted_jobs(connection)?;
-    if left.is_empty() {
-        return Ok(0);
-    }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let left = interrupted_jobs(transaction)?;
     for InterruptedJob { row, id, backend, kind, vm, failed, step, last, detail } in &left {
         transaction.execute(
             "UPDATE jobs SET finished = ?2, outcome = ?3, cause = ?4, failure_step = ?5,
@@ -75,9 +71,8 @@ pub(super) fn end(
             cause,
             failed: *failed,
         };
-        notifications::job_ended(&transaction, rules, &job, recorded)?;
+        notifications::job_ended(transaction, rules, &job, recorded)?;
     }
-    transaction.commit()?;
     Ok(left.len())
 }
 

@@ -1,6 +1,6 @@
 //! The tables, and their migrations.
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::ledger::Timestamp;
 use crate::ledger::record_clock::{ClockState, RecordClock};
@@ -184,14 +184,12 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// Migrates the tables to [`VERSION`], each step in one transaction.
-pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+/// Migrates the tables to [`VERSION`], in the transaction of the caller.
+pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     let there = usize::try_from(version(connection)?).unwrap_or_default();
     for (index, step) in STEPS.iter().enumerate().skip(there) {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(step)?;
-        transaction.execute_batch(&format!("PRAGMA user_version = {}", index + 1))?;
-        transaction.commit()?;
+        connection.execute_batch(step)?;
+        connection.execute_batch(&format!("PRAGMA user_version = {}", index + 1))?;
     }
     Ok(())
 }

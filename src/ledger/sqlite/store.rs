@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::notifications::{self, Now};
 use super::rows::RowError;
@@ -116,16 +116,8 @@ impl SqliteStore {
             let file = self.directory.as_deref().map(file).unwrap_or_default();
             return Err(LedgerOpenError::Newer { file, found, known: schema::VERSION }.into());
         }
-        configure(&connection).map_err(sqlite)?;
-        schema::migrate(&mut connection).map_err(sqlite)?;
-        self.context
-            .secrets
-            .exchange(|new, used| schema::load_secrets(&connection, new, used))
-            .map_err(sqlite)?;
-        let stand = schema::resume(&connection, &self.context.clock).map_err(sqlite)?;
-        if !self.recovered {
-            let rules = self.context.notifications.rules();
-            let interrupted = recovery::end(&mut connection, &rules, stand.time).map_err(sqlite)?;
+        configure(&connection, found).map_err(sqlite)?;
+        if let Some(interrupted) = self.prepare(&mut connection).map_err(sqlite)? {
             self.recovered = true;
             self.context.notifications.wake();
             LedgerOpened { place: &place, interrupted }.emit();
@@ -138,6 +130,23 @@ impl SqliteStore {
             self.context.lost.send_replace(Some(lost));
         }
         Ok(connection)
+    }
+
+    /// Brings the tables up to date in one transaction, as every commit waits for the disk. Returns how many jobs of an
+    /// earlier process it ended, when it is first called.
+    fn prepare(&self, connection: &mut Connection) -> rusqlite::Result<Option<usize>> {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        schema::migrate(&transaction)?;
+        let Self { context, .. } = self;
+        context.secrets.exchange(|new, used| schema::load_secrets(&transaction, new, used))?;
+        let stand = schema::resume(&transaction, &context.clock)?;
+        let interrupted = if self.recovered {
+            None
+        } else {
+            Some(recovery::end(&transaction, &context.notifications.rules(), stand.time)?)
+        };
+        transaction.commit()?;
+        Ok(interrupted)
     }
 
     /// Abandons files that were deleted or replaced, as `problem` says.
@@ -404,9 +413,12 @@ fn log(directory: &Path) -> PathBuf {
     directory.join(format!("{FILE}-wal"))
 }
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    // Must precede the first table; later it has no effect.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+/// Configures a connection to tables of this version.
+fn configure(connection: &Connection, version: i64) -> rusqlite::Result<()> {
+    if version == 0 {
+        // Must precede the first table. Later it has no effect, but writes.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     // In memory, and where files cannot be mapped, another mode stays in force, which is as safe.
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     // A commit is on disk when it returns.

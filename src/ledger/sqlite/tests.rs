@@ -56,6 +56,29 @@ async fn a_commit_is_on_the_disk_when_it_is_done() {
     ledger.close().await;
 }
 
+/// The number of commits in the write-ahead log.
+fn commits(log: &[u8]) -> usize {
+    // The header of the last page of a commit has the size of the database in its second word.
+    const HEADERS: (usize, usize) = (32, 24);
+    let pages = log.get(HEADERS.0..).unwrap_or_default().chunks(HEADERS.1 + 4096);
+    pages.filter(|page| page[4..8] != [0; 4]).count()
+}
+
+#[test]
+fn a_ledger_opens_with_at_most_one_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    for why in ["new", "existing"] {
+        let options = options(Some(folder.path()));
+        let context = StoreContext::new(&options);
+        let mut store = SqliteStore::new(options, context);
+        store.open().unwrap();
+        let log = std::fs::read(folder.path().join("ledger.sqlite3-wal")).unwrap();
+        // None, if it opens in the millisecond in which it was closed.
+        assert!(commits(&log) <= 1, "{why}: {} commits", commits(&log));
+        store.close();
+    }
+}
+
 #[tokio::test]
 async fn the_cache_in_memory_and_the_log_on_the_disk_are_small() {
     let folder = tempfile::tempdir().unwrap();
