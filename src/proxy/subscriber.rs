@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep};
 use tracing::Span;
 
 use super::request::StallFlag;
@@ -75,28 +75,30 @@ pub(crate) fn live(
 ) -> Body {
     let kind = watching.job.key.endpoint().kind;
     let first = watching.notice.as_deref().map(|notice| notice_frame(kind, notice));
-    let state = (watching, guard, first);
-    let frames = stream::unfold(state, move |(mut watching, mut guard, first)| async move {
+    // One timer for the whole stream: moving it is cheaper than registering another for each turn.
+    let silence = Box::pin(sleep(heartbeat));
+    let state = (watching, guard, silence, first);
+    let frames = stream::unfold(state, move |(mut watching, mut guard, mut silence, first)| async move {
         if let Some(first) = first {
-            return Some((Ok(Frame::data(first)), (watching, guard, None)));
+            return Some((Ok(Frame::data(first)), (watching, guard, silence, None)));
         }
         // Frames that this client does not receive do not count as output (R11).
-        let silence = Instant::now() + heartbeat;
+        silence.as_mut().reset(Instant::now() + heartbeat);
         loop {
-            let bytes = match timeout_at(silence, watching.cursor.next()).await {
-                Ok(Some(batch)) => {
+            let bytes = tokio::select! {
+                biased;
+                batch = watching.cursor.next() => {
+                    let (batch, job) = (batch?, &watching.job);
                     guard.record_batch(&batch);
-                    let job = &watching.job;
                     watching.cursor.hold(view.write(job.id, job.key.endpoint().kind, &batch))
                 }
-                Ok(None) => return None,
-                Err(_) => {
+                () = &mut silence => {
                     guard.mark_heartbeat();
                     KEEPALIVE
                 }
             };
             if !bytes.is_empty() {
-                return Some((Ok::<_, BoxError>(Frame::data(bytes)), (watching, guard, None)));
+                return Some((Ok::<_, BoxError>(Frame::data(bytes)), (watching, guard, silence, None)));
             }
         }
     });
