@@ -49,9 +49,10 @@ pub fn streams(bench: &Bench, system: System) -> Vec<f64> {
     })
 }
 
-/// The microseconds of processor time for each frame that a watcher receives. The backend writes `writes` times 16
-/// frames, one each `every`. The end of a stream does not count: fewer frames would have a larger share of it.
-pub fn watchers(bench: &Bench, system: System, count: usize, writes: usize, every: Duration) -> f64 {
+/// The microseconds of processor time for each frame that a watcher receives, and those of them in user mode. The
+/// backend writes `writes` times 16 frames, one each `every`. The end of a stream does not count: fewer frames would have
+/// a larger share of it.
+pub fn watchers(bench: &Bench, system: System, count: usize, writes: usize, every: Duration) -> [f64; 2] {
     let running = Running::start(&bench.programs, system, bench.native.port, 1);
     // The first watchers wait for the others.
     let frames = writes * Plan::default().batch;
@@ -66,19 +67,20 @@ pub fn watchers(bench: &Bench, system: System, count: usize, writes: usize, ever
             watchers.push(watcher);
         }
         sleep(AFTERWARDS).await;
-        let cpu = running.cpu();
+        let used = || [running.cpu(), running.user_cpu()];
+        let before = used();
         bench.native.begin();
         let read = join_all(watchers.iter_mut().map(|watcher| watcher.read_frames(frames))).await;
         assert!(read.into_iter().all(|read| read.unwrap()), "{system:?}: frames are missing");
         sleep(AFTERWARDS).await;
-        let used = running.cpu() - cpu;
+        let after = used();
         bench.native.finish();
         join_all(watchers.iter_mut().map(async |watcher| {
             while !watcher.has_ended() && watcher.read().await.unwrap() {}
             assert!(watcher.is_ok(), "{system:?}: {}", watcher.tail());
         }))
         .await;
-        micros(used) / (frames * count) as f64
+        [0, 1].map(|at| micros(after[at] - before[at]) / (frames * count) as f64)
     })
 }
 
