@@ -337,3 +337,50 @@ impl Drop for Watcher {
         self.job.watchers.send_modify(|watchers| watchers.now -= 1);
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::backend::{Backend, RequestIdentity};
+    use crate::config::Flags;
+    use crate::core::domain::kind::{Kind, SyncEndpoint};
+    use crate::job::log::LogMemory;
+    use crate::job::request::SyncRequest;
+
+    /// A queued job.
+    pub(in crate::job) fn job() -> Arc<Job> {
+        let flags = Flags { backend: Some("http://127.0.0.1:1".to_owned()), ..Flags::default() };
+        let config = Arc::new(Config::load(&flags, []).unwrap());
+        let request = SyncRequest {
+            backend: Arc::new(Backend::new(config.backends[0].clone()).unwrap()),
+            endpoint: SyncEndpoint::for_kind(Kind::Devices),
+            query: String::new(),
+            selection: EventSelection::default(),
+            over_socket: false,
+            to_stream: false,
+            identity: RequestIdentity::default(),
+            address: None,
+            actor: None,
+        };
+        let record = Record::new(request.backend.url().clone(), Kind::Devices, Timestamp(0));
+        let log = JobLog::new(1 << 20, LogMemory::new(1 << 20));
+        let (key, backend) = (JobKey::new(&request, &[0; 32]), request.backend.id().clone());
+        let (redactor, span) = (Redactor::default(), Span::none());
+        Job::new(NewJob {
+            key,
+            backend,
+            config,
+            log,
+            record,
+            selection: EventSelection::default(),
+            redactor,
+            span,
+        })
+    }
+
+    #[test]
+    fn the_outcome_of_a_job_is_counted_once() {
+        let job = job();
+        assert_eq!([job.mark_counted(), job.mark_counted(), job.mark_counted()], [true, false, false]);
+    }
+}

@@ -121,7 +121,7 @@ async fn record_crash(registry: &Arc<Registry>, job: &Job, backend: &Backend) {
     job.log.append(ending);
     job.log.end();
     let backend = &*backend.metrics;
-    telemetry::JobCrashed { kind, backend, is_counted: !job.mark_counted(), has_terminal: is_whole }.emit();
+    telemetry::JobCrashed { kind, backend, is_uncounted: job.mark_counted(), has_terminal: is_whole }.emit();
 }
 
 const CRASHED: &str = "The bridge failed in the middle of this job.";

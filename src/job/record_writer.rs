@@ -157,46 +157,10 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
-    use crate::backend::{Backend, RequestIdentity};
-    use crate::config::{Config, Flags};
-    use crate::core::domain::kind::{Kind, SyncEndpoint};
-    use crate::core::text::redact::Redactor;
     use crate::core::wire::sse::frame::{Frame, FrameName};
-    use crate::job::handle::NewJob;
-    use crate::job::log::{JobLog, LogMemory};
-    use crate::job::request::{EventSelection, JobKey, SyncRequest};
+    use crate::job::handle::tests::job;
     use crate::ledger::tests::without_writer;
-    use crate::ledger::{LoggedFailure, Record, Timestamp};
-
-    fn job() -> Arc<Job> {
-        let flags = Flags { backend: Some("http://127.0.0.1:1".to_owned()), ..Flags::default() };
-        let config = Arc::new(Config::load(&flags, []).unwrap());
-        let request = SyncRequest {
-            backend: Arc::new(Backend::new(config.backends[0].clone()).unwrap()),
-            endpoint: SyncEndpoint::for_kind(Kind::Devices),
-            query: String::new(),
-            selection: EventSelection::default(),
-            over_socket: false,
-            to_stream: false,
-            identity: RequestIdentity::default(),
-            address: None,
-            actor: None,
-        };
-        let record = Record::new(request.backend.url().clone(), Kind::Devices, Timestamp(0));
-        let log = JobLog::new(1 << 20, LogMemory::new(1 << 20));
-        let (key, backend) = (JobKey::new(&request, &[0; 32]), request.backend.id().clone());
-        let (redactor, span) = (Redactor::default(), tracing::Span::none());
-        Job::new(NewJob {
-            key,
-            backend,
-            config,
-            log,
-            record,
-            selection: EventSelection::default(),
-            redactor,
-            span,
-        })
-    }
+    use crate::ledger::{LoggedFailure, Timestamp};
 
     #[tokio::test(start_paused = true)]
     async fn progress_is_written_once_a_second_at_most_however_much_there_is() {

@@ -348,8 +348,8 @@ pub struct JobCrashed<'a> {
     pub kind: Kind,
     /// The metrics of its backend.
     pub backend: &'a BackendMetrics,
-    /// Whether its outcome was already counted.
-    pub is_counted: bool,
+    /// Whether no outcome of it was counted before.
+    pub is_uncounted: bool,
     /// Whether its clients got the end of their streams.
     pub has_terminal: bool,
 }
@@ -357,7 +357,7 @@ pub struct JobCrashed<'a> {
 impl JobCrashed<'_> {
     /// Writes the log line and updates the metrics.
     pub fn emit(self) {
-        if !self.is_counted {
+        if self.is_uncounted {
             let result = JobResult::Failed(Cause::Crashed);
             jobs::ended(self.backend.name(), self.kind, result, Count::default(), None);
         }
