@@ -80,6 +80,23 @@ impl JobTable {
     pub(super) fn identical(&self, key: &JobKey, request: &SyncRequest) -> Option<&Arc<Job>> {
         self.unfinished.values().find(|job| job.is_for(key, request.backend.id()) && !job.is_stopping())
     }
+
+    /// Notes that a job has ended. Beyond [`MAX_ENDED`], the oldest one is removed.
+    fn end(&mut self, id: JobId) {
+        self.unfinished.remove(&id);
+        self.ended.push_back(id);
+        if self.ended.len() > MAX_ENDED
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            self.by_id.remove(&oldest);
+        }
+    }
+
+    /// Removes an ended job.
+    fn forget(&mut self, id: JobId) {
+        self.by_id.remove(&id);
+        self.ended.retain(|ended| *ended != id);
+    }
 }
 
 /// The maximum number of ended jobs in memory.
@@ -401,21 +418,13 @@ impl Registry {
             return;
         }
         let mut jobs = self.jobs();
-        jobs.unfinished.remove(&job.id);
-        jobs.ended.push_back(job.id);
-        if jobs.ended.len() > MAX_ENDED
-            && let Some(oldest) = jobs.ended.pop_front()
-        {
-            jobs.by_id.remove(&oldest);
-        }
+        jobs.end(job.id);
         self.unfinished.send_modify(|count| *count -= 1);
     }
 
     /// Removes an ended job from memory.
     pub(super) fn forget(&self, id: JobId) {
-        let mut jobs = self.jobs();
-        jobs.by_id.remove(&id);
-        jobs.ended.retain(|ended| *ended != id);
+        self.jobs().forget(id);
     }
 
     /// Stops the admission of jobs, and ends the queued ones.
@@ -461,5 +470,30 @@ pub fn retention(limits: &Limits) -> Retention {
         clock_jump: limits.clock_jump,
         clock_hold: limits.clock_hold,
         share: limits.clean_share,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::handle::tests::job;
+
+    #[test]
+    fn only_so_many_ended_jobs_stay_in_memory_and_one_that_is_forgotten_makes_room() {
+        let (mut jobs, job) = (JobTable::default(), job());
+        let ids: Vec<JobId> = (0..MAX_ENDED + 3).map(|_| JobId::new()).collect();
+        let (first, further) = ids.split_at(MAX_ENDED + 1);
+        let end = |jobs: &mut JobTable, id: JobId| {
+            jobs.unfinished.insert(id, Arc::clone(&job));
+            jobs.by_id.insert(id, Arc::clone(&job));
+            jobs.end(id);
+        };
+        first.iter().for_each(|id| end(&mut jobs, *id));
+        assert!(jobs.by_id.keys().eq(&first[1..]) && jobs.unfinished.is_empty());
+        jobs.forget(first[2]);
+        end(&mut jobs, further[0]);
+        assert_eq!(jobs.by_id.keys().next(), Some(&first[1]));
+        end(&mut jobs, further[1]);
+        assert!(jobs.by_id.keys().eq(ids[3..].iter()));
     }
 }
