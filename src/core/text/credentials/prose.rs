@@ -301,10 +301,10 @@ fn in_url(text: &[u8], at: usize) -> Option<Credential> {
     let whole = &near[..near.iter().position(ends).unwrap_or(near.len())];
     let authority = whole.iter().position(|byte| b"/?#\\".contains(byte)).unwrap_or(whole.len());
     let port = whole[..authority].rsplit(|byte| *byte == b':').next().unwrap_or_default();
-    // A password may have a slash that is not encoded.
-    let has_port = port.len() < authority && port.iter().all(u8::is_ascii_digit);
     let has_colon = port.len() < authority;
-    let until = if has_port || !has_colon { authority } else { whole.len() };
+    // A password may have a slash that is not encoded.
+    let is_port = port.iter().all(u8::is_ascii_digit);
+    let until = if is_port || !has_colon { authority } else { whole.len() };
     let user_end = memrchr(b'@', &whole[..authority]).or(memrchr(b'@', &whole[..until]))?;
     let user = &whole[..user_end];
     let (name, password) = match memchr(b':', user) {
@@ -313,7 +313,7 @@ fn in_url(text: &[u8], at: usize) -> Option<Credential> {
     };
     let is_token = name.len() >= MIN_USER && name.iter().any(u8::is_ascii_digit) && !name.contains(&b'@');
     let from = if is_token { 0 } else { name.len() + 1 };
-    let is_hidden = password == HIDDEN.as_bytes() && !is_token || name == HIDDEN.as_bytes();
+    let is_hidden = [name, password].contains(&HIDDEN.as_bytes());
     (is_token || !password.is_empty() && !is_hidden)
         .then_some(Credential { range: start + from..start + user_end, is_certain: true })
 }

@@ -38,6 +38,13 @@ fn values_of_secret_names_are_hidden() {
         ("PVEAuthCookie=PVE:root@pam:68F0::c2ln+bmF0dXJl/==; x", "PVEAuthCookie=[hidden]; x"),
         ("secret = abc", "secret = [hidden]"),
         ("é token=abc", "é token=[hidden]"),
+        ("token => abc", "token => [hidden]"),
+        ("- token: abc def\nx", "- token: [hidden]\nx"),
+        ("token: \"a\\\"b\" c", "token: \"[hidden]\" c"),
+        ("token: \"a\\\\\" c", "token: \"[hidden]\" c"),
+        (r#"token\": \"abc\" x"#, r#"token\": \"[hidden]\" x"#),
+        ("--token \\'a ", "--token \\'[hidden]"),
+        ("{'token': abc}x", "{'token': [hidden]}x"),
         ("password: correct horse 9\nport: 1", "password: [hidden]\nport: 1"),
         ("{'password': 'p4\\'ss, \"x', 'x': 1}", "{'password': '[hidden]', 'x': 1}"),
         ("{u'token': u'abc', b'secret': b'def'}", "{u'token': u'[hidden]', b'secret': b'[hidden]'}"),
@@ -51,12 +58,15 @@ fn values_of_secret_names_are_hidden() {
         ("private key: abc def\nx", "private key: [hidden]\nx"),
         ("run --password abc --port 1", "run --password [hidden] --port 1"),
         ("<password>abc</password>", "<password>[hidden]</password>"),
+        ("<api-key>abc</api-key>", "<api-key>[hidden]</api-key>"),
         ("<a token=\"abc\" b=\"c\">", "<a token=\"[hidden]\" b=\"c\">"),
         ("<input name=\"password\" value=\"abc\">", "<input name=\"password\" value=\"[hidden]\">"),
         ("&quot;token&quot;: &quot;abc&quot;, x", "&quot;token&quot;: &quot;[hidden]&quot;, x"),
+        ("token=&quot;abc\ndef", "token=&quot;[hidden]\ndef"),
         ("/x?a=token%3Dabc&b=1", "/x?a=token=[hidden]&b=1"),
         ("api_key%3A%20x", "api_key:%20[hidden]"),
         ("/x?a=token%253Dabc", "/x?a=token=[hidden]"),
+        ("%7B%22secret%22%3A123456%7D", "{%22secret%22:%22[hidden]%22}"),
         // The end never arrived.
         (r#"{"x": [1, {"secret": "be"#, r#"{"x": [1, {"secret": "[hidden]"#),
         (r#"{"tokens": ["abc"], "y": {"z"#, r#"{"tokens": ["[hidden]"], "y": {"z"#),
@@ -72,8 +82,13 @@ fn credentials_without_a_name_are_hidden_by_their_place_or_form() {
     for (text, expected) in [
         ("with Token 0123456789abcdef0123", "with Token [hidden]"),
         ("with (bearer abcdef)", "with (bearer [hidden])"),
+        ("with Bearer 'abcdef'", "with Bearer '[hidden]'"),
         ("https://me:p4ss@pve:8006/x", "https://me:[hidden]@pve:8006/x"),
         ("https://me:p/4@ss@pve/x", "https://me:[hidden]@pve/x"),
+        ("https://me:p?4@pve", "https://me:[hidden]@pve"),
+        ("https://me2:p4ss@pve", "https://me2:[hidden]@pve"),
+        ("https://monitoring.user:p4ss@pve", "https://monitoring.user:[hidden]@pve"),
+        ("https://monitoring01@pve:p4ss@host", "https://monitoring01@pve:[hidden]@host"),
         ("https://ghp_0123456789abcdef@host/", "https://[hidden]@host/"),
         ("in https%3A%2F%2Fme%3Ap4ss%40pve%2F", "in https://me:[hidden]@pve/"),
         (&format!("root@pam!tok {UUID} failed"), "root@pam!tok [hidden] failed"),
@@ -82,6 +97,8 @@ fn credentials_without_a_name_are_hidden_by_their_place_or_form() {
         ("PVE:root@pam:68F0::c2ln+bmF0==", "[hidden]"),
         ("as eyJhbGciOi.eyJzdWIi.c2ln-_", "as [hidden]"),
         ("as ghp_01234567, glpat-abcdef", "as [hidden], [hidden]"),
+        ("as ghp_01234567@host", "as [hidden]@host"),
+        ("no eyJab, and eyJa.b.c", "no eyJab, and [hidden]"),
         (
             "-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc=\n-----END RSA PRIVATE KEY-----\nx",
             "-----BEGIN RSA PRIVATE KEY-----[hidden]-----END RSA PRIVATE KEY-----\nx",
@@ -94,6 +111,13 @@ fn credentials_without_a_name_are_hidden_by_their_place_or_form() {
         &format!("the token id {UUID}x"),
         "as ghp_0123456",
         "as eyJhbGciOi.eyJzdWIi",
+        "as xeyJa.b.c",
+        "bearer abc and bearer tokens",
+        "of token 12 and basic letters",
+        "https://me:/x@y",
+        "https://me:@pve/",
+        "http://pve?x:y@z",
+        "-----BEGIN PRIVATE KEY-----",
     ] {
         assert_eq!(hidden(text), text);
     }
@@ -171,6 +195,10 @@ fn other_text_stays_as_it_is() {
         "api_key:",
         "tokens: 3, caf%C3%A9 [info] 100%",
         "2026-11-24T17:06:59.050Z [info] a = b",
+        r#"[{"named":"X-Token","value":"abc"}, {"name":"X-Token","value":null}]"#,
+        "(\"token\", abc)",
+        "<password></password>",
+        "a < b > c <",
         "::=:",
         "",
     ] {
@@ -202,10 +230,16 @@ fn what_is_certain_to_be_a_credential_is_kept() {
 fn known_secrets_are_hidden_in_json_and_around_it() {
     let known = Redactor::new(["12345678", "with space"]);
     let words = [SecretString::from("p4ss")];
-    let mut filter = CredentialFilter::new(&known).with_words(&words);
-    let text = r#"p4ss xp4ss {"a": 12345678, "b": "with space p4ss"} token=with space"#;
-    let expected = r#"[hidden] xp4ss {"a": "[hidden]", "b": "[hidden] [hidden]"} token=[hidden]"#;
-    assert_eq!(String::from_utf8(filter.hide(text.as_bytes())).unwrap(), expected);
+    for (text, expected) in [
+        (r#"p4ss xp4ss {"a": 12345678}"#, r#"[hidden] xp4ss {"a": "[hidden]"}"#),
+        (r#"{"b": "with space p4ss"}"#, r#"{"b": "[hidden] [hidden]"}"#),
+        ("p%3D12345678", "p%3D[hidden]"),
+        ("token=with space x", "token=[hidden] x"),
+        ("token=xwith space x", "token=[hidden] x"),
+    ] {
+        let hidden = CredentialFilter::new(&known).with_words(&words).hide(text.as_bytes());
+        assert_eq!(String::from_utf8(hidden).unwrap(), expected);
+    }
 }
 
 #[test]

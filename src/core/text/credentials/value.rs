@@ -82,7 +82,7 @@ pub(super) fn value_of(text: &[u8], start: usize, name: Name<'_>, end: End) -> O
         return found(inside, true);
     }
     let call = rest.iter().take_while(|byte| is_word(byte) || **byte == b'.').count();
-    let open = if call > 0 && rest.get(call) == Some(&b'(') { start + call } else { start };
+    let open = if rest.get(call) == Some(&b'(') { start + call } else { start };
     if let Some(close) = text.get(open).and_then(closing) {
         let near = text.len().min(open + MAX_LIST);
         let near_line = memchr::memchr(b'\n', &text[open..near]).map_or(near, |at| open + at);
@@ -103,7 +103,7 @@ pub(super) fn value_of(text: &[u8], start: usize, name: Name<'_>, end: End) -> O
     let scheme = rest[..first].trim_ascii_end();
     let behind = first + rest[first..].iter().take_while(|byte| **byte == b' ').count();
     let has_word = rest.get(behind).is_some_and(|byte| !byte.is_ascii_whitespace());
-    if is_scheme(scheme) && behind > first && has_word {
+    if is_scheme(scheme) && has_word {
         let start = start + behind;
         return found(trimmed(text, start..start + word(&text[start..])), true);
     }
