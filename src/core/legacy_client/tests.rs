@@ -547,4 +547,14 @@ fn the_rows_of_a_page_are_bounded_and_none_is_counted_twice() {
         let is_kept = |at: &usize| take(&mut rows, *at, Completed, &empty) == news(&long);
         assert_eq!(round.by_ref().filter(is_kept).count(), (4 << 20) / long.bytes());
     }
+    // One that has ended makes room for one other.
+    let begun = 2 * MAX_PENDING_CELLS;
+    let beyond = begun + (4 << 20) / long.bytes();
+    (begun..beyond).for_each(|at| assert!(take(&mut rows, at, Progress, &long).is_some()));
+    assert_eq!(take(&mut rows, begun, Completed, &empty), news(&long));
+    for at in [beyond, beyond + 1] {
+        assert!(take(&mut rows, at, Progress, &long).is_some());
+    }
+    let kept = [beyond, beyond + 1].map(|at| take(&mut rows, at, Completed, &empty));
+    assert_eq!(kept, [news(&long), news(&empty)]);
 }

@@ -321,11 +321,9 @@ impl Tally {
         self.row(object).is_some_and(|row| row.count(object).seen == 0 && has_numbers(row))
     }
 
-    /// Whether the backend itself reports that none of the seen objects was synced.
-    pub fn is_for_nothing(&self, object: Object) -> bool {
-        let Some(row) = self.row(object) else { return false };
-        let Count { seen, completed, .. } = row.count(object);
-        seen > 0 && completed == 0 && row.reports_none()
+    /// Whether the backend itself reports that none of the objects of this type is in NetBox.
+    pub fn reports_none(&self, object: Object) -> bool {
+        self.row(object).is_some_and(TallyRow::reports_none)
     }
 
     /// Whether the backend counts the failed objects of this type.
@@ -536,6 +534,16 @@ mod tests {
         tally.add_reported(Object::VirtualMachine, numbers);
         assert_eq!(count(&tally), [12, 4, 8, 0]);
         assert_eq!(tally.unreported_failures(Object::VirtualMachine), 8);
+    }
+
+    #[test]
+    fn a_number_that_is_no_larger_than_the_rows_counts_if_there_are_none() {
+        let mut tally = Tally::default();
+        let numbers = ReportedCounts { completed: Some(3), at_most_rows: true, ..ReportedCounts::default() };
+        tally.add_reported(Object::VirtualMachine, numbers);
+        assert_eq!(count(&tally), [3, 3, 0, 0]);
+        frame(&mut tally, "a", ObjectStatus::Completed);
+        assert_eq!(count(&tally), [1, 1, 0, 0]);
     }
 
     #[test]

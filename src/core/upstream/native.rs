@@ -103,10 +103,7 @@ pub fn ok_flag_in(head: &[u8]) -> Option<bool> {
 }
 
 fn note<'a>(step: Cow<'a, str>, message: Cow<'a, str>) -> Fact<'a> {
-    match tidy(message, SENTENCE) {
-        message if message.is_empty() => Fact::Nothing,
-        message => Fact::Note { step: tidy(step, MAX_NAME), message },
-    }
+    Fact::Note { step: tidy(step, MAX_NAME), message: tidy(message, SENTENCE) }
 }
 
 /// The error of a failed object as a sentence.

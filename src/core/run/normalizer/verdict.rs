@@ -138,7 +138,7 @@ impl Normalizer {
             let mut kinds = Kind::all().filter(|kind| kind.row().is_counted());
             let kind = kinds.find(|kind| kind.row().object == *object);
             let is_for_nothing =
-                count.completed == 0 && (count.failed > 0 || self.tally.is_for_nothing(*object));
+                count.completed == 0 && (count.failed > 0 || self.tally.reports_none(*object));
             // Objects of unknown kind decide only if no other object completed.
             let decides =
                 kind.map_or(self.is_strict(self.kind) && total.completed == 0, |kind| self.is_strict(kind));

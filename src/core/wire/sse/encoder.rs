@@ -519,12 +519,13 @@ mod tests {
     }
 
     #[test]
-    fn events_of_the_backend_take_no_memory_of_the_steps_around_them() {
+    fn failures_and_events_of_the_backend_take_no_memory_of_the_steps_around_them() {
         let (mut stream, before) = SseEncoder::start(&object_step("a", "b"));
         let longest = RawValue::from_string(format!("\"{}\"", "x".repeat(EXTRA_LIMIT - 2))).unwrap();
         let extra = stream.extra("discovery", &longest).unwrap();
+        let failed = stream.step(&Step { status: StepStatus::Failed, ..object_step("a", "b") });
         let after = stream.step(&object_step("a", "b"));
-        assert!(extra.bytes.is_unique());
+        assert!(extra.bytes.is_unique() && failed.bytes.is_unique());
         assert_eq!(before.bytes.as_ptr_range().end, after.bytes.as_ptr());
     }
 
