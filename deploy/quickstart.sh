@@ -21,7 +21,7 @@ esac
 # --- missing programs ------------------------------------------------------------------------------
 
 missing=()
-command -v cc >/dev/null && command -v make >/dev/null || missing+=(build-essential)
+command -v cc >/dev/null && command -v make >/dev/null || missing+=(gcc libc6-dev make)
 command -v curl >/dev/null || missing+=(curl ca-certificates)
 command -v python3 >/dev/null || missing+=(python3)
 if [ ${#missing[@]} -gt 0 ]; then
@@ -32,7 +32,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     as_root=()
     [ "$(id -u)" = 0 ] || as_root=(sudo)
     "${as_root[@]}" apt-get update
-    "${as_root[@]}" apt-get install -y "${missing[@]}"
+    "${as_root[@]}" apt-get install -y --no-install-recommends "${missing[@]}"
 fi
 if ! cargo --version >/dev/null 2>&1; then
     # rustup, because most distributions package a Rust that is too old.
