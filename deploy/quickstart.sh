@@ -94,7 +94,7 @@ grep -q '^data: {"ok": true' "$target/quickstart.txt"
 if [ "${1-}" = --test ]; then
     python3 fixtures/convert.py --check fixtures/recordings
     tests/install.sh
-    # Only the programs in tests/programs.txt are on the PATH.
+    # Only the programs that tests/install.sh has linked are on the PATH.
     PATH=$target/peers/programs cargo test --locked
     PROXBOX_BRIDGE_BINARY=$bridge tests/plugin/run
     PROXBOX_BRIDGE_BINARY=$bridge tests/deploy/run

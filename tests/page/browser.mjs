@@ -7,7 +7,7 @@ import { test } from "node:test";
 
 import { TIMEOUT, ManualBackend, Stack, folder, freeAddress, serve } from "./programs.mjs";
 
-const { chromium } = createRequire(`${process.env.PEERS}/`)("playwright-core");
+const { chromium } = createRequire(path.resolve(process.env.PEERS, "package.json"))("playwright-core");
 
 export const TOKEN = "the-operator-token";
 export const VMS = "virtual-machines";

@@ -5,8 +5,9 @@
 
 import { randomBytes } from "node:crypto";
 import { createRequire } from "node:module";
+import path from "node:path";
 
-const { WebSocket, WebSocketServer } = createRequire(`${process.env.PEERS}/`)("ws");
+const { WebSocket, WebSocketServer } = createRequire(path.resolve(process.env.PEERS, "package.json"))("ws");
 
 const TEXT = "zażółć gęślą jaźń, 日本, 🦀";
 const CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 4001, 4999];

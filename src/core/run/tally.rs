@@ -321,7 +321,8 @@ impl Tally {
         self.row(object).is_some_and(|row| row.count(object).seen == 0 && has_numbers(row))
     }
 
-    /// Whether the backend itself reports that none of the objects of this type is in NetBox.
+    /// Whether the backend itself reports that none of the objects of this type is in NetBox, provided that none was seen
+    /// to be completed: it is also true if some were skipped.
     pub fn reports_none(&self, object: Object) -> bool {
         self.row(object).is_some_and(TallyRow::reports_none)
     }

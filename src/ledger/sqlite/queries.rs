@@ -181,8 +181,8 @@ mod tests {
 
     #[test]
     fn every_filter_finds_its_page_by_an_index_and_needs_no_sorting() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        schema::migrate(&mut connection).unwrap();
+        let connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&connection).unwrap();
         let all = JobFilter { limit: 10, ..JobFilter::default() };
         let filters = [
             all.clone(),

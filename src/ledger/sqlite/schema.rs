@@ -320,18 +320,18 @@ mod tests {
 
     #[test]
     fn the_tables_are_made_once() {
-        let mut connection = Connection::open_in_memory().unwrap();
+        let connection = Connection::open_in_memory().unwrap();
         assert_eq!(version(&connection).unwrap(), 0);
-        migrate(&mut connection).unwrap();
-        migrate(&mut connection).unwrap();
+        migrate(&connection).unwrap();
+        migrate(&connection).unwrap();
         assert_eq!(version(&connection).unwrap(), VERSION);
     }
 
     #[test]
     fn the_tables_of_an_older_bridge_keep_what_is_in_them() {
-        let mut connection = at_version(1);
+        let connection = at_version(1);
         insert_job(&connection, "a", &[]);
-        migrate(&mut connection).unwrap();
+        migrate(&connection).unwrap();
         assert_eq!(version(&connection).unwrap(), VERSION);
         let cooldown = connection.query_row("SELECT id, cooldown_until FROM jobs", [], |row| {
             Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?))
@@ -341,13 +341,13 @@ mod tests {
 
     #[test]
     fn a_job_of_an_older_bridge_states_that_its_failed_objects_are_not_kept() {
-        let mut connection = at_version(4);
+        let connection = at_version(4);
         let counts = |failed| format!(r#"{{"object": "device", "seen": 9, "failed": {failed}}}"#);
         let two = format!("[{}, {}]", counts(3), counts(4));
         for (id, counts) in [("a", two.as_str()), ("b", "[]"), ("c", "{"), ("d", "[1]"), ("e", "x")] {
             insert_job(&connection, id, &[("counts", &counts)]);
         }
-        migrate(&mut connection).unwrap();
+        migrate(&connection).unwrap();
         let mut statement =
             connection.prepare("SELECT failed_total, failed_left_out FROM jobs ORDER BY id").unwrap();
         let failed: Vec<(i64, i64)> = statement
@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn the_last_success_of_an_older_bridge_is_the_latest_of_its_whole_inventories() {
-        let mut connection = at_version(5);
+        let connection = at_version(5);
         let counts = r#"[{"object": "device", "seen": 9, "failed": 2, "unconfirmed": 3}]"#;
         for (id, backend, vm, started, finished, outcome, counts) in [
             ("a", "x", None, Some(1), Some(10), "completed", "[]"),
@@ -385,7 +385,7 @@ mod tests {
                 ],
             );
         }
-        migrate(&mut connection).unwrap();
+        migrate(&connection).unwrap();
         let mut statement = connection.prepare("SELECT * FROM last_success ORDER BY backend").unwrap();
         let rows = statement.query_map([], |row| {
             let numbers = [row.get(3)?, row.get(4)?, row.get(5)?];
@@ -398,9 +398,9 @@ mod tests {
 
     #[test]
     fn the_jobs_of_an_older_bridge_are_there_after_the_queue_of_notifications_is_added() {
-        let mut connection = at_version(7);
+        let connection = at_version(7);
         insert_job(&connection, "a", &[("finished", &7), ("outcome", &"completed"), ("recorded", &9)]);
-        migrate(&mut connection).unwrap();
+        migrate(&connection).unwrap();
         assert_eq!(version(&connection).unwrap(), VERSION);
         let count =
             |table| connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
@@ -411,7 +411,7 @@ mod tests {
 
     #[test]
     fn the_frames_of_an_older_bridge_are_readable_and_have_their_types() {
-        let mut connection = at_version(3);
+        let connection = at_version(3);
         let id = JobId::new();
         insert_job(&connection, &id.to_string(), &[]);
         let text = r#"", "status": "failed", "message": "event: complete"#;
@@ -439,15 +439,15 @@ mod tests {
                 .execute(add, params![id.to_string(), frame.sequence as i64, &*frame.frame.bytes])
                 .unwrap();
         }
-        migrate(&mut connection).unwrap();
+        migrate(&connection).unwrap();
         let mut damage = DamagedRows::default();
         assert_eq!(queries::frames(&connection, id, &mut damage).unwrap(), stored);
     }
 
     #[test]
     fn the_first_secret_stays_and_so_do_the_last_ones_that_were_used_before_it_was_known() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection).unwrap();
+        let connection = Connection::open_in_memory().unwrap();
+        migrate(&connection).unwrap();
         assert_eq!(load_secrets(&connection, [1; 32], &[]).unwrap(), [[1; 32]]);
         assert_eq!(load_secrets(&connection, [2; 32], &[]).unwrap(), [[1; 32]]);
         for number in [2, 3, 3, 1, 4, 5, 6, 7, 8, 9, 10, 11] {
@@ -459,13 +459,13 @@ mod tests {
 
     #[test]
     fn a_job_that_ran_while_the_clock_was_behind_is_as_young_as_those_before_it() {
-        let mut connection = at_version(2);
+        let connection = at_version(2);
         for (id, finished) in
             [("a", Some(5_000)), ("b", Some(7_000)), ("c", Some(9)), ("d", None), ("e", Some(8_000))]
         {
             insert_job(&connection, id, &[("finished", &finished)]);
         }
-        migrate(&mut connection).unwrap();
+        migrate(&connection).unwrap();
         let aging = crate::ledger::tests::aging(7_500);
         assert_eq!(resume(&connection, &aging).unwrap().time, 7_500);
         let mut statement = connection.prepare("SELECT recorded FROM jobs ORDER BY id").unwrap();

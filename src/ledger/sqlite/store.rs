@@ -133,7 +133,7 @@ impl SqliteStore {
     }
 
     /// Brings the tables up to date in one transaction, as every commit waits for the disk. Returns how many jobs of an
-    /// earlier process it ended, when it is first called.
+    /// earlier process it ended, or `None` if that was done before.
     fn prepare(&self, connection: &mut Connection) -> rusqlite::Result<Option<usize>> {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         schema::migrate(&transaction)?;
