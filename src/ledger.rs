@@ -46,7 +46,7 @@ pub use history::{BackendHistory, DetectedCapabilities, LastSuccess};
 pub use notification::{MAX_AGE, MAX_QUEUED, NotificationRule, QueuedNotification, ResolvedProblem};
 pub use record::{
     Cooldown, FailureGroup, InvalidJobId, JobEnd, JobId, JobProgress, JobUpdate, LoggedFailure, LoggedFrame,
-    Record, Requester, Stored, Timestamp,
+    Record, Requester, Run, Stored, Timestamp,
 };
 pub use retention::{CLEANING_INTERVAL, Cleaning, CleaningResult, Retention};
 pub use sqlite::{FILES, VERSION, has_ledger, inspect};
@@ -162,6 +162,11 @@ impl Ledger {
     /// Reads the records that match `filter`, newest first, at most `filter.limit` of them.
     pub fn jobs(&self, filter: JobFilter) -> LedgerFuture<Vec<Record>> {
         self.requests.query(move |store| store.jobs(&filter))
+    }
+
+    /// Reads how long the jobs that match `filter` took, the newest `filter.limit` of those that started and ended.
+    pub fn runs(&self, filter: JobFilter) -> LedgerFuture<Vec<Run>> {
+        self.requests.query(move |store| store.runs(&filter))
     }
 
     /// Reads the stored frames of a job, in order.

@@ -269,6 +269,17 @@ pub struct JobEnd {
     pub failed_objects: Vec<FailedObject>,
 }
 
+/// How long a job took that started and ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its kind.
+    pub kind: Kind,
+    /// The virtual machine, if it was for one.
+    pub vm: Option<u64>,
+    /// The time from its start to its end.
+    pub duration: Duration,
+}
+
 /// One frame in the log of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedFrame {

@@ -11,7 +11,7 @@ use super::retention::{CleaningPlan, CleaningStep, EndedJobs, WithoutLog};
 use super::secrets::FingerprintSecrets;
 use super::{
     BackendHistory, FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError, LedgerOptions,
-    LoggedFailure, LoggedFrame, Record, Retention, Timestamp,
+    LoggedFailure, LoggedFrame, Record, Retention, Run, Timestamp,
 };
 
 /// A database for the records of jobs. Its methods block; the writer calls one at a time, in the order of the
@@ -43,6 +43,9 @@ pub(super) trait Store: Send + 'static {
 
     /// See [`super::Ledger::jobs`]. Unreadable records are skipped and reported, and do not count towards the limit.
     fn jobs(&mut self, filter: &JobFilter) -> Result<Vec<Record>, StoreError>;
+
+    /// See [`super::Ledger::runs`]. Unreadable records are skipped and reported, and do not count towards the limit.
+    fn runs(&mut self, filter: &JobFilter) -> Result<Vec<Run>, StoreError>;
 
     /// See [`super::Ledger::frames`]. Unreadable frames are skipped and reported.
     fn frames(&mut self, id: JobId) -> Result<Vec<LoggedFrame>, StoreError>;

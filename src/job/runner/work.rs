@@ -14,7 +14,7 @@ use crate::core::http::url::BackendUrl;
 use crate::core::run::cooldown::{AfterDisconnect, Estimate, is_reported, leaves_work};
 use crate::core::run::plan::Leg;
 use crate::job::cooldown::ActivityReporter;
-use crate::ledger::{Cooldown, JobFilter, Record};
+use crate::ledger::{Cooldown, JobFilter, Run};
 
 /// How many completed runs the expected duration is derived from.
 const MAX_RUNS: usize = 200;
@@ -50,10 +50,10 @@ impl Runner {
         let after = AfterDisconnect::new(self.release, leg.channel, kind);
         let durations = if after.needs_durations() {
             let (ledger, limit) = (Arc::clone(self.registry.ledger()), self.job.config.limits.ledger);
-            let completed = ledger.jobs(completed(leg, self.request.backend.url().clone()));
+            let completed = ledger.runs(completed(leg, self.request.backend.url().clone()));
             // An unavailable ledger reports itself, and yields no runs.
-            let records = timeout(limit, completed).await.ok().and_then(Result::ok).unwrap_or_default();
-            durations(&records, leg)
+            let runs = timeout(limit, completed).await.ok().and_then(Result::ok).unwrap_or_default();
+            durations(&runs, leg)
         } else {
             Vec::new()
         };
@@ -97,14 +97,10 @@ fn completed(leg: &Leg, backend: BackendUrl) -> JobFilter {
     }
 }
 
-/// The durations of `records`. Runs for one virtual machine are not mixed with runs for all of them.
-fn durations(records: &[Record], leg: &Leg) -> Vec<(Kind, Duration)> {
-    let same = records.iter().filter(|record| record.vm.is_some() == leg.endpoint.vm.is_some());
-    same.filter_map(|record| {
-        let finished = record.end.as_ref()?.finished;
-        Some((record.kind, finished.since(record.started?)))
-    })
-    .collect()
+/// The durations of `runs`. Those for one virtual machine are not mixed with those for all of them.
+fn durations(runs: &[Run], leg: &Leg) -> Vec<(Kind, Duration)> {
+    let same = runs.iter().filter(|run| run.vm.is_some() == leg.endpoint.vm.is_some());
+    same.map(|run| (run.kind, run.duration)).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::ledger::damage::DamagedRows;
 use crate::ledger::notification::NotificationRule;
 use crate::ledger::pending::Pending;
 use crate::ledger::record_clock::ClockState;
-use crate::ledger::{JobFilter, JobId, LoggedFrame, Record, Timestamp};
+use crate::ledger::{JobFilter, JobId, LoggedFrame, Record, Run, Timestamp};
 
 /// Writes all pending updates, the notifications of new ends, and the state of the ledger's clock in one transaction.
 /// Returns whether it queued notifications.
@@ -94,8 +94,19 @@ pub(super) fn jobs(
     filter: &JobFilter,
     damage: &mut DamagedRows,
 ) -> Result<Vec<Record>, RowError> {
-    let (sql, values) = select(filter);
+    let (sql, values) = select(&COLUMNS, filter);
     rows::read_all(connection, (&sql, values), filter.limit, |row| damage.check(rows::record(row)))
+}
+
+/// Reads how long the jobs that match `filter` took. Unfinished and unreadable ones, and those that never started, are
+/// skipped and do not count towards the limit.
+pub(super) fn runs(
+    connection: &Connection,
+    filter: &JobFilter,
+    damage: &mut DamagedRows,
+) -> Result<Vec<Run>, RowError> {
+    let (sql, values) = select(&["id", "kind", "vm", "started", "finished"], filter);
+    rows::read_all(connection, (&sql, values), filter.limit, |row| damage.check(rows::run(row)).flatten())
 }
 
 /// Reads the jobs whose cool-down ends after `now`, the longest first.
@@ -113,7 +124,7 @@ pub(super) fn cooling_down(
 }
 
 /// Builds the query from the set fields alone, so that SQLite can choose a matching index.
-fn select(filter: &JobFilter) -> (String, Vec<Value>) {
+fn select(columns: &[&str], filter: &JobFilter) -> (String, Vec<Value>) {
     let JobFilter { kind, outcomes, failed, backend, since, before, limit: _ } = filter;
     let text = |text: &str| Value::Text(text.to_owned());
     let conditions = [
@@ -123,7 +134,7 @@ fn select(filter: &JobFilter) -> (String, Vec<Value>) {
         ("queued >=", since.map(|since| Value::Integer(since.to_i64()))),
         ("id <", before.map(|before| text(&before.to_string()))),
     ];
-    let (mut sql, mut values) = (format!("SELECT {} FROM jobs", COLUMNS.join(", ")), Vec::new());
+    let (mut sql, mut values) = (format!("SELECT {} FROM jobs", columns.join(", ")), Vec::new());
     for (condition, value) in conditions {
         let Some(value) = value else { continue };
         sql += if values.is_empty() { " WHERE " } else { " AND " };
@@ -195,7 +206,7 @@ mod tests {
             JobFilter { backend: Some("http://default".parse().unwrap()), ..all },
         ];
         for filter in filters {
-            let (sql, values) = select(&filter);
+            let (sql, values) = select(&COLUMNS, &filter);
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let plan: Vec<String> = statement
                 .query_map(params_from_iter(values), |row| row.get("detail"))

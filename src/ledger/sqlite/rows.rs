@@ -16,7 +16,7 @@ use crate::core::domain::object::Object;
 use crate::core::domain::outcome::{Cause, Outcome};
 use crate::core::wire::sse::frame::FrameName;
 use crate::ledger::retention::milliseconds;
-use crate::ledger::{Cooldown, JobEnd, JobId, JobProgress, Record, Requester, Stored, Timestamp};
+use crate::ledger::{Cooldown, JobEnd, JobId, JobProgress, Record, Requester, Run, Stored, Timestamp};
 
 /// Why a row is not a valid record.
 #[derive(Debug, thiserror::Error)]
@@ -178,9 +178,9 @@ fn read(row: &Row<'_>, id: &str) -> Result<Record, String> {
             actor: column(row, "actor")?,
         },
         queued: Timestamp::from_i64(column(row, "queued")?),
-        started: column::<Option<i64>>(row, "started")?.map(Timestamp::from_i64),
+        started: time(row, "started")?,
         progress: JobProgress {
-            updated: column::<Option<i64>>(row, "updated")?.map(Timestamp::from_i64),
+            updated: time(row, "updated")?,
             first_frame: duration(row, "first_frame")?,
             counts: counts(row)?,
             failed_left_out: count(row, "failed_left_out")?,
@@ -195,6 +195,26 @@ fn read(row: &Row<'_>, id: &str) -> Result<Record, String> {
         cancelled_by: column(row, "cancelled_by")?,
         end: end(row)?,
     })
+}
+
+/// Parses how long the job in a row took, if it has started and ended.
+pub(super) fn run(row: &Row<'_>) -> Result<Option<Run>, RowError> {
+    read_run(row).map_err(|problem| RowError::Malformed { job: lossy(row, "id"), problem })
+}
+
+fn read_run(row: &Row<'_>) -> Result<Option<Run>, String> {
+    let (Some(started), Some(finished)) = (time(row, "started")?, time(row, "finished")?) else {
+        return Ok(None);
+    };
+    Ok(Some(Run {
+        kind: parse_name(&column::<String>(row, "kind")?, "kind", Kind::from_name)?,
+        vm: column::<Option<i64>>(row, "vm")?.map(i64::cast_unsigned),
+        duration: finished.since(started),
+    }))
+}
+
+fn time(row: &Row<'_>, name: &str) -> Result<Option<Timestamp>, String> {
+    Ok(column::<Option<i64>>(row, name)?.map(Timestamp::from_i64))
 }
 
 fn count(row: &Row<'_>, name: &str) -> Result<u64, String> {

@@ -20,7 +20,7 @@ use crate::ledger::retention::{CleaningPlan, CleaningStep, EndedJobs, WithoutLog
 use crate::ledger::store::{Store, StoreContext, StoreError};
 use crate::ledger::{
     BackendHistory, FailureGroup, JobFilter, JobId, LedgerLoss, LedgerOpenError, LedgerOptions,
-    LedgerReadError, LoggedFailure, LoggedFrame, QueuedNotification, Record, Timestamp,
+    LedgerReadError, LoggedFailure, LoggedFrame, QueuedNotification, Record, Run, Timestamp,
 };
 use crate::private;
 use crate::telemetry::{LedgerLost, LedgerOpened};
@@ -260,6 +260,10 @@ impl Store for SqliteStore {
 
     fn jobs(&mut self, filter: &JobFilter) -> Result<Vec<Record>, StoreError> {
         self.query(|connection, damage| queries::jobs(connection, filter, damage))
+    }
+
+    fn runs(&mut self, filter: &JobFilter) -> Result<Vec<Run>, StoreError> {
+        self.query(|connection, damage| queries::runs(connection, filter, damage))
     }
 
     fn frames(&mut self, id: JobId) -> Result<Vec<LoggedFrame>, StoreError> {

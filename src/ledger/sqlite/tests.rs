@@ -15,8 +15,8 @@ use crate::ledger::retention::CleaningPlan;
 use crate::ledger::store::{Store, StoreContext};
 use crate::ledger::tests::{available, ended, frames, options, record};
 use crate::ledger::{
-    BackendHistory, Cleaning, CleaningResult, DetectedCapabilities, Health, JobEnd, JobUpdate, LastSuccess,
-    Ledger, LedgerOptions, LoggedFailure, Record, Timestamp,
+    BackendHistory, Cleaning, CleaningResult, DetectedCapabilities, Health, JobEnd, JobFilter, JobUpdate,
+    LastSuccess, Ledger, LedgerOptions, LoggedFailure, Record, Run, Timestamp,
 };
 
 /// A ledger, and its store.
@@ -251,6 +251,26 @@ async fn the_last_success_outlives_its_record_and_other_ends_do_not_replace_it()
     ledger.close().await;
     let (ledger, _) = open(options(Some(folder.path()))).await;
     assert_eq!(ledger.history().await.unwrap().successes, success(&last));
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn runs_that_never_started_or_cannot_be_read_take_no_place_of_others() {
+    let (ledger, store) = open(options(None)).await;
+    let (first, second, damaged) = (completed(1_500), completed(1_700), completed(1_600));
+    let unstarted = Record { started: None, ..completed(1_800) };
+    for record in [&first, &second, &damaged, &unstarted] {
+        ledger.put(update(record)).await.unwrap();
+    }
+    let damage = "UPDATE jobs SET kind = 'cats' WHERE id = ?1";
+    within(&store, |connection| connection.execute(damage, [damaged.id.to_string()]));
+    let filter = JobFilter { outcomes: vec![Outcome::Completed], limit: 2, ..JobFilter::default() };
+    let runs = ledger.runs(filter).await.unwrap();
+    let run = |record: &Record| {
+        let duration = record.end.as_ref().unwrap().finished.since(record.started.unwrap());
+        Run { kind: record.kind, vm: record.vm, duration }
+    };
+    assert_eq!(runs, [run(&second), run(&first)]);
     ledger.close().await;
 }
 
