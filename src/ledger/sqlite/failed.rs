@@ -17,7 +17,7 @@ pub(super) fn add(
     if failed.is_empty() {
         return Ok(());
     }
-    let mut add = transaction.prepare(
+    let mut add = transaction.prepare_cached(
         "INSERT OR REPLACE INTO failed_objects (job, number, at, object, name, cluster, owner, count, error)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Row, Statement, Transaction, params};
+use rusqlite::{CachedStatement, Connection, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::rows::{RowError, column, parse_name, parsed, read_all};
@@ -14,8 +14,8 @@ use crate::ledger::{BackendHistory, DetectedCapabilities, LastSuccess, Record, T
 
 /// The statement that records a success, unless the end of its job is recorded already: the record of an older job may
 /// be written again after that of a newer one.
-pub(super) fn upsert<'a>(transaction: &'a Transaction<'_>) -> rusqlite::Result<Statement<'a>> {
-    transaction.prepare(
+pub(super) fn upsert<'a>(transaction: &'a Transaction<'_>) -> rusqlite::Result<CachedStatement<'a>> {
+    transaction.prepare_cached(
         "INSERT OR REPLACE INTO last_success (backend, kind, job, at, failed, unconfirmed)
             SELECT ?1, ?2, ?3, ?4, ?5, ?6
                 WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE id = ?3 AND finished IS NOT NULL)",
@@ -23,7 +23,7 @@ pub(super) fn upsert<'a>(transaction: &'a Transaction<'_>) -> rusqlite::Result<S
 }
 
 /// Runs [`upsert`] for `record`, if it is a success. Must precede the write of the record itself.
-pub(super) fn add(upsert: &mut Statement<'_>, record: &Record) -> rusqlite::Result<()> {
+pub(super) fn add(upsert: &mut CachedStatement<'_>, record: &Record) -> rusqlite::Result<()> {
     let Some(LastSuccess { job, at, failed, unconfirmed }) = LastSuccess::from_record(record) else {
         return Ok(());
     };

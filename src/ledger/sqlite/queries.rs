@@ -1,5 +1,7 @@
 //! The queries.
 
+use std::sync::LazyLock;
+
 use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, TransactionBehavior, params, params_from_iter};
 
@@ -25,15 +27,15 @@ pub(super) fn write(
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut is_queued = false;
     {
-        let mut upsert = transaction.prepare(&upsert())?;
+        let mut upsert = transaction.prepare_cached(&UPSERT)?;
         let mut success = history::upsert(&transaction)?;
         // OR REPLACE would take half as long again: it needs a journal for each statement.
-        let mut add = transaction.prepare(
+        let mut add = transaction.prepare_cached(
             "INSERT INTO frames (job, sequence, at, name, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
                 ON CONFLICT DO UPDATE SET at = excluded.at, name = excluded.name, bytes = excluded.bytes",
         )?;
         // Frames are numbered without gaps, so that the last number determines which ones to prune.
-        let mut prune = transaction.prepare(
+        let mut prune = transaction.prepare_cached(
             "DELETE FROM frames WHERE job = ?1
                 AND sequence <= (SELECT max(sequence) FROM frames WHERE job = ?1) - ?2",
         )?;
@@ -61,7 +63,7 @@ pub(super) fn write(
 
 /// A record replaces the previous one, unless that has an end and the new one has none: then the new one is late.
 /// Retention counts from the time at which the record was first written with an end.
-fn upsert() -> String {
+static UPSERT: LazyLock<String> = LazyLock::new(|| {
     let placeholders: Vec<String> = (1..=COLUMNS.len() + 1).map(|place| format!("?{place}")).collect();
     let updates: Vec<String> = COLUMNS
         .iter()
@@ -79,7 +81,7 @@ fn upsert() -> String {
         placeholders.join(", "),
         updates.join(", ")
     )
-}
+});
 
 pub(super) fn job(connection: &Connection, id: JobId) -> Result<Option<Record>, RowError> {
     let mut statement =

@@ -48,7 +48,7 @@ pub(super) fn read_all<T>(
     limit: usize,
     mut convert: impl FnMut(&Row<'_>) -> Option<T>,
 ) -> Result<Vec<T>, RowError> {
-    let mut statement = connection.prepare(sql)?;
+    let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
     let mut found = Vec::new();
     while found.len() < limit

@@ -244,7 +244,7 @@ fn clock_state(connection: &Connection) -> rusqlite::Result<Option<ClockState>> 
 /// Stores the state of the ledger's time.
 pub(super) fn save_clock_state(connection: &Connection, stand: ClockState) -> rusqlite::Result<()> {
     let store = "INSERT OR REPLACE INTO meta (name, value) VALUES ('time', ?1)";
-    connection.execute(store, [stand.to_bytes()]).map(|_| ())
+    connection.prepare_cached(store)?.execute([stand.to_bytes()]).map(|_| ())
 }
 
 /// When this ledger was created, in its own time. `now`, if it is new, of an older bridge, or damaged.

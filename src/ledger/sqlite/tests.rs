@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use futures::future::try_join_all;
-use rusqlite::Connection;
 use rusqlite::types::Value;
+use rusqlite::{Connection, StatementStatus};
 
 use super::SqliteStore;
 use crate::core::domain::kind::Kind;
@@ -85,6 +85,20 @@ async fn the_cache_in_memory_and_the_log_on_the_disk_are_small() {
     let (ledger, store) = open(options(Some(folder.path()))).await;
     assert_eq!(pragma(&store, "cache_size"), "-256", "256 KiB");
     assert_eq!(pragma(&store, "journal_size_limit"), "16777216", "16 MiB");
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn a_kept_statement_is_not_prepared_again_for_other_values() {
+    let (ledger, store) = open(options(None)).await;
+    let sql = "SELECT id FROM jobs WHERE backend = ?1 AND outcome = ?2 AND kind = 'devices' ORDER BY id DESC";
+    let again = within(&store, |connection| {
+        for value in ["a", "b"] {
+            connection.prepare_cached(sql)?.exists([value, value])?;
+        }
+        Ok(connection.prepare_cached(sql)?.get_status(StatementStatus::RePrepare))
+    });
+    assert_eq!(again, 0);
     ledger.close().await;
 }
 
