@@ -27,7 +27,8 @@ pub(super) fn write(
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut is_queued = false;
     {
-        let mut upsert = transaction.prepare_cached(&UPSERT)?;
+        let mut upsert_progress = transaction.prepare_cached(&UPSERT_PROGRESS)?;
+        let mut upsert_end = transaction.prepare_cached(&UPSERT_END)?;
         let mut success = history::upsert(&transaction)?;
         // OR REPLACE would take half as long again: it needs a journal for each statement.
         let mut add = transaction.prepare_cached(
@@ -40,7 +41,10 @@ pub(super) fn write(
                 AND sequence <= (SELECT max(sequence) FROM frames WHERE job = ?1) - ?2",
         )?;
         for waiting in pending.iter() {
-            let recorded = waiting.record.end.as_ref().map_or(Value::Null, |_| Value::Integer(stand.time));
+            let (upsert, recorded) = match waiting.record.end {
+                None => (&mut upsert_progress, Value::Null),
+                Some(_) => (&mut upsert_end, Value::Integer(stand.time)),
+            };
             history::add(&mut success, &waiting.record)?;
             is_queued |= notifications::record_ended(&transaction, rules, &waiting.record, stand.time)?;
             upsert.execute(params_from_iter(rows::values(&waiting.record)?.into_iter().chain([recorded])))?;
@@ -61,27 +65,38 @@ pub(super) fn write(
     Ok(is_queued)
 }
 
-/// A record replaces the previous one, unless that has an end and the new one has none: then the new one is late.
-/// Retention counts from the time at which the record was first written with an end.
-static UPSERT: LazyLock<String> = LazyLock::new(|| {
+/// Writes a record without an end. If the previous one has an end, the new one is late.
+static UPSERT_PROGRESS: LazyLock<String> = LazyLock::new(|| {
+    let updates = rows::PROGRESS.iter().map(|name| update(name)).collect();
+    upsert(updates, " WHERE jobs.finished IS NULL")
+});
+
+/// Writes a record with an end. Retention counts from the time at which the record was first written with an end.
+static UPSERT_END: LazyLock<String> = LazyLock::new(|| {
+    let mut updates: Vec<String> = [rows::PROGRESS, rows::END].concat().into_iter().map(update).collect();
+    updates.push("recorded = coalesce(jobs.recorded, excluded.recorded)".to_owned());
+    upsert(updates, "")
+});
+
+fn update(name: &str) -> String {
+    match name {
+        // Failed objects that are not kept do not return.
+        "failed_left_out" => format!("{name} = max(jobs.{name}, excluded.{name})"),
+        _ => format!("{name} = excluded.{name}"),
+    }
+}
+
+/// The statement that inserts a record, or else makes these `updates`. SQLite writes every index of each updated column,
+/// whether or not its value differs.
+fn upsert(updates: Vec<String>, condition: &str) -> String {
     let placeholders: Vec<String> = (1..=COLUMNS.len() + 1).map(|place| format!("?{place}")).collect();
-    let updates: Vec<String> = COLUMNS
-        .iter()
-        .map(|name| match *name {
-            // Failed objects that are not kept do not return.
-            "failed_left_out" => format!("{name} = max(jobs.{name}, excluded.{name})"),
-            _ => format!("{name} = excluded.{name}"),
-        })
-        .collect();
     format!(
-        "INSERT INTO jobs ({}, recorded) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {},
-            recorded = coalesce(jobs.recorded, excluded.recorded)
-            WHERE jobs.finished IS NULL OR excluded.finished IS NOT NULL",
+        "INSERT INTO jobs ({}, recorded) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {}{condition}",
         COLUMNS.join(", "),
         placeholders.join(", "),
         updates.join(", ")
     )
-});
+}
 
 pub(super) fn job(connection: &Connection, id: JobId) -> Result<Option<Record>, RowError> {
     let mut statement =

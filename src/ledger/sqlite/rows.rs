@@ -98,55 +98,71 @@ fn json<T: Serialize>(value: &T) -> rusqlite::Result<Value> {
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-/// Defines the columns of a record: the name and the value of each.
+/// Defines the columns of a record: the name and the value of each. Those in front of the groups never change.
 macro_rules! columns {
-    (|$record:ident, $end:ident, $failure:ident| $($name:ident = $value:expr;)*) => {
+    (
+        |$record:ident, $end:ident, $failure:ident|
+        $($fixed:ident = $fixed_value:expr;)*
+        $(#[$doc:meta] $group:ident: { $($name:ident = $value:expr;)* })*
+    ) => {
         /// The columns of a record, in the order of [`values`].
-        pub(super) const COLUMNS: [&str; [$(stringify!($name)),*].len()] = [$(stringify!($name)),*];
+        pub(super) const COLUMNS: [&str; [$(stringify!($fixed),)* $($(stringify!($name)),*),*].len()] =
+            [$(stringify!($fixed),)* $($(stringify!($name)),*),*];
+        $(#[$doc] pub(super) const $group: &[&str] = &[$(stringify!($name)),*];)*
 
         /// The columns of `record`, in the order of [`COLUMNS`].
         pub(super) fn values($record: &Record) -> rusqlite::Result<[Value; COLUMNS.len()]> {
             let $end = $record.end.as_ref();
             let $failure = $end.and_then(|end| end.failure.as_ref());
-            Ok([$($value),*])
+            Ok([$($fixed_value,)* $($($value),*),*])
         }
     };
 }
 
-columns! { |record, end, failure|
+columns! {
+    |record, end, failure|
+
     id = text(record.id.to_string());
     backend = text(record.backend.to_string());
     kind = text(record.kind.as_str());
     vm = optional(record.vm, number);
-    channels = json(&record.channels)?;
-    dialect = optional(record.dialect.as_ref(), |dialect| text(dialect.to_string()));
     query = text(&record.query);
     fingerprint = optional(record.requester.fingerprint.as_ref(), text);
     address = optional(record.requester.address.as_ref(), text);
     actor = optional(record.requester.actor.as_ref(), text);
     queued = moment(record.queued);
-    started = optional(record.started, moment);
-    updated = optional(record.progress.updated, moment);
-    first_frame = optional(record.progress.first_frame, duration_value);
-    counts = json(&count_rows(&record.progress.counts))?;
-    failed_total = Value::Integer(sequence(record.progress.counts.total().failed));
-    failed_left_out = number(record.progress.failed_left_out);
-    frames_in = number(record.progress.frames_in);
-    bytes_in = number(record.progress.bytes_in);
-    frames_out = number(record.progress.frames_out);
-    bytes_out = number(record.progress.bytes_out);
-    watchers = number(record.progress.watchers);
-    attaches = number(record.progress.attaches);
-    cooldown_least = optional(record.cooldown.map(|cooldown| cooldown.least), duration_value);
-    cooldown_until = optional(record.cooldown.map(|cooldown| cooldown.until), moment);
-    cancelled_by = optional(record.cancelled_by.as_ref(), text);
-    finished = optional(end.map(|end| end.finished), moment);
-    outcome = optional(end.map(|end| end.outcome.as_str()), text);
-    cause = optional(end.and_then(|end| end.cause).map(Cause::as_str), text);
-    failure_step = optional(failure.map(|failure| &failure.step), text);
-    failure_error = optional(failure.map(|failure| &failure.error), text);
-    failure_detail = optional(failure.map(|failure| &failure.detail), text);
-    failed_objects = json(&end.map_or(&[] as &[_], |end| &end.failed_objects))?;
+
+    /// The columns that change until the end.
+    PROGRESS: {
+        channels = json(&record.channels)?;
+        dialect = optional(record.dialect.as_ref(), |dialect| text(dialect.to_string()));
+        started = optional(record.started, moment);
+        updated = optional(record.progress.updated, moment);
+        first_frame = optional(record.progress.first_frame, duration_value);
+        counts = json(&count_rows(&record.progress.counts))?;
+        failed_total = Value::Integer(sequence(record.progress.counts.total().failed));
+        failed_left_out = number(record.progress.failed_left_out);
+        frames_in = number(record.progress.frames_in);
+        bytes_in = number(record.progress.bytes_in);
+        frames_out = number(record.progress.frames_out);
+        bytes_out = number(record.progress.bytes_out);
+        watchers = number(record.progress.watchers);
+        attaches = number(record.progress.attaches);
+        cooldown_least = optional(record.cooldown.map(|cooldown| cooldown.least), duration_value);
+        cooldown_until = optional(record.cooldown.map(|cooldown| cooldown.until), moment);
+        cancelled_by = optional(record.cancelled_by.as_ref(), text);
+    }
+
+    /// The columns that only the end sets.
+    END: {
+        finished = optional(end.map(|end| end.finished), moment);
+        outcome = optional(end.map(|end| end.outcome.as_str()), text);
+        cause = optional(end.and_then(|end| end.cause).map(Cause::as_str), text);
+        failure_step = optional(failure.map(|failure| &failure.step), text);
+        failure_error = optional(failure.map(|failure| &failure.error), text);
+        failure_detail = optional(failure.map(|failure| &failure.detail), text);
+        failed_objects = json(&end.map_or(&[] as &[_], |end| &end.failed_objects))?;
+    }
 }
 
 fn count_rows(counts: &Counts) -> Vec<CountRow> {

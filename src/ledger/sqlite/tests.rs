@@ -102,6 +102,24 @@ async fn a_kept_statement_is_not_prepared_again_for_other_values() {
     ledger.close().await;
 }
 
+#[tokio::test]
+async fn a_write_of_progress_changes_no_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, _) = open(options(Some(folder.path()))).await;
+    let job = record();
+    let write = async |job: Record| {
+        let size = || std::fs::metadata(folder.path().join("ledger.sqlite3-wal")).unwrap().len();
+        let before = size();
+        ledger.put(JobUpdate::new(job, vec![])).await.unwrap();
+        // With its head, a page of 4,096 bytes takes 4,120.
+        (size() - before) / 4_120
+    };
+    assert!(write(job.clone()).await > 2, "a new record is in every index");
+    let later = Record { started: Some(Timestamp(1_100)), ..job };
+    assert_eq!(write(later).await, 1, "the page of the record");
+    ledger.close().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -134,10 +152,10 @@ async fn a_full_disk_loses_nothing() {
 #[tokio::test]
 async fn a_row_that_no_bridge_wrote_is_an_error_that_names_the_job() {
     let (ledger, store) = open(options(None)).await;
-    let job = record();
     for (column, value) in
         [("kind", "cats"), ("counts", "[{}]"), ("outcome", "done"), ("cause", "fate"), ("channels", "x")]
     {
+        let job = record();
         ledger.put(JobUpdate::new(ended(&job), vec![])).await.unwrap();
         let sql = format!("UPDATE jobs SET {column} = ?1");
         within(&store, |connection| connection.execute(&sql, [value]));
