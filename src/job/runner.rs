@@ -324,7 +324,8 @@ impl Runner {
             record.channels = channels.into_iter().map(Stored::Known).collect();
             record.dialect = setup.dialect.map(Stored::Known);
         }
-        self.record_writer.write();
+        // It is written with the expected work of the first leg, or at the next interval.
+        self.record_writer.mark_dirty();
     }
 
     /// Counts the frames received since the last call.
