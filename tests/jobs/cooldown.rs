@@ -201,7 +201,8 @@ async fn a_run_that_never_began_takes_no_place() {
 async fn the_cooldown_of_an_old_backend_follows_the_duration_of_earlier_runs() {
     let mut backend = ManualBackend::with_release(OLD).await;
     let front = front(&backend, &[("limits.cooldown", "2m")]).await;
-    for (before, elapsed, rest) in [(100, 10, 90), (100, 200, 30), (400, 10, 120)] {
+    // The second one of 10 s follows a run of 200 s that did not complete.
+    for (before, elapsed, rest) in [(100, 10, 90), (100, 200, 30), (100, 10, 90), (400, 10, 120)] {
         let (reader, stream) = started(&front, &mut backend, DEVICES).await;
         advance(Duration::from_secs(before)).await;
         stream.complete().await;
@@ -213,6 +214,23 @@ async fn the_cooldown_of_an_old_backend_follows_the_duration_of_earlier_runs() {
         let began = Instant::now();
         assert_eq!(waits(&front, &mut backend, began).await, rest, "{before} s, cut after {elapsed} s");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cooldown_of_a_backend_does_not_follow_the_duration_of_runs_on_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [data_dir(&folder), ("limits.cooldown", "2m")];
+    let mut before = ManualBackend::with_release(OLD).await;
+    let bridge = front(&before, &settings).await;
+    let (reader, stream) = started(&bridge, &mut before, DEVICES).await;
+    advance(Duration::from_secs(100)).await;
+    stream.complete().await;
+    reader.rest().await;
+    bridge.stop().await;
+    let mut backend = ManualBackend::with_release(OLD).await;
+    let bridge = front(&backend, &settings).await;
+    let (_, began) = cut(&bridge, &mut backend, DEVICES).await;
+    assert_eq!(waits(&bridge, &mut backend, began).await, 30);
 }
 
 #[tokio::test(start_paused = true)]

@@ -450,9 +450,13 @@ mod tests {
 
     #[test]
     fn endpoints_are_missing_from_a_whole_list_alone() {
-        for (query, all) in
-            [("", true), ("limit=0", true), ("limit=50&offset=50", false), ("name=pve", false)]
-        {
+        for (query, all) in [
+            ("", true),
+            ("limit=0", true),
+            ("offset=0", true),
+            ("limit=50&offset=50", false),
+            ("name=pve", false),
+        ] {
             assert_eq!(lists_all(query), all, "{query}");
         }
         let page = json!({ "next": null, "results": [{ "id": 1 }, { "id": 3 }] });

@@ -179,6 +179,9 @@ mod tests {
         assert!(own.is_in(&headers) && other.is_in(&headers) && came_through_bridge(&headers));
         headers.insert(VIA, RESPONSE_VIA);
         assert!(!own.is_in(&headers));
+        headers.clear();
+        own.append_to(&mut headers, Version::HTTP_10);
+        assert_eq!(headers[VIA], "1.0 proxbox-bridge-000000ab");
     }
 
     #[test]

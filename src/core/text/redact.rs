@@ -450,6 +450,13 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_kept_once_however_often_it_is_sent() {
+        let redactor = Redactor::new(["s3cret/key", "s3cret/key"]);
+        let again = redactor.with(["another-key", "s3cret/key", "another-key"].map(SecretString::from));
+        assert_eq!([redactor, again].map(|redactor| redactor.secrets().len()), [1, 2]);
+    }
+
+    #[test]
     fn a_short_secret_does_not_garble_what_is_written() {
         let redactor = Redactor::new(["a", "", "1234567", &"b".repeat(MAX_SECRET + 1)]);
         assert!(redactor.secrets().is_empty(), "one that is too long is not looked for either");

@@ -217,6 +217,8 @@ fn what_is_certain_to_be_a_credential_is_kept() {
     assert_eq!(found("token=0123abcd&password=012"), ["0123abcd"]);
     assert_eq!(found(r#"tokens: ["hunter22"] refused"#), ["hunter22"]);
     assert_eq!(found(r#"{"secret": 123456}"#), ["123456"]);
+    let long = [MAX_SECRET, MAX_SECRET + 1].map(|length| "x".repeat(length));
+    assert_eq!(found(&serde_json::json!({ "tokens": long }).to_string()), [long[0].as_str()]);
     // The whole body that a backend refused, and other values around a credential.
     for text in [
         r#"{"detail":[{"loc":["body","token"],"input":{"name":"pve01.lab.example","password":"hunter22"}}]}"#,
