@@ -69,10 +69,10 @@ for program in "${programs[@]}" cargo rustc rustdoc; do
 done
 ln -sf "$peers/cargo/bin/cargo-deb" "$peers/venv/bin/node" "$programs_of_tests"
 
-# That of releases. Without optimization and debug information it is built in less than half the time.
+# That of releases. Without optimization it is built in half the time.
 cargo_deb=$(sed -n 's/^cargo_deb=//p' ../deploy/release.sh)
 if [ "$("$peers/cargo/bin/cargo-deb" --version 2>/dev/null)" != "cargo-deb $cargo_deb" ]; then
-    cargo install --quiet --locked --debug --config profile.dev.debug=false --root "$peers/cargo" "cargo-deb@$cargo_deb"
+    cargo install --quiet --locked --debug --root "$peers/cargo" "cargo-deb@$cargo_deb"
 fi
 
 # The installed versions. The file is written last, so that an incomplete installation is repeated.
