@@ -729,6 +729,31 @@ async fn an_actor_in_latin1_is_recorded_as_the_text_that_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_the_backend_repeats_reaches_neither_a_reader_nor_the_ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut backend, front) = ManualBackend::bridged(&[data_dir(&folder)]).await;
+    let keys = [KEY, "a-key-in-the-query"];
+    let reader = StreamReader::open(&front, &format!("{DEVICES}?api_key={}", keys[1]), &WITH_KEY).await;
+    let job = reader.job.clone();
+    let mut stream = backend.next_stream().await;
+    for key in keys {
+        stream.device(&format!("pve {key}"), "failed").await;
+        stream.vm("web01", Some(&format!("Refused {key}."))).await;
+    }
+    stream.complete().await;
+    let read = reader.rest().await;
+    let failed = front.admin_request("GET", &format!("/jobs/{job}/failed"), &[]).await;
+    for text in [read.as_str(), failed.text()] {
+        assert!(text.contains("pve [hidden]") && text.contains("Refused [hidden]."), "{text}");
+        assert!(!keys.iter().any(|key| text.contains(key)), "{text}");
+    }
+    front.stop().await;
+    let [record] = recorded(folder.path()).await.try_into().unwrap();
+    let record = format!("{record:?}");
+    assert!(!keys.iter().any(|key| record.contains(key)) && record.contains("[hidden]"), "{record}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after_a_crash() {
     let folder = tempfile::tempdir().unwrap();
     let mut manual = ManualBackend::start().await;
