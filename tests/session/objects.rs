@@ -251,6 +251,17 @@ fn items_of_equal_names_are_distinguished_by_their_machine() {
     assert_eq!(run.objects("vm_interface"), Some([2, 2, 0, 0]));
 }
 
+#[test]
+fn an_object_that_the_backend_has_skipped_or_deleted_is_not_synced() {
+    for operation in ["skipped", "deleted", "would_delete"] {
+        let data = json!({"phase": "devices", "status": "completed", "operation": operation,
+            "message": "Nothing was written.", "item": {"name": "pve02"}});
+        let items = item_progress("devices", "completed", "pve01") + &sse("item_progress", data);
+        let run = native_run(Kind::Devices, &[items, complete_ok()]);
+        assert_eq!(run.objects("device"), Some([1, 1, 0, 0]), "{operation}");
+    }
+}
+
 /// A frame of a virtual machine in a cluster, on a node.
 fn machine(name: &str, cluster: &str, node: &str, data: serde_json::Value) -> String {
     let mut row = json!({"rowid": name, "name": name, "cluster": cluster, "device": node});
