@@ -97,6 +97,13 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_equal_only_if_they_are_the_same() {
+        let [one, same, other] = ["s3cret", "s3cret\n", "s3cre7"].map(|text| text.parse::<ApiKey>().unwrap());
+        assert_eq!(one, same);
+        assert_ne!(one, other);
+    }
+
+    #[test]
     fn what_a_header_cannot_carry_is_no_key() {
         for (text, why) in [
             ("", InvalidApiKey::Empty),
