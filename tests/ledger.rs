@@ -452,7 +452,9 @@ async fn a_recorded_end_survives_late_writes() {
     let job = full();
     put(&ledger, &Record { end: None, ..job.clone() }, vec![]).await;
     put(&ledger, &job, vec![]).await;
-    put(&ledger, &Record { end: None, query: "late".to_owned(), ..job.clone() }, vec![]).await;
+    let late =
+        Record { end: None, started: None, cooldown: None, progress: JobProgress::default(), ..job.clone() };
+    put(&ledger, &late, vec![]).await;
     assert_eq!(ledger.job(job.id).await.unwrap(), Some(job.clone()));
     let corrected = Record { end: Some(end(3_000)), ..job };
     put(&ledger, &corrected, vec![]).await;

@@ -324,7 +324,7 @@ impl Runner {
             record.channels = channels.into_iter().map(Stored::Known).collect();
             record.dialect = setup.dialect.map(Stored::Known);
         }
-        // It is written with the expected work of the first leg, or at the next interval.
+        // It is written with the first leg, or at the next interval.
         self.record_writer.mark_dirty();
     }
 

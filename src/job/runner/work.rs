@@ -44,6 +44,8 @@ impl Runner {
     pub(super) async fn expect_work(&mut self, leg: &Leg) {
         let limits = self.request.backend.limits();
         if limits.cooldown.is_zero() {
+            // That the job has started.
+            self.record_writer.write();
             return;
         }
         let kind = leg.endpoint.kind;

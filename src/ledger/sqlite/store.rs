@@ -430,7 +430,7 @@ fn configure(connection: &Connection, version: i64) -> rusqlite::Result<()> {
     // In KiB. The file system caches the pages as well, and the default is 2 MiB.
     connection.pragma_update(None, "cache_size", -256)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    // Otherwise kept statements are prepared again when other values are bound to them.
+    // Without stable query plans, SQLite prepares a cached statement again after its bindings were cleared.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))
 }

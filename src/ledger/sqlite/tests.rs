@@ -103,7 +103,7 @@ async fn a_kept_statement_is_not_prepared_again_for_other_values() {
 }
 
 #[tokio::test]
-async fn a_write_of_progress_changes_no_index() {
+async fn a_write_of_progress_without_failures_and_a_cooldown_changes_no_index() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, _) = open(options(Some(folder.path()))).await;
     let job = record();
@@ -287,9 +287,10 @@ async fn the_last_success_outlives_its_record_and_other_ends_do_not_replace_it()
 }
 
 #[tokio::test]
-async fn runs_that_never_started_or_cannot_be_read_take_no_place_of_others() {
+async fn runs_that_never_started_or_cannot_be_read_do_not_count_towards_the_limit() {
     let (ledger, store) = open(options(None)).await;
-    let (first, second, damaged) = (completed(1_500), completed(1_700), completed(1_600));
+    let (first, damaged) = (completed(1_500), completed(1_600));
+    let second = Record { vm: Some(7), ..completed(1_700) };
     let unstarted = Record { started: None, ..completed(1_800) };
     for record in [&first, &second, &damaged, &unstarted] {
         ledger.put(update(record)).await.unwrap();
