@@ -407,6 +407,13 @@ mod tests {
     }
 
     #[test]
+    fn an_escaped_secret_has_room_from_the_beginning() {
+        // A string that grows leaves copies behind that are not zeroed.
+        assert_eq!(with_room(600).capacity(), 600);
+        assert_eq!(escaped_ascii(&"\u{e9}".repeat(50)).capacity(), 600);
+    }
+
+    #[test]
     fn a_secret_is_found_in_every_form_that_a_backend_repeats_it_in() {
         let redactor = Redactor::new([KEY]);
         let json = Value::from(KEY).to_string();
