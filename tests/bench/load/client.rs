@@ -68,6 +68,12 @@ impl StreamClient {
         self
     }
 
+    /// Closes with a reset, after which the port is free at once.
+    pub fn resetting(self) -> Self {
+        self.stream.set_zero_linger().expect("a socket");
+        self
+    }
+
     /// Reads once. Returns whether anything was received.
     pub async fn read(&mut self) -> std::io::Result<bool> {
         let read = timeout(LONGEST, self.stream.read(&mut self.buffer)).await??;

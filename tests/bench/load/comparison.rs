@@ -25,7 +25,7 @@ use nix::unistd::Pid;
 use tokio::runtime::Runtime;
 
 use rows::{ROWS, Row};
-use source::Source;
+use source::{Plan, Source};
 use system::{ALL, LOAD, Programs, Running, System};
 use table::Results;
 
@@ -86,6 +86,15 @@ impl Bench {
         if self.is_warming.get() { count / 10 } else { count }
     }
 
+    /// Ends the systems, and waits until their connections are closed.
+    fn clear(&self) {
+        self.running.borrow_mut().clear();
+        for source in [&self.native, &self.socket] {
+            source.plan(Plan::default());
+            self.runtime.block_on(source.closed());
+        }
+    }
+
     /// Measures `row`.
     fn measure(&self, row: &'static Row, rounds: usize, brief: bool, results: &mut Results) {
         let is_measured = |system: &System| {
@@ -104,9 +113,12 @@ impl Bench {
                 if round > 0 {
                     results.add(row, system, &measured);
                 }
+                if row.is_fresh {
+                    self.clear();
+                }
             }
         }
-        self.running.borrow_mut().clear();
+        self.clear();
         eprintln!("{}: {:.0} s", row.name, began.elapsed().as_secs_f64());
     }
 }
@@ -138,7 +150,7 @@ fn main() -> ExitCode {
         // The panic has reported itself. The other rows still have results.
         if catch_unwind(AssertUnwindSafe(measure)).is_err() {
             eprintln!("{}: failed", row.name);
-            bench.running.borrow_mut().clear();
+            bench.clear();
             status = ExitCode::FAILURE;
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Bench;
 use super::client::StreamClient;
 use super::source::{Plan, STREAM};
-use super::system::{ALL, System};
+use super::system::{ALL, Running, System};
 
 /// A row: measures that are taken together.
 pub struct Row {
@@ -215,6 +215,11 @@ pub static ROWS: &[Row] = &[
 /// How long a system may work after the last byte, so that this counts, too.
 const AFTERWARDS: Duration = Duration::from_millis(50);
 
+/// Requests `target` of a system. `host` is the name of the server.
+async fn open(running: &Running, host: &str, target: &str) -> StreamClient {
+    StreamClient::open(running.address, host, target).await.unwrap().resetting()
+}
+
 /// Reads a stream as fast as it comes. Returns the microseconds of processor time and the seconds for each frame.
 fn stream(bench: &Bench, system: System, is_native: bool, frames: usize, size: usize) -> (f64, f64) {
     let source = if is_native { &bench.native } else { &bench.socket };
@@ -223,7 +228,7 @@ fn stream(bench: &Bench, system: System, is_native: bool, frames: usize, size: u
     source.plan(Plan { frames, size, follows: true, ..Plan::default() });
     bench.runtime.block_on(async {
         let (cpu, began) = (running.cpu(), Instant::now());
-        let mut client = StreamClient::open(running.address, "bridge", STREAM).await.unwrap().fast();
+        let mut client = open(&running, "bridge", STREAM).await.fast();
         while !client.has_ended() && client.read().await.unwrap() {
             source.received(client.frames);
         }

@@ -66,25 +66,31 @@ pub struct Source {
 #[derive(Debug)]
 struct State {
     is_native: bool,
-    plan: Mutex<Plan>,
+    stage: Mutex<Stage>,
     /// When each frame of the last paced stream was written.
     sent: Mutex<Vec<Instant>>,
+    received: AtomicUsize,
+    /// How many connections it has.
+    connections: watch::Sender<usize>,
+}
+
+/// A plan, and how far it is. Its streams end with it.
+#[derive(Debug, Default)]
+struct Stage {
+    plan: Plan,
     begun: watch::Sender<bool>,
     finished: watch::Sender<bool>,
-    received: AtomicUsize,
 }
 
 impl Source {
     /// Starts one with a native stream, or one of the release 0.0.2, which has `/ws` alone.
     pub async fn start(is_native: bool) -> std::io::Result<Self> {
-        let [begun, finished] = [(); 2].map(|()| watch::Sender::new(false));
         let state = Arc::new(State {
             is_native,
-            plan: Mutex::default(),
+            stage: Mutex::default(),
             sent: Mutex::default(),
-            begun,
-            finished,
             received: AtomicUsize::new(0),
+            connections: watch::Sender::new(0),
         });
         let mut port = 0;
         for last in 1..=ADDRESSES {
@@ -93,10 +99,15 @@ impl Source {
             port = listener.local_addr()?.port();
             let state = Arc::clone(&state);
             tokio::spawn(async move {
-                while let Ok((stream, _)) = listener.accept().await {
+                loop {
+                    let (stream, _) = listener.accept().await.expect("a connection");
                     let state = Arc::clone(&state);
-                    // A client may disconnect at any time.
-                    tokio::spawn(async move { drop(serve(stream, &state).await) });
+                    tokio::spawn(async move {
+                        state.connections.send_modify(|count| *count += 1);
+                        // A client may disconnect at any time.
+                        drop(serve(stream, &state).await);
+                        state.connections.send_modify(|count| *count -= 1);
+                    });
                 }
             });
         }
@@ -107,12 +118,10 @@ impl Source {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// Sets what the next streams send.
+    /// Sets what the next streams send. Those of the last plan end.
     pub fn plan(&self, plan: Plan) {
-        *self.state.plan.lock().unwrap() = plan;
+        *self.state.stage.lock().unwrap() = Stage { plan, ..Stage::default() };
         self.state.sent.lock().unwrap().clear();
-        self.state.begun.send_replace(false);
-        self.state.finished.send_replace(false);
         self.received(0);
     }
 
@@ -123,12 +132,17 @@ impl Source {
 
     /// Lets streams send their first frame.
     pub fn begin(&self) {
-        self.state.begun.send_replace(true);
+        self.state.stage.lock().unwrap().begun.send_replace(true);
     }
 
     /// Ends all streams, with the final event.
     pub fn finish(&self) {
-        self.state.finished.send_replace(true);
+        self.state.stage.lock().unwrap().finished.send_replace(true);
+    }
+
+    /// Waits until all connections are closed.
+    pub async fn closed(&self) {
+        let _ = self.state.connections.subscribe().wait_for(|count| *count == 0).await;
     }
 
     /// When each frame of the last paced stream was written.
@@ -137,8 +151,19 @@ impl Source {
     }
 }
 
+impl State {
+    /// The current plan, and whether it has begun and finished.
+    fn plan(&self) -> (Plan, [watch::Receiver<bool>; 2]) {
+        let stage = self.stage.lock().unwrap();
+        (stage.plan, [&stage.begun, &stage.finished].map(watch::Sender::subscribe))
+    }
+}
+
+/// Serves a connection. It ends with a reset: thousands that are closed otherwise keep their ports for a minute, which
+/// slows down the rows after them.
 async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
+    stream.set_zero_linger()?;
     let mut received = Vec::with_capacity(4096);
     loop {
         let end = loop {
@@ -187,10 +212,10 @@ const EVENT_STREAM: &str =
 /// The native stream.
 async fn events(stream: &mut TcpStream, state: &State) -> std::io::Result<()> {
     stream.write_all(EVENT_STREAM.as_bytes()).await?;
-    let plan = *state.plan.lock().unwrap();
+    let (plan, signals) = state.plan();
     let bytes: Vec<u8> = (0..plan.batch).flat_map(|at| native_frame(at, plan.size)).collect();
     let bytes = [format!("{:x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat();
-    frames(stream, state, plan, Batch::new(bytes, plan.batch)).await?;
+    frames(stream, state, (plan, signals), Batch::new(bytes, plan.batch)).await?;
     let end = "event: complete\ndata: {\"ok\": true, \"message\": \"Virtual machines sync completed.\", \
                \"result\": {\"count\": 10000}}\n\n";
     stream.write_all(format!("{:x}\r\n{end}\r\n0\r\n\r\n", end.len()).as_bytes()).await
@@ -212,9 +237,9 @@ async fn socket(mut stream: TcpStream, head: &str, state: &State) -> std::io::Re
         match message.to_text() {
             Ok("Sync Virtual Machines") => {
                 stream.write_all(&text("Received message: Sync Virtual Machines")).await?;
-                let plan = *state.plan.lock().unwrap();
+                let (plan, signals) = state.plan();
                 let bytes = (0..plan.batch).flat_map(|at| text(&legacy_frame(at))).collect();
-                frames(stream, state, plan, Batch::new(bytes, plan.batch)).await?;
+                frames(stream, state, (plan, signals), Batch::new(bytes, plan.batch)).await?;
                 stream.write_all(&text(r#"{"object":"virtual_machine","end":true}"#)).await?;
             }
             Ok(other) => {
@@ -228,21 +253,24 @@ async fn socket(mut stream: TcpStream, head: &str, state: &State) -> std::io::Re
     Ok(())
 }
 
-/// An event stream that sends nothing more. It ends with a reset: thousands of connections that are closed keep their
-/// ports for a minute.
+/// An event stream that sends nothing more.
 async fn idle(stream: &mut TcpStream, state: &State) -> std::io::Result<()> {
-    stream.set_zero_linger()?;
+    let (_, [_, mut finished]) = state.plan();
     stream.write_all(EVENT_STREAM.as_bytes()).await?;
     stream.write_all(b"8\r\n: idle\n\n\r\n").await?;
-    let _ = state.finished.subscribe().wait_for(|finished| *finished).await;
+    let _ = finished.wait_for(|finished| *finished).await;
     Err(std::io::ErrorKind::ConnectionReset.into())
 }
 
-async fn frames(stream: &mut TcpStream, state: &State, plan: Plan, mut batch: Batch) -> std::io::Result<()> {
+async fn frames(
+    stream: &mut TcpStream,
+    state: &State,
+    (plan, [mut begun, mut finished]): (Plan, [watch::Receiver<bool>; 2]),
+    mut batch: Batch,
+) -> std::io::Result<()> {
     if plan.waits {
-        let _ = state.begun.subscribe().wait_for(|begun| *begun).await;
+        let _ = begun.wait_for(|begun| *begun).await;
     }
-    let mut finished = state.finished.subscribe();
     let mut ticks = plan.every.map(interval);
     if let Some(ticks) = &mut ticks {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

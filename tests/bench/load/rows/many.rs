@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::future::{join, join_all};
 use tokio::time::sleep;
 
-use super::{AFTERWARDS, micros};
+use super::{AFTERWARDS, micros, open};
 use crate::Bench;
 use crate::client::StreamClient;
 use crate::source::{ADDRESSES, Plan, STREAM};
@@ -23,14 +23,14 @@ pub fn streams(bench: &Bench, system: System) -> Vec<f64> {
         ..Plan::default()
     });
     bench.runtime.block_on(async {
-        let open = async |number: usize| {
+        let open_one = async |number: usize| {
             let host = format!("b{}", number % usize::from(ADDRESSES) + 1);
             let target = format!("{STREAM}?stream={number}");
-            let mut stream = StreamClient::open(running.address, &host, &target).await.unwrap();
+            let mut stream = open(&running, &host, &target).await;
             assert!(stream.read_frames(1).await.unwrap(), "{system:?}: {}", stream.tail());
             stream
         };
-        let opened = join_all((0..STREAMS).map(open)).await;
+        let opened = join_all((0..STREAMS).map(open_one)).await;
         let read = join_all(opened.into_iter().map(async |mut stream| {
             while stream.read().await.unwrap() {
                 if stream.has_ended() {
@@ -58,10 +58,9 @@ pub fn watchers(bench: &Bench, system: System, count: usize, writes: usize, ever
     let frames = writes * Plan::default().batch;
     bench.native.plan(Plan { frames, every: Some(every), waits: true, holds: true, ..Plan::default() });
     bench.runtime.block_on(async {
-        let open = || StreamClient::open(running.address, "bridge", STREAM);
         let mut watchers = Vec::new();
         for _ in 0..count {
-            let mut watcher = open().await.unwrap();
+            let mut watcher = open(&running, "bridge", STREAM).await;
             // The head of the response.
             assert!(watcher.read().await.unwrap());
             watchers.push(watcher);
@@ -118,7 +117,7 @@ pub fn terminated(bench: &Bench, system: System) -> Vec<f64> {
         let read = join_all((0..STREAMS).map(async |number| {
             let host = format!("b{}", number % usize::from(ADDRESSES) + 1);
             let target = format!("{STREAM}?stream={}", number / 2);
-            let mut stream = StreamClient::open(running.address, &host, &target).await.unwrap();
+            let mut stream = open(&running, &host, &target).await;
             let _ = stream.read_frames(1).await;
             while !stream.has_ended() && stream.read().await.unwrap_or(false) {}
             !stream.is_ok()

@@ -5,9 +5,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::sleep;
 
-use super::AFTERWARDS;
+use super::open;
 use crate::Bench;
-use crate::client::StreamClient;
 use crate::source::{IDLE, Plan, STREAM};
 use crate::system::{Running, System};
 
@@ -23,11 +22,11 @@ pub fn watcher(bench: &Bench, system: System) -> Vec<f64> {
         Plan { frames: usize::MAX, batch: 1, every: Some(Duration::from_millis(100)), ..Plan::default() };
     bench.native.plan(slow);
     bench.runtime.block_on(async {
-        let mut first = open(&running).await;
+        let mut first = open(&running, "bridge", STREAM).await;
         first.read_frames(1).await.unwrap();
         sleep(SETTLED).await;
         let before = running.resident();
-        let mut watchers = join_all((0..WATCHERS).map(|_| open(&running))).await;
+        let mut watchers = join_all((0..WATCHERS).map(|_| open(&running, "bridge", STREAM))).await;
         join_all(watchers.iter_mut().map(|watcher| watcher.read_frames(2))).await;
         sleep(SETTLED).await;
         let each = (running.resident() - before) / WATCHERS as f64 / KIB;
@@ -43,8 +42,8 @@ pub fn stalled(bench: &Bench, system: System) -> Vec<f64> {
         let running = Running::start(&bench.programs, system, bench.native.port, 1);
         bench.native.plan(Plan { frames: 60_000, holds: true, follows: true, ..Plan::default() });
         bench.runtime.block_on(async {
-            let mut reader = open(&running).await.fast();
-            let _stalled = join_all((0..count).map(|_| open(&running))).await;
+            let mut reader = open(&running, "bridge", STREAM).await.fast();
+            let _stalled = join_all((0..count).map(|_| open(&running, "bridge", STREAM))).await;
             while reader.frames < 59_000 && reader.read().await.unwrap() {
                 bench.native.received(reader.frames);
             }
@@ -67,7 +66,7 @@ pub fn idle_stream(bench: &Bench, system: System) -> Vec<f64> {
         let before = running.resident();
         let mut streams = Vec::new();
         for _ in 0..STREAMS {
-            let mut stream = StreamClient::open(running.address, "bridge", IDLE).await.unwrap();
+            let mut stream = open(&running, "bridge", IDLE).await;
             while !stream.tail().contains(": idle") {
                 assert!(stream.read().await.unwrap(), "{}", stream.tail());
             }
@@ -76,7 +75,6 @@ pub fn idle_stream(bench: &Bench, system: System) -> Vec<f64> {
         sleep(SETTLED).await;
         let each = (running.resident() - before) / STREAMS as f64 / KIB;
         bench.native.finish();
-        sleep(AFTERWARDS).await;
         vec![each]
     })
 }
@@ -86,8 +84,4 @@ pub fn start(bench: &Bench, system: System) -> Vec<f64> {
     let running = Running::start(&bench.programs, system, bench.native.port, 1);
     bench.runtime.block_on(async { sleep(Duration::from_secs(1)).await });
     vec![running.started_in.as_secs_f64() * 1e3, running.resident() / KIB / KIB]
-}
-
-async fn open(running: &Running) -> StreamClient {
-    StreamClient::open(running.address, "bridge", STREAM).await.unwrap()
 }
