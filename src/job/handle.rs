@@ -351,7 +351,13 @@ pub(super) mod tests {
     pub(in crate::job) fn job() -> Arc<Job> {
         let flags = Flags { backend: Some("http://127.0.0.1:1".to_owned()), ..Flags::default() };
         let config = Arc::new(Config::load(&flags, []).unwrap());
-        let request = SyncRequest {
+        let request = request(&config);
+        job_for(&request, config)
+    }
+
+    /// A request to the backend of `config`.
+    pub(in crate::job) fn request(config: &Config) -> SyncRequest {
+        SyncRequest {
             backend: Arc::new(Backend::new(config.backends[0].clone()).unwrap()),
             endpoint: SyncEndpoint::for_kind(Kind::Devices),
             query: String::new(),
@@ -361,10 +367,14 @@ pub(super) mod tests {
             identity: RequestIdentity::default(),
             address: None,
             actor: None,
-        };
+        }
+    }
+
+    /// The queued job for `request`.
+    pub(in crate::job) fn job_for(request: &SyncRequest, config: Arc<Config>) -> Arc<Job> {
         let record = Record::new(request.backend.url().clone(), Kind::Devices, Timestamp(0));
         let log = JobLog::new(1 << 20, LogMemory::new(1 << 20));
-        let (key, backend) = (JobKey::new(&request, &[0; 32]), request.backend.id().clone());
+        let (key, backend) = (JobKey::new(request, &[0; 32]), request.backend.id().clone());
         let (redactor, span) = (Redactor::default(), Span::none());
         Job::new(NewJob {
             key,

@@ -2,6 +2,8 @@
 
 mod prepare;
 mod queue;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::sync::Arc;
