@@ -1,3 +1,5 @@
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+
 use super::*;
 
 fn hidden(text: &str) -> String {
@@ -250,6 +252,16 @@ fn a_credential_is_hidden_however_many_texts_it_stands_in() {
     for _ in 0..=MAX_NESTING {
         text = serde_json::json!({ "m": text }).to_string();
         assert_eq!(hidden(&text), text.replace("hunter22", "[hidden]"));
+    }
+}
+
+#[test]
+fn percent_encoded_text_is_decoded_no_more_often_than_texts_may_be_nested() {
+    let mut text = "token=hunter22".to_owned();
+    for times in 1..=MAX_NESTING + 1 {
+        text = percent_encode(text.as_bytes(), NON_ALPHANUMERIC).to_string();
+        let expected = if times > MAX_NESTING { &text } else { "token=[hidden]" };
+        assert_eq!(hidden(&text), expected, "{times} times");
     }
 }
 
