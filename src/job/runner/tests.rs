@@ -2,6 +2,7 @@ use futures::FutureExt;
 
 use super::*;
 use crate::config::{Config, Flags};
+use crate::core::domain::counts::Counts;
 use crate::job::handle::tests::{job_for, request};
 use crate::ledger::tests::{Requests, without_writer};
 
@@ -36,5 +37,31 @@ async fn the_start_of_a_job_is_written_before_its_backend_is_asked_whether_it_co
         assert_eq!(runner.channel.is_none(), is_awaited, "{cooldown}");
         let record = requests.complete_put().record;
         assert_eq!((record.started, record.cooldown.is_some()), (Some(Timestamp(1)), is_awaited));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_closed_at_the_end_of_its_leg_and_before_the_end_of_the_job_is_written() {
+    let report = RunReport {
+        outcome: Outcome::Completed,
+        cause: None,
+        failure: None,
+        counts: Counts::default(),
+        failed_objects: Vec::new(),
+        dropped: 0,
+        unreadable: 0,
+    };
+    for (close, end) in [(true, None), (false, Some(report))] {
+        let (mut runner, _requests) = runner("0s");
+        let backend = Arc::clone(&runner.request.backend);
+        let unconnected = Arc::strong_count(&backend);
+        let mut out = opening(&runner);
+        runner.apply(&mut out).await;
+        // The connection uses the backend.
+        assert_eq!(Arc::strong_count(&backend), unconnected + 1);
+        let is_end = end.is_some();
+        let mut out = SessionOutput { close, end, ..SessionOutput::default() };
+        assert_eq!(runner.apply(&mut out).now_or_never().is_none(), is_end, "an end is awaited");
+        assert_eq!(Arc::strong_count(&backend), unconnected);
     }
 }
