@@ -111,7 +111,7 @@ impl CredentialFilter<'_> {
     /// Percent-encoded text without credentials, if it has any.
     fn encoded(&mut self, text: &[u8], depth: usize) -> Option<Vec<u8>> {
         let decoded: Vec<u8> = percent_decode(text).collect();
-        if decoded == text || depth >= super::MAX_NESTING {
+        if decoded == text {
             return None;
         }
         let mut found = Vec::new();
