@@ -35,7 +35,7 @@ pub(super) fn write(
             "INSERT INTO frames (job, sequence, at, name, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
                 ON CONFLICT DO UPDATE SET at = excluded.at, name = excluded.name, bytes = excluded.bytes",
         )?;
-        // Frames are numbered without gaps, so that the last number determines which ones to prune.
+        // Frames are numbered from one without gaps, so that the last number determines which ones to prune.
         let mut prune = transaction.prepare_cached(
             "DELETE FROM frames WHERE job = ?1
                 AND sequence <= (SELECT max(sequence) FROM frames WHERE job = ?1) - ?2",
@@ -50,14 +50,14 @@ pub(super) fn write(
             upsert.execute(params_from_iter(rows::values(&waiting.record)?.into_iter().chain([recorded])))?;
             let job = waiting.record.id.to_string();
             failed::add(&transaction, &job, &waiting.failed)?;
-            if waiting.frames.is_empty() {
-                continue;
-            }
             for frame in waiting.frames.values() {
                 let LoggedFrame { sequence: number, at, frame: Frame { name, bytes, .. } } = frame;
                 add.execute(params![job, sequence(*number), at.to_i64(), name.as_str(), &**bytes])?;
             }
-            prune.execute(params![job, i64::try_from(log_frames).unwrap_or(i64::MAX)])?;
+            let last = waiting.frames.last_key_value().map_or(0, |(number, _)| *number);
+            if last > log_frames as u64 {
+                prune.execute(params![job, i64::try_from(log_frames).unwrap_or(i64::MAX)])?;
+            }
         }
     }
     schema::save_clock_state(&transaction, stand)?;
