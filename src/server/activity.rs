@@ -4,7 +4,6 @@
 //! connection below still accepts bytes. But the next chunk of a response body is polled only when the previous one
 //! was sent: if a chunk was returned, and no further one is polled, the response waits for the client.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -33,8 +32,8 @@ pub(super) struct ConnectionActivity {
 #[derive(Debug)]
 struct Inner {
     next: u64,
-    /// The open exchanges, each with the time since when it waits for the client.
-    open: BTreeMap<u64, Option<Instant>>,
+    /// The open exchanges, each with the time since when it waits for the client. There are few.
+    open: Vec<(u64, Option<Instant>)>,
     /// When the last exchange ended, or the connection began.
     idle: Instant,
     /// The connection closes when it becomes idle.
@@ -57,7 +56,7 @@ impl Inner {
         if self.open.is_empty() {
             return Some((self.idle_until(limits, closing), ConnectionTimeout::Idle));
         }
-        let since = *self.open.values().flatten().min()?;
+        let since = self.open.iter().filter_map(|(_, since)| *since).min()?;
         Some((since + limits.client_write, ConnectionTimeout::Write))
     }
 
@@ -84,8 +83,8 @@ pub(super) struct ActiveRequest {
 
 impl Default for ConnectionActivity {
     fn default() -> Self {
-        let open = BTreeMap::new();
-        let inner = Inner { next: 0, open, idle: Instant::now(), is_last: false, is_http_2: false };
+        let inner =
+            Inner { next: 0, open: Vec::new(), idle: Instant::now(), is_last: false, is_http_2: false };
         Self { inner: Mutex::new(inner), ended: Notify::new() }
     }
 }
@@ -96,7 +95,7 @@ impl ConnectionActivity {
         let mut inner = self.inner.lock();
         let id = inner.next;
         inner.next += 1;
-        inner.open.insert(id, None);
+        inner.open.push((id, None));
         ActiveRequest { activity: Arc::clone(self), id }
     }
 
@@ -155,14 +154,17 @@ impl ActiveRequest {
     }
 
     fn wait(&self, since: Option<Instant>) {
-        self.activity.inner.lock().open.insert(self.id, since);
+        let mut inner = self.activity.inner.lock();
+        if let Some(open) = inner.open.iter_mut().find(|(id, _)| *id == self.id) {
+            open.1 = since;
+        }
     }
 }
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
         let mut inner = self.activity.inner.lock();
-        inner.open.remove(&self.id);
+        inner.open.retain(|(id, _)| *id != self.id);
         inner.idle = Instant::now();
         if inner.is_last {
             self.activity.ended.notify_one();

@@ -1,21 +1,21 @@
 //! A connection of a client.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::{BoxFuture, Either};
 use http::header::CONNECTION;
 use http::uri::Scheme;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -25,14 +25,14 @@ use tokio_rustls::TlsAcceptor;
 
 use super::LINGER;
 use super::activity::{ConnectionActivity, ConnectionTimeout};
-use super::http_connection::{Builders, HttpConnection, StreamExecutor};
+use super::http_connection::HttpConnection;
 use super::http1_guard::{CLOSE, GuardSignals, Http1Guard};
 use super::role::ListenerRole;
 use super::stream_slot::StreamSlot;
 use super::write_timeout::WriteTimeout;
 use crate::admin;
 use crate::app::ClientListener;
-use crate::config::Limits;
+use crate::config::Config;
 use crate::core::http::guard::{self, KeepAlive};
 use crate::core::http::headers::list;
 use crate::deadline;
@@ -44,15 +44,8 @@ use crate::respond::{self, Body, BoxError};
 use crate::telemetry;
 use crate::tls;
 
-/// The maximum number of concurrent streams of an HTTP/2 connection.
-const STREAMS: u32 = 128;
-/// How much hyper may buffer in one direction beyond the size of the largest head, in bytes. It buffers as much of a
-/// response while the client does not read.
-const BUFFER: usize = 16 * 1024;
 /// How much of a response rustls buffers while the client does not read, in bytes.
 const TLS_BUFFER: usize = 16 * 1024;
-/// How much of a response an HTTP/2 stream buffers while the client does not read, in bytes.
-const SEND_BUFFER: usize = 64 * 1024;
 
 /// The context of an accepted connection.
 pub(super) struct ConnectionContext {
@@ -60,8 +53,8 @@ pub(super) struct ConnectionContext {
     pub(super) role: ListenerRole,
     pub(super) listen_address: Option<SocketAddr>,
     pub(super) proxy: Arc<Proxy>,
-    /// Boxed: each future that the connection passes through would have the size of the limits.
-    pub(super) limits: Box<Limits>,
+    /// The configuration that it keeps, whatever is reloaded.
+    pub(super) config: Arc<Config>,
     /// Signals that the connection must close.
     pub(super) closing: watch::Receiver<bool>,
 }
@@ -71,25 +64,36 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Serves `stream` until it closes, over TLS if the listener has a certificate.
-pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, connection: ConnectionContext) {
-    let mut counted = ConnectionGauge::new(&connection);
-    let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-    let stream: Box<dyn Stream> = match tls {
-        None => Box::new(stream),
-        // Boxed: a handshake needs more memory than a connection.
-        Some(config) => match tls_accept(stream, config, &connection).boxed().await {
-            Ok(Some(stream)) => stream,
-            Ok(None) => return,
-            Err(error) => {
-                let certificate = connection.role.certificate_key();
-                let error = tls::explain_client(&error, connection.limits.handshake, certificate);
-                telemetry::HandshakeFailed { client: connection.address, error: &error }.emit();
-                return;
-            }
-        },
-    };
-    if let Err(error) = served(stream, scheme, connection).await {
-        counted.error = Some(error);
+///
+/// Every connection keeps the memory of this future until it closes, so what is needed before it is served is not a part
+/// of it.
+pub(super) fn serve(
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    connection: ConnectionContext,
+) -> impl Future<Output = ()> + Send {
+    let gauge = ConnectionGauge::new(&connection);
+    match tls {
+        None => Either::Left(served(Box::new(stream), Scheme::HTTP, connection, gauge)),
+        Some(tls) => Either::Right(Box::pin(serve_tls(stream, tls, connection, gauge))),
+    }
+}
+
+async fn serve_tls(
+    stream: TcpStream,
+    tls: Arc<ServerConfig>,
+    connection: ConnectionContext,
+    gauge: ConnectionGauge,
+) {
+    // Boxed: a handshake needs more memory than a connection.
+    match tls_accept(stream, tls, &connection).boxed().await {
+        Ok(Some(stream)) => served(stream, Scheme::HTTPS, connection, gauge).await,
+        Ok(None) => {}
+        Err(error) => {
+            let certificate = connection.role.certificate_key();
+            let error = tls::explain_client(&error, connection.config.limits.handshake, certificate);
+            telemetry::HandshakeFailed { client: connection.address, error: &error }.emit();
+        }
     }
 }
 
@@ -106,6 +110,11 @@ impl ConnectionGauge {
         telemetry::ConnectionOpened { listener, client }.emit();
         Self { listener, client, error: None }
     }
+
+    /// Counts its end, and the error that ended it.
+    fn close(mut self, error: Option<BoxError>) {
+        self.error = error;
+    }
 }
 
 impl Drop for ConnectionGauge {
@@ -116,12 +125,14 @@ impl Drop for ConnectionGauge {
     }
 }
 
-async fn served(
+fn served(
     stream: Box<dyn Stream>,
     scheme: Scheme,
     connection: ConnectionContext,
-) -> Result<(), BoxError> {
-    let ConnectionContext { address, role, listen_address, proxy, limits, mut closing } = connection;
+    gauge: ConnectionGauge,
+) -> impl Future<Output = ()> + Send {
+    let ConnectionContext { address, role, listen_address, proxy, config, mut closing } = connection;
+    let limits = &config.limits;
     let peer = Peer {
         address,
         listener: match role {
@@ -148,7 +159,7 @@ async fn served(
     };
     let io = Http1Guard::new(io, address, limits.bounds(), limits.client_head, signals);
     let (watched, wrapping) = (Arc::clone(&activity), Arc::clone(&slot));
-    let mut revoked = std::pin::pin!(access_revoked(Arc::clone(&proxy), role, address));
+    let mut revoked = access_revoked(Arc::clone(&proxy), role, address);
     let requests = AtomicU64::new(0);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let request_number = requests.fetch_add(1, Ordering::Relaxed) + 1;
@@ -191,49 +202,36 @@ async fn served(
             Ok::<_, Infallible>(if may_stream { slot.wrap(response, keep_alive) } else { response })
         })
     });
-    let mut served = HttpConnection::new(io, service, slot, builders(&limits));
-    // When the shutdown of the connection began.
-    let mut closed: Option<Instant> = None;
-    loop {
-        tokio::select! {
-            ended = &mut served => return ended,
-            // A dropped sender closes it too.
-            _ = closing.wait_for(|closing| *closing), if closed.is_none() => {}
-            () = activity.drained(), if closed.is_none() => {}
-            () = &mut revoked => {
-                telemetry::NetboxAccessDenied { client: address }.emit();
-                return Ok(());
-            }
-            overdue = activity.timed_out(&limits, closed) => {
-                if overdue == ConnectionTimeout::Write {
-                    stuck.set();
-                    telemetry::ConnectionStalled { client: address }.emit();
-                    return Ok(());
+    let mut served = HttpConnection::new(io, service, slot, Arc::clone(&config));
+    async move {
+        // When the shutdown of the connection began.
+        let mut closed: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                ended = &mut served => return gauge.close(ended.err()),
+                // A dropped sender closes it too.
+                _ = closing.wait_for(|closing| *closing), if closed.is_none() => {}
+                () = activity.drained(), if closed.is_none() => {}
+                () = &mut revoked => {
+                    telemetry::NetboxAccessDenied { client: address }.emit();
+                    return;
                 }
-                // A closing connection has a limited time for its last frames as well.
-                if closed.is_some() {
-                    return Ok(());
+                overdue = activity.timed_out(&config.limits, closed) => {
+                    if overdue == ConnectionTimeout::Write {
+                        stuck.set();
+                        telemetry::ConnectionStalled { client: address }.emit();
+                        return;
+                    }
+                    // A closing connection has a limited time for its last frames as well.
+                    if closed.is_some() {
+                        return;
+                    }
                 }
             }
+            closed = Some(Instant::now());
+            served.graceful_shutdown();
         }
-        closed = Some(Instant::now());
-        served.graceful_shutdown();
     }
-}
-
-fn builders(limits: &Limits) -> Builders {
-    let (mut http1, mut http2) = (http1::Builder::new(), http2::Builder::new(StreamExecutor::default()));
-    // The guard limits the time for a head, and the activity the time between two requests.
-    http1
-        .header_read_timeout(None::<Duration>)
-        .max_headers(limits.header_count + 1)
-        .max_buf_size(limits.head_bytes + BUFFER);
-    http2
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
-        .max_send_buf_size(SEND_BUFFER);
-    Builders { http1, http2 }
 }
 
 async fn answer(
@@ -249,17 +247,19 @@ async fn answer(
         ListenerRole::Netbox(wanted) => tokio::select! {
             biased;
             // The connection closes with it.
-            () = access_revoked(Arc::clone(proxy), role, peer.address) => std::future::pending().await,
+            () = access_revoked(Arc::clone(proxy), role, peer.address) => pending().await,
             response = proxy.answer_netbox(request, peer, wanted).boxed() => response,
         },
     }
 }
 
 /// Waits until a reloaded configuration no longer allows `address` to use `role`.
-async fn access_revoked(proxy: Arc<Proxy>, role: ListenerRole, address: IpAddr) {
+fn access_revoked(proxy: Arc<Proxy>, role: ListenerRole, address: IpAddr) -> BoxFuture<'static, ()> {
     match role {
-        ListenerRole::Netbox(wanted) => proxy.netbox_listener_refuses(wanted, address).await,
-        ListenerRole::Clients(_) | ListenerRole::Admin => std::future::pending().await,
+        ListenerRole::Netbox(wanted) => {
+            async move { proxy.netbox_listener_refuses(wanted, address).await }.boxed()
+        }
+        ListenerRole::Clients(_) | ListenerRole::Admin => pending().boxed(),
     }
 }
 
@@ -281,7 +281,7 @@ async fn tls_accept(
     config: Arc<ServerConfig>,
     connection: &ConnectionContext,
 ) -> io::Result<Option<Box<dyn Stream>>> {
-    let shaken = deadline::timeout(connection.limits.handshake, async {
+    let shaken = deadline::timeout(connection.config.limits.handshake, async {
         let mut first = [0; 8];
         let seen = match stream.peek(&mut first).await {
             Ok(0) => return Ok(None),

@@ -5,6 +5,7 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures::FutureExt;
 use hyper::body::Incoming;
@@ -12,25 +13,29 @@ use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::rt::{Executor, Read, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::HttpService;
+use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::http1_guard::Http1Guard;
 use super::stream_response::StreamResponse;
 use super::stream_slot::{StreamSlot, WaitingStream};
+use crate::config::{Config, Limits};
 use crate::core::http::guard::KeepAlive;
 use crate::respond::{Body, BoxError};
 
-/// The settings of hyper.
-pub(super) struct Builders {
-    pub(super) http1: http1::Builder,
-    pub(super) http2: http2::Builder<StreamExecutor>,
-}
+/// The maximum number of concurrent streams of an HTTP/2 connection.
+const STREAMS: u32 = 128;
+/// How much hyper may buffer in one direction beyond the size of the largest head, in bytes. It buffers as much of a
+/// response while the client does not read.
+const BUFFER: usize = 16 * 1024;
+/// How much of a response an HTTP/2 stream buffers while the client does not read, in bytes.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// A connection, served until it ends.
 pub(super) struct HttpConnection<T, S: HttpService<Incoming, ResBody = Body>> {
     state: State<T, S>,
-    builders: Builders,
+    config: Arc<Config>,
     slot: Arc<StreamSlot>,
     /// No request is accepted any more.
     is_closing: bool,
@@ -55,8 +60,8 @@ where
     StreamExecutor: Http2ServerConnExec<S::Future, Body>,
 {
     /// Serves `io` with `service`, which wraps its event streams with `slot`.
-    pub(super) fn new(io: Http1Guard<T>, service: S, slot: Arc<StreamSlot>, builders: Builders) -> Self {
-        Self { state: State::Opening(io, service), builders, slot, is_closing: false }
+    pub(super) fn new(io: Http1Guard<T>, service: S, slot: Arc<StreamSlot>, config: Arc<Config>) -> Self {
+        Self { state: State::Opening(io, service), config, slot, is_closing: false }
     }
 
     /// Closes the connection after the current requests.
@@ -74,14 +79,14 @@ where
     fn next(&self, stream: Option<WaitingStream>, state: State<T, S>) -> State<T, S> {
         match (state, stream) {
             (State::Opening(io, service), _) if io.is_http2() => {
-                State::Http2(Box::pin(self.builders.http2.serve_connection(io, service)))
+                State::Http2(Box::pin(http2(&self.config.limits).serve_connection(io, service)))
             }
             (State::Streaming(io, _, stream), _) if stream.keep_alive == KeepAlive::No || self.is_closing => {
                 State::Closing(io)
             }
-            (State::Opening(io, service) | State::Streaming(io, service, _), _) => {
-                State::Http1(Box::new(self.builders.http1.serve_connection(io, service).with_upgrades()))
-            }
+            (State::Opening(io, service) | State::Streaming(io, service, _), _) => State::Http1(Box::new(
+                http1(&self.config.limits).serve_connection(io, service).with_upgrades(),
+            )),
             (State::Http1(hyper), Some(stream)) => match hyper.into_parts() {
                 Some(http1::Parts { mut io, read_buf, service, .. }) => {
                     io.unread(&read_buf);
@@ -125,6 +130,26 @@ where
             this.state = this.next(stream, state);
         }
     }
+}
+
+fn http1(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // The guard limits the time for a head, and the activity the time between two requests.
+    builder
+        .header_read_timeout(None::<Duration>)
+        .max_headers(limits.header_count + 1)
+        .max_buf_size(limits.head_bytes + BUFFER);
+    builder
+}
+
+fn http2(limits: &Limits) -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(StreamExecutor::default());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .max_send_buf_size(SEND_BUFFER);
+    builder
 }
 
 /// The streams of an HTTP/2 connection, aborted with it.

@@ -201,13 +201,11 @@ impl AcceptLoop {
             role: self.role,
             listen_address: self.address,
             proxy: Arc::clone(&self.proxy),
-            limits: Box::new(limits.clone()),
+            config: Arc::clone(&state.config),
             closing: self.closing.clone(),
         };
-        served.spawn(async move {
-            connection::serve(stream, tls, connection).await;
-            drop(slot);
-        });
+        // A block would hold what it captures beside what it awaits.
+        served.spawn(connection::serve(stream, tls, connection).map(|()| drop(slot)));
     }
 
     /// Answers a connection beyond `limit`, unless too many are being answered already.

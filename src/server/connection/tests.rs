@@ -41,7 +41,7 @@ async fn a_connection_to_a_netbox_listener_gets_nothing_once_its_address_is_not_
             role: ListenerRole::Netbox(wanted),
             listen_address: None,
             proxy: Arc::clone(&server.proxy),
-            limits: Box::new(server.proxy.app.state().config.limits.clone()),
+            config: Arc::clone(&server.proxy.app.state().config),
             closing: closing.clone(),
         };
         (client, tokio::spawn(serve(stream, None, connection)))

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
+use crate::config::Flags;
 use crate::core::http::guard::HeadLimits;
 use crate::respond;
 use crate::server::LINGER;
@@ -84,9 +85,9 @@ fn served(capacity: usize) -> Pair<impl ServedConnection> {
         let response = wrapping.wrap(response(request.uri().path(), &received), keep_alive);
         async { Ok::<_, Infallible>(response) }
     });
-    let builders =
-        Builders { http1: http1::Builder::new(), http2: http2::Builder::new(StreamExecutor::default()) };
-    Pair { connection: HttpConnection::new(io, service, slot, builders), client, frames }
+    let flags = Flags { backend: Some("http://127.0.0.1:1".to_owned()), ..Flags::default() };
+    let config = Arc::new(Config::load(&flags, []).unwrap());
+    Pair { connection: HttpConnection::new(io, service, slot, config), client, frames }
 }
 
 /// Runs `connection` until it is streaming.
