@@ -32,7 +32,8 @@ pub(super) struct ConnectionActivity {
 #[derive(Debug)]
 struct Inner {
     next: u64,
-    /// The open exchanges, each with the time since when it waits for the client. There are few.
+    /// The open exchanges, each with the time since when it waits for the client: one over HTTP/1, and few
+    /// over HTTP/2.
     open: Vec<(u64, Option<Instant>)>,
     /// When the last exchange ended, or the connection began.
     idle: Instant,

@@ -53,7 +53,7 @@ pub(super) struct ConnectionContext {
     pub(super) role: ListenerRole,
     pub(super) listen_address: Option<SocketAddr>,
     pub(super) proxy: Arc<Proxy>,
-    /// The configuration that it keeps, whatever is reloaded.
+    /// The configuration when it was accepted. A reload does not change it.
     pub(super) config: Arc<Config>,
     /// Signals that the connection must close.
     pub(super) closing: watch::Receiver<bool>,
@@ -65,8 +65,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Serves `stream` until it closes, over TLS if the listener has a certificate.
 ///
-/// Every connection keeps the memory of this future until it closes, so what is needed before it is served is not a part
-/// of it.
+/// A connection keeps the memory of this future until it closes. So what is needed only before it is served is not a part
+/// of it, without TLS.
 pub(super) fn serve(
     stream: TcpStream,
     tls: Option<Arc<ServerConfig>>,
@@ -208,7 +208,11 @@ fn served(
         let mut closed: Option<Instant> = None;
         loop {
             tokio::select! {
-                ended = &mut served => return gauge.close(ended.err()),
+                ended = &mut served => {
+                    // Whoever reads that it is closed finds nothing of it open.
+                    drop(served);
+                    return gauge.close(ended.err());
+                }
                 // A dropped sender closes it too.
                 _ = closing.wait_for(|closing| *closing), if closed.is_none() => {}
                 () = activity.drained(), if closed.is_none() => {}

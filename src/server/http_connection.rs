@@ -79,13 +79,13 @@ where
     fn next(&self, stream: Option<WaitingStream>, state: State<T, S>) -> State<T, S> {
         match (state, stream) {
             (State::Opening(io, service), _) if io.is_http2() => {
-                State::Http2(Box::pin(http2(&self.config.limits).serve_connection(io, service)))
+                State::Http2(Box::pin(http2_builder(&self.config.limits).serve_connection(io, service)))
             }
             (State::Streaming(io, _, stream), _) if stream.keep_alive == KeepAlive::No || self.is_closing => {
                 State::Closing(io)
             }
             (State::Opening(io, service) | State::Streaming(io, service, _), _) => State::Http1(Box::new(
-                http1(&self.config.limits).serve_connection(io, service).with_upgrades(),
+                http1_builder(&self.config.limits).serve_connection(io, service).with_upgrades(),
             )),
             (State::Http1(hyper), Some(stream)) => match hyper.into_parts() {
                 Some(http1::Parts { mut io, read_buf, service, .. }) => {
@@ -132,7 +132,7 @@ where
     }
 }
 
-fn http1(limits: &Limits) -> http1::Builder {
+fn http1_builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     // The guard limits the time for a head, and the activity the time between two requests.
     builder
@@ -142,7 +142,7 @@ fn http1(limits: &Limits) -> http1::Builder {
     builder
 }
 
-fn http2(limits: &Limits) -> http2::Builder<StreamExecutor> {
+fn http2_builder(limits: &Limits) -> http2::Builder<StreamExecutor> {
     let mut builder = http2::Builder::new(StreamExecutor::default());
     builder
         .timer(TokioTimer::new())

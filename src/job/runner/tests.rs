@@ -1,3 +1,5 @@
+use std::pin::pin;
+
 use futures::FutureExt;
 
 use super::*;
@@ -61,7 +63,8 @@ async fn a_connection_is_closed_at_the_end_of_its_leg_and_before_the_end_of_the_
         assert_eq!(Arc::strong_count(&backend), unconnected + 1);
         let is_end = end.is_some();
         let mut out = SessionOutput { close, end, ..SessionOutput::default() };
-        assert_eq!(runner.apply(&mut out).now_or_never().is_none(), is_end, "an end is awaited");
+        let mut applied = pin!(runner.apply(&mut out));
+        assert_eq!(applied.as_mut().now_or_never().is_none(), is_end, "an end is awaited");
         assert_eq!(Arc::strong_count(&backend), unconnected);
     }
 }

@@ -23,7 +23,9 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 
+use client::LONGEST;
 use rows::{ROWS, Row};
 use source::{Plan, Source};
 use system::{ALL, LOAD, Programs, Running, System};
@@ -91,7 +93,9 @@ impl Bench {
         self.running.borrow_mut().clear();
         for source in [&self.native, &self.socket] {
             source.plan(Plan::default());
-            self.runtime.block_on(source.closed());
+            self.runtime
+                .block_on(async { timeout(LONGEST, source.closed()).await })
+                .expect("connections that are closed");
         }
     }
 

@@ -125,7 +125,7 @@ pub static ROWS: &[Row] = &[
             ],
             |bench, system| {
                 let [one, _] = many::watchers(bench, system, 1, 1_000, Duration::from_millis(1));
-                // No multiple of the tick by which the kernel estimates user mode.
+                // Not a multiple of the tick by which the kernel estimates user mode.
                 let hundred = many::watchers(bench, system, 100, 900, Duration::from_micros(9_700));
                 let thousands = many::watchers(bench, system, 5_000, 24, Duration::from_millis(497));
                 let growth = [0, 1].map(|at| thousands[at] / hundred[at]);
@@ -140,11 +140,11 @@ pub static ROWS: &[Row] = &[
             "growth-frames",
             &[
                 metric("CPU of a job without frames", "µs", Bar::None),
-                metric("CPU of a job of 10³ frames, all of which are stored", "µs", Bar::None),
-                metric("CPU a frame more, jobs of some 10³ frames", "µs", Bar::None),
-                metric("CPU a frame more, jobs of 10⁵ frames", "µs", Bar::None),
-                metric("CPU a frame more, a job of 10⁷ frames", "µs", Bar::None),
-                metric("growth from 10³ to 10⁵ frames", "×", Bar::AtMost(1.1, None)),
+                metric("CPU of a job of 1,000 frames, which are stored", "µs", Bar::None),
+                metric("CPU of each further frame, to 9,000", "µs", Bar::None),
+                metric("CPU of each further frame, to 10⁵", "µs", Bar::None),
+                metric("CPU of each further frame, to 10⁷", "µs", Bar::None),
+                metric("growth from 9,000 to 10⁵ frames", "×", Bar::AtMost(1.1, None)),
                 metric("growth from 10⁵ to 10⁷ frames", "×", Bar::AtMost(1.1, None)),
             ],
             growth,
@@ -249,8 +249,8 @@ fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-/// The microseconds of processor time for jobs without frames and with 1,000, all of which are stored, and for each frame
-/// more, in jobs that are about so long, longer, and much longer.
+/// The microseconds of processor time for a job without frames, for one with 1,000, all of which are stored, and for each
+/// further frame of longer jobs.
 fn growth(bench: &Bench, system: System) -> Vec<f64> {
     const STORED: usize = 1_000;
     let job = |times: usize, frames: usize| {
@@ -258,9 +258,8 @@ fn growth(bench: &Bench, system: System) -> Vec<f64> {
         (0..times).map(each).sum::<f64>() / times as f64
     };
     let (empty, stored) = (job(50, 0), job(75, STORED));
-    let more = |times, frames: usize| (job(times, frames) - stored) / (frames - STORED) as f64;
-    let [short, long, longest] =
-        [(75, 4 * STORED), (5, 100_000), (1, 10_000_000)].map(|(times, frames)| more(times, frames));
+    let [short, long, longest] = [(50, 9 * STORED), (5, 100_000), (1, 10_000_000)]
+        .map(|(times, frames)| (job(times, frames) - stored) / (frames - STORED) as f64);
     vec![empty, stored, short, long, longest, long / short, longest / long]
 }
 

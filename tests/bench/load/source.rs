@@ -10,7 +10,7 @@ use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -74,6 +74,22 @@ struct State {
     connections: watch::Sender<usize>,
 }
 
+/// A connection, counted until it is dropped.
+struct Connection(Arc<State>);
+
+impl Connection {
+    fn new(state: &Arc<State>) -> Self {
+        state.connections.send_modify(|count| *count += 1);
+        Self(Arc::clone(state))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.connections.send_modify(|count| *count -= 1);
+    }
+}
+
 /// A plan, and how far it is. Its streams end with it.
 #[derive(Debug, Default)]
 struct Stage {
@@ -100,14 +116,17 @@ impl Source {
             let state = Arc::clone(&state);
             tokio::spawn(async move {
                 loop {
-                    let (stream, _) = listener.accept().await.expect("a connection");
-                    let state = Arc::clone(&state);
-                    tokio::spawn(async move {
-                        state.connections.send_modify(|count| *count += 1);
-                        // A client may disconnect at any time.
-                        drop(serve(stream, &state).await);
-                        state.connections.send_modify(|count| *count -= 1);
-                    });
+                    match listener.accept().await {
+                        Ok((stream, _)) => {
+                            let connection = Connection::new(&state);
+                            // A client may disconnect at any time.
+                            tokio::spawn(async move { drop(serve(stream, &connection.0).await) });
+                        }
+                        Err(error) => {
+                            eprintln!("the backend cannot accept a connection: {error}");
+                            sleep(Duration::from_millis(100)).await;
+                        }
+                    }
                 }
             });
         }
@@ -287,6 +306,9 @@ async fn frames(
             }
         }
         while plan.follows && number > state.received.load(Ordering::Relaxed) + WINDOW {
+            if finished.has_changed().is_err() {
+                return Err(std::io::ErrorKind::ConnectionAborted.into());
+            }
             tokio::task::yield_now().await;
         }
         stream.write_all(batch.at(number)).await?;
