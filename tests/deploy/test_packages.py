@@ -44,9 +44,12 @@ OLD_LEDGER = ROOT / "fixtures/ledger/4.sql"
 
 
 def build(package):
-    """Builds the package of the program under test. Fast compression: it has debugging information."""
+    """Builds the package of the program under test, without its debugging information, as in a release."""
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "1767225600"}
-    run(DEPLOY / "debian/build.sh", BRIDGE, package, "--fast", env=environment)
+    with tempfile.TemporaryDirectory() as directory:
+        program = pathlib.Path(directory) / "proxbox-bridge"
+        run("strip", "-o", program, BRIDGE)
+        run(DEPLOY / "debian/build.sh", program, package, "--fast", env=environment)
     return package
 
 
