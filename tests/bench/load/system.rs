@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::time::{clock_getcpuclockid, clock_gettime};
-use nix::unistd::{Pid, SysconfVar, sysconf};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// The processor of the load.
@@ -161,16 +161,6 @@ impl Running {
     pub fn cpu(&self) -> Duration {
         let clock = clock_getcpuclockid(self.id()).expect("a running process");
         clock_gettime(clock).expect("a clock").into()
-    }
-
-    /// The processor time that it has used in user mode, as the kernel estimates it from samples.
-    pub fn user_cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("a running process");
-        // The name of the program may contain spaces.
-        let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
-        let ticks: f64 = fields.split_whitespace().nth(11).expect("utime").parse().expect("a number");
-        let each_second = sysconf(SysconfVar::CLK_TCK).expect("POSIX").expect("a number of ticks");
-        Duration::from_secs_f64(ticks / each_second as f64)
     }
 
     /// Its resident memory, in bytes.
