@@ -111,7 +111,7 @@ pub static ROWS: &[Row] = &[
     },
     Row {
         systems: &NGINX,
-        rounds: 2,
+        rounds: 3,
         is_fresh: true,
         ..row(
             "growth-watchers",
