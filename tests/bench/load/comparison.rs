@@ -93,9 +93,11 @@ impl Bench {
         self.running.borrow_mut().clear();
         for source in [&self.native, &self.socket] {
             source.plan(Plan::default());
-            self.runtime
-                .block_on(async { timeout(LONGEST, source.closed()).await })
-                .expect("connections that are closed");
+            let closed = self.runtime.block_on(async { timeout(LONGEST, source.closed()).await });
+            if closed.is_err() {
+                // The other rows are measured all the same.
+                eprintln!("connections to the backend stay open");
+            }
         }
     }
 
